@@ -123,8 +123,8 @@ def _checked(folder: Path, choice: RunnerChoice) -> tuple[Any, ...]:
 
 @case(
     columns=(
-        "model; precision; change; products; unnoticed; smallest refused: least = least:.3f; "
-        "median = median:.3f; largest = largest:.3f; the last as a cosine = cosine:.4f; of product = product; "
+        "model; precision; change; products; unnoticed; smallest refused: least = least:.2g; "
+        "median = median:.2g; largest = largest:.2g; the last as a cosine = cosine:.4f; of product = product; "
         "not refused at a cosine of 0.9 = beyond"
     ),
     keys="model precision change",

@@ -113,15 +113,16 @@ def farthest(computed: Iterable[NamedOutput], expected: Mapping[str, Floats], ki
     distances = []
     for name, got in computed:
         rows = expected[f"{kind}{name}"]
-        rows = np.tile(rows, (1, got.shape[1] // rows.shape[1]))
+        rows = np.tile(rows, got.shape[1] // rows.shape[1])
         distances.append(np.linalg.norm(got - rows, axis=1) / np.linalg.norm(rows, axis=1))
     return float(np.concatenate(distances).max())
 
 
 def from_float32(apart: float, measured: Mapping[str, Floats], precision: str) -> Distance:
     """Return a distance of a precision from float32 with what is allowed: a multiple of the export's, within limits."""
-    (least, most, times), at_export = _ALLOWED[precision], measured.get(DISTANCE + precision)
-    allowed = most if at_export is None else min(most, max(least, times * float(at_export[0])))
+    least, most, times = _ALLOWED[precision]
+    at_export = measured.get(f"{DISTANCE}{precision}", [most])
+    allowed = min(most, max(least, times * float(at_export[0])))
     return Distance("the expected outputs", apart, allowed)
 
 
@@ -174,7 +175,7 @@ def _rows(backbone: Backbone, number: int) -> RowInputs:
             ids[0] = around[0]
             ids[length - len(around) + 1 :] = around[1:]
         second = np.arange(length) >= longest // 2
-        rows.append(Tokens(ids.tolist(), second.tolist(), truncated=False))
+        rows.append(Tokens(ids.tolist(), second.tolist(), False))
     return pad(rows, np.arange(count) % _GROUPS, longest, spec, [before] * count)
 
 

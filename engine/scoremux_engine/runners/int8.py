@@ -155,5 +155,5 @@ def random_rows(backbone: Backbone) -> Iterator[RowInputs]:
         if 0 < len(around) < shape[1]:
             ids[:, 0] = around[0]
             ids[:, shape[1] - len(around) + 1 :] = around[1:]
-        rows = [Tokens(row.tolist(), [number % 2] * shape[1], truncated=False) for number, row in enumerate(ids)]
+        rows = [Tokens(row.tolist(), [number % 2] * shape[1], False) for number, row in enumerate(ids)]
         yield pad(rows, np.zeros(_ROWS, np.int64), shape[1], spec)

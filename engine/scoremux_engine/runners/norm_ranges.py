@@ -1,6 +1,6 @@
 """Measurements of an export with OpenVINO: int8's ranges, in portable float32, and each precision's distance."""
 
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 import numpy as np
@@ -8,6 +8,7 @@ import numpy as np
 from scoremux_engine.errors import RunnerError
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.model.tables import size_class, stack
+from scoremux_engine.runners.arithmetic import probe_digest
 from scoremux_engine.runners.expected import DISTANCE, farthest, from_float32, outputs
 from scoremux_engine.runners.int8 import RANGES, Ranges, end_of_norm, name_of, random_rows
 from scoremux_engine.runners.openvino import OpenVinoRunner, read
@@ -38,8 +39,7 @@ class RangeRunner(OpenVinoRunner):
         for rows in random_rows(backbone) if self._ends else ():
             arrays = self._compute(rows, tables, self._ends)
             for name, array in zip(self._ends, arrays, strict=True):
-                before_columns = tuple(range(array.ndim - 1))
-                columns = np.abs(array).max(axis=before_columns)
+                columns = np.abs(array).reshape(-1, array.shape[-1]).max(axis=0)
                 ranges[name] = np.maximum(columns, ranges.get(name, columns))
         return ranges
 
@@ -70,4 +70,7 @@ def measure_precisions(backbone: Backbone) -> list[str]:
 
     with ThreadPoolExecutor(1) as pool:
         bfloat16 = pool.submit(measure, BFLOAT16)
-        return [measure(FLOAT32, RangeRunner), measure(INT8), bfloat16.result()]
+        named = pool.submit(probe_digest, OpenVinoRunner, INT8, 1, 1)  # int8's name, which `measure` asks for
+        float32 = measure(FLOAT32, RangeRunner)
+        wait([named])
+        return [float32, measure(INT8), bfloat16.result()]
