@@ -60,9 +60,8 @@ def raise_alert(access: TaskAccess, token: str) -> None:
 def see_alerts(access: TaskAccess, shown: Sequence[Any]) -> None:
     """Note that a leader has seen alerts, each the first time."""
     for alert in shown:
-        view = {"alert": alert.id, "person": access.person}
-        if not number_of(access.connection, *(VIEW[name] == number for name, number in view.items())):
-            body = {**view, "at": access.now}
+        if not number_of(access.connection, VIEW.alert == alert.id, VIEW.person == access.person):
+            body = {"alert": alert.id, "person": access.person, "at": access.now}
             inserted(access.connection, alert_views, **body)
             access.log("alert seen", body, row=alert.row)
 
