@@ -24,7 +24,7 @@ from scoremux_batch.journal import Journal
 from scoremux_batch.parts import UnfinishedPart, remove_unfinished, write_part
 from scoremux_batch.slices import read_slices, read_source
 from scoremux_client.errors import TransportError, UnavailableError
-from scoremux_files.errors import InputError, ScoremuxError, reason
+from scoremux_files.errors import InputError, ScoremuxError, first_line, reason
 from scoremux_files.rows.row_layout import Json, ReadPosition
 
 _TASKS_PER_SERVER = 4
@@ -94,7 +94,7 @@ def _cluster() -> Iterator[None]:
             socket.create_connection((host, int(port)), timeout=_CONNECT_S).close()
         ray.init(**({} if address else _LOCAL), log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, ValueError, RuntimeError) as error:
-        why = reason(error) if isinstance(error, OSError) else _first_line(error)
+        why = reason(error) if isinstance(error, OSError) else first_line(error)
         raise InputError(f"Ray cannot be started or reached (RAY_ADDRESS={address!r}): {why}") from error
     try:
         yield
@@ -103,10 +103,6 @@ def _cluster() -> Iterator[None]:
             raise
         raise error.cause from None
     except RayError as error:
-        raise UnavailableError(f"Ray cannot finish the job: {_first_line(error)}") from error
+        raise UnavailableError(f"Ray cannot finish the job: {first_line(error)}") from error
     finally:
         ray.shutdown()
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)

@@ -44,6 +44,11 @@ def reason(error: Exception) -> str:
     return str(error)
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error that has a word, or the error's class where it has none."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
 def first_of(names: Sequence[str], most: int = 10, separator: str = ", ") -> str:
     """Return the first `most` names for a message, and how many more there are: "a, b and 3 more"."""
     more = f" and {len(names) - most:,} more" if len(names) > most else ""

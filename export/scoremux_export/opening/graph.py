@@ -23,6 +23,7 @@ from scoremux_engine.model.backbone import (
 )
 from scoremux_export.errors import ModelError
 from scoremux_export.opening.opened import OpenedModel, Tables
+from scoremux_files.errors import first_line
 
 OPSET = 20
 ONE_FILE_BYTES = (1 << 31) - (64 << 20)
@@ -79,7 +80,7 @@ def write_graph(
             weights_bytes = sum(tensor.nbytes for tensor in model.state_dict().values())
             program.save(str(path), external_data=weights_bytes > one_file_bytes)
     except torch.onnx.errors.OnnxExporterError as error:
-        raise ModelError(f"the exporter cannot follow this model: {_first_line(error)}") from error
+        raise ModelError(f"the exporter cannot follow this model: {first_line(error.__cause__ or error)}") from error
     return int(pooled.shape[1])
 
 
@@ -98,8 +99,3 @@ def _dynamic_shapes(rows: Iterable[str], model: OpenedModel, max_tokens: int) ->
     for name in rows:
         shapes[name] = of_rows if name in (GROUP, PREFIX_TOKENS) else of_tokens
     return {**shapes, "tables": tables}
-
-
-def _first_line(error: BaseException) -> str:
-    cause = error.__cause__ or error
-    return next((line.strip() for line in str(cause).splitlines() if line.strip()), type(cause).__name__)
