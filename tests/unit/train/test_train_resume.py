@@ -1,10 +1,14 @@
 """`scoremux train`, killed at any moment: the same command goes on to the same adapters."""
 
+import resource
 from pathlib import Path
 
 import pytest
+import torch
 
 from interrupted_training import adapters, prepare, run_in_child, run_with_kills
+from scoremux_files.errors import InputError
+from scoremux_train.training.checkpoint import Checkpoint, TrainingState
 
 
 @pytest.mark.parametrize("kills", [3, pytest.param(30, marks=pytest.mark.nightly)])
@@ -24,3 +28,19 @@ def test_a_checkpoint_of_another_recipe_is_not_used(tmp_path: Path) -> None:
     for out in ("out", "whole"):
         run_in_child(folder, tmp_path / out)
     assert adapters(tmp_path / "out") == adapters(tmp_path / "whole")
+
+
+def test_a_full_disk_is_said_and_leaves_the_last_checkpoint(tmp_path: Path) -> None:
+    checkpoint, state = Checkpoint(tmp_path, "tasks", "one", 0), TrainingState.begin(torch.ones(4, 5000))
+    checkpoint.save(state)
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (65536, limit[1]))
+    try:
+        state.step = 1
+        with pytest.raises(InputError, match=r"tasks\.safetensors cannot be written: "):
+            checkpoint.save(state)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    kept = checkpoint.load()
+    assert kept is not None and kept.step == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["tasks.safetensors"]
