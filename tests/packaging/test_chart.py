@@ -237,10 +237,7 @@ def mounted(objects: Objects, place: Place, folder: Path) -> Path:
 
 def test_server_and_sidecar_read_the_same_key_and_the_sidecar_the_volumes_configuration() -> None:
     objects = render({})
-    for container, word in (
-        (server(objects), "--set=grant_key_file={}/grant.key"),
-        (door(objects), "{}/door.toml"),
-    ):
+    for container, word in ((server(objects), "--set=grant_key_file={}/grant.key"), (door(objects), "{}/door.toml")):
         (mount,) = [one for one in container["volumeMounts"] if one["name"] == "door"]
         assert word.format(mount["mountPath"]) in container["args"] and mount["readOnly"] is True
     assert {mount["mountPath"] for mount in door(objects)["volumeMounts"] if not mount.get("readOnly")} == {"/tmp"}

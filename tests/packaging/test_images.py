@@ -275,11 +275,3 @@ def test_the_desk_is_a_distribution_of_its_own_for_the_same_version(tmp_path: Pa
     described = Parser().parsestr(wheel.read(next(n for n in names if n.endswith("/METADATA"))).decode())
     assert described["Version"] == metadata["Version"]
     assert f"scoremux[assess]=={metadata['Version']}" in described.get_all("Requires-Dist", [])
-
-
-def test_importing_the_client_loads_numpy_only() -> None:
-    code = "import sys, scoremux_client; print(*sorted({n.partition('.')[0] for n in sys.modules}))"
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    forbidden = {"torch", "transformers", "peft", "onnxruntime", "tokenizers", "pyarrow", "typer", "rich"}
-    assert "numpy" in loaded
-    assert not (forbidden | {"tritonclient", "grpc", "httpx"}) & set(loaded)

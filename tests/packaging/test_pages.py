@@ -47,11 +47,14 @@ def test_make_has_the_target(line: str) -> None:
     assert re.search(rf"^{line.split()[1]}:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
 
 
-def test_the_extras_that_pages_install_exist() -> None:
+def test_pages_install_extras_that_exist_and_the_readme_names_each_page_once() -> None:
     known = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
     named = {extra for _, extras in EXTRAS for extra in extras.split(",")}
     assert named
     assert named <= set(known)
+    links = Counter(re.findall(r"\]\(([\w./-]+\.md)", (ROOT / "README.md").read_text(encoding="utf-8")))
+    others = {"README.md", "desk/README.md", "examples/conditions/README.md"}  # the last: from evidence/decisions.md
+    assert links == dict.fromkeys({*PAGES, *RECORDS} - others, 1)
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -70,12 +73,6 @@ def test_a_page_has_at_most_1500_words(page: str) -> None:
     """Beside code; figures that a command writes, the changelog and what proofs found are longer."""
     text = re.sub(r"^ *```.*?^ *```", "", (ROOT / page).read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
     assert len(text.split()) <= 1500
-
-
-def test_readme_names_each_page_once() -> None:
-    links = Counter(re.findall(r"\]\(([\w./-]+\.md)", (ROOT / "README.md").read_text(encoding="utf-8")))
-    others = {"README.md", "desk/README.md", "examples/conditions/README.md"}  # the last: from evidence/decisions.md
-    assert links == dict.fromkeys({*PAGES, *RECORDS} - others, 1)
 
 
 @pytest.mark.parametrize("block", [b for page in PAGES for b in blocks(page) if b.language == "python"], ids=str)

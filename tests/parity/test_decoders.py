@@ -70,8 +70,7 @@ def distance_from_peft(
             tokens = tokenizer(*parts, truncation=True, max_length=engine.backbone.spec.max_tokens)
             with torch.inference_mode():
                 expected = oracle(
-                    input_ids=torch.tensor(tokens["input_ids"]),
-                    attention_mask=torch.tensor(tokens["attention_mask"]),
+                    input_ids=torch.tensor(tokens["input_ids"]), attention_mask=torch.tensor(tokens["attention_mask"])
                 ).logits[0]
             difference = float(np.abs(logits[row, :outputs] - expected.numpy()).max())
             found.max_abs_difference = max(found.max_abs_difference, difference)
@@ -184,7 +183,7 @@ def change(folder: Path, model_pad: int | None, *, ends: bool = False, **tokens:
     tokenizer.save_pretrained(folder)
 
 
-def test_the_padding_token_is_the_models_the_tokenizers_or_the_one_that_ends_texts(llama: Path) -> None:
+def test_the_padding_token_is_the_models_the_tokenizers_or_the_one_that_ends_texts_but_not_all(llama: Path) -> None:
     end = transformers.AutoTokenizer.from_pretrained(llama).eos_token_id
     assert Classifier.open(str(llama)).pad_id == end
     change(llama, model_pad=None, pad_token="[UNK]")
@@ -192,10 +191,7 @@ def test_the_padding_token_is_the_models_the_tokenizers_or_the_one_that_ends_tex
     assert opened.pad_id == opened.model.config.pad_token_id == opened.tokenizer.unk_token_id
     change(llama, model_pad=7)
     assert Classifier.open(str(llama)).pad_id == 7
-
-
-def test_a_tokenizer_that_ends_every_text_needs_a_padding_token_of_its_own(llama: Path) -> None:
-    change(llama, model_pad=None, ends=True)
+    change(llama, model_pad=None, pad_token=None, ends=True)
     with pytest.raises(ModelError, match=r"no padding token: set tokenizer\.pad_token and model\.config\.pad_token_id"):
         Classifier.open(str(llama))
 
@@ -266,10 +262,15 @@ def test_tokens_of_random_responses_are_those_of_transformers(name: str, cases: 
 
 
 @needs_minilm
-def test_tokens_of_a_real_tokenizer_are_those_of_transformers() -> None:
+def test_tokens_of_a_real_tokenizer_are_those_of_transformers_and_of_the_page() -> None:
     checked = compare_with_transformers(minilm(), 2 * CASES, random.Random(5))
     assert checked.different == []
     assert checked.cut > CASES // 8
+    (block,) = (block for block in blocks("export/README.md") if block.language == "python")
+    names: dict[str, Any] = {}
+    exec(compile(block.text.replace("MODEL", str(minilm())), block.where, "exec"), names)
+    auto = transformers.AutoTokenizer.from_pretrained(minilm())
+    assert names["row"].ids == auto(["Why does ice float?\nAnswer: "])["input_ids"][0]
 
 
 def test_a_pair_has_its_types_where_a_tokenizer_has_no_post_processor() -> None:
@@ -278,12 +279,3 @@ def test_a_pair_has_its_types_where_a_tokenizer_has_no_post_processor() -> None:
     bare.pre_tokenizer = Whitespace()
     (tokens,) = Tokenizer.of(bare, 8).encode([Rendered(("why heat", "heat rises"), 1, 10)])
     assert (tokens.ids, tokens.types) == ([1, 2, 2, 3], [0, 0, 1, 1])
-
-
-@needs_minilm
-def test_training_code_on_the_page_gets_these_tokens() -> None:
-    (block,) = (block for block in blocks("export/README.md") if block.language == "python")
-    names: dict[str, Any] = {}
-    exec(compile(block.text.replace("MODEL", str(minilm())), block.where, "exec"), names)
-    auto = transformers.AutoTokenizer.from_pretrained(minilm())
-    assert names["row"].ids == auto(["Why does ice float?\nAnswer: "])["input_ids"][0]

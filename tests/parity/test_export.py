@@ -40,7 +40,7 @@ class OffByALittle(OnnxRuntimeRunner):
         return Outputs(out.logits + np.float32(2e-4), out.pooled)
 
 
-def test_the_published_folder_says_what_it_holds(backbone: Backbone) -> None:
+def test_the_published_folder_and_its_graph_are_those_of_the_contract(backbone: Backbone) -> None:
     spec = backbone.spec
     assert {path.name for path in backbone.folder.iterdir()} == {
         "backbone.onnx",
@@ -52,9 +52,6 @@ def test_the_published_folder_says_what_it_holds(backbone: Backbone) -> None:
     assert [(linear.name, linear.d_in, linear.d_out) for linear in spec.head] == [("classifier", 32, None)]
     assert spec.max_tokens == 64
     assert 0 < spec.parity.max_abs_logit_difference <= 1e-4
-
-
-def test_the_graph_has_the_signature_of_the_contract(backbone: Backbone) -> None:
     graph = onnx.load(backbone.onnx).graph
     shapes = {i.name: [d.dim_param or d.dim_value for d in i.type.tensor_type.shape.dim] for i in graph.input}
     site = "bert.encoder.layer.1.attention.self.value"
@@ -153,12 +150,18 @@ def test_a_pickle_file_is_never_opened(encoder: Path, tmp_path: Path) -> None:
     assert not marker.exists()
 
 
-def test_no_model_and_unknown_sites_are_refused(encoder: Path, tmp_path: Path) -> None:
+def test_no_model_unknown_sites_and_a_linear_that_is_never_called_are_refused(encoder: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="cannot be opened"):
         export_backbone(str(tmp_path), Opening("query"), tmp_path / "out")
     with pytest.raises(ModelError, match=r"no module is named q_proj; .*dense.*query"):
         export_backbone(str(encoder), Opening("q_proj"), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(encoder, attn_implementation="eager")
+    model.bert.idle = torch.nn.Linear(4, 4)
+    sites, head = Opening("query,idle").describe(model)
+    opened = OpenedModel(model, sites, head, pad_id=0)
+    with pytest.raises(ModelError, match=r"bert\.idle is never called"):
+        write_graph(opened, tmp_path / "graph.onnx", max_tokens=64, token_types=False)
 
 
 @pytest.mark.parametrize(
@@ -189,15 +192,6 @@ def test_a_special_token_that_transformers_adds_for_itself_is_text(encoder: Path
     assert "<|end|>" not in opened.words().get_vocab()
     as_before = transformers.AutoTokenizer.from_pretrained(encoder)("the <|end|> of a packet").input_ids
     assert opened.words().encode("the <|end|> of a packet").ids == as_before
-
-
-def test_a_linear_that_is_never_called_is_refused_by_name(encoder: Path, tmp_path: Path) -> None:
-    model = transformers.AutoModelForSequenceClassification.from_pretrained(encoder, attn_implementation="eager")
-    model.bert.idle = torch.nn.Linear(4, 4)
-    sites, head = Opening("query,idle").describe(model)
-    opened = OpenedModel(model, sites, head, pad_id=0)
-    with pytest.raises(ModelError, match=r"bert\.idle is never called"):
-        write_graph(opened, tmp_path / "graph.onnx", max_tokens=64, token_types=False)
 
 
 @pytest.fixture(scope="module")

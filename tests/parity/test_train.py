@@ -264,7 +264,7 @@ def test_cores_and_the_order_of_rows_change_no_byte(model: Path, trained: Path, 
     assert adapters(tmp_path / "out") == adapters(trained)
 
 
-def test_every_row_gets_one_prediction_out_of_its_fold(trained: Path) -> None:
+def test_every_row_gets_one_prediction_out_of_its_fold_and_every_adapter_a_card(trained: Path) -> None:
     found = pq.read_table(trained / "predictions.parquet").to_pylist()
     rows = {row["id"]: row for row in map(json.loads, (trained.parent / "rows.jsonl").read_text().splitlines())}
     assert sorted(row["id"] for row in found) == sorted(rows)
@@ -276,9 +276,6 @@ def test_every_row_gets_one_prediction_out_of_its_fold(trained: Path) -> None:
         assert row["text_check"] == text_check(rows[row["id"]]["text"])
         assert row["adapter"] == adapter_digest(PackageFiles(trained / row["task"]))
     assert {row["fold"] for row in found} == {0, 1, 2}
-
-
-def test_a_card_says_what_the_adapter_is_made_of(trained: Path) -> None:
     text = (trained / "t-b" / "card.md").read_text()
     made_of = "40 responses", "epochs 5", "lr 0.002, spread", "to 3 tasks"
     for part in (*made_of, "Known limits", "of 40 responses", "| QWK |", "Learning curve"):

@@ -223,11 +223,12 @@ def test_requests_that_arrive_while_the_stream_computes_are_planned_and_computed
     assert sorted(name for part in recorded.parts for name in part) == list(range(21))
 
 
-def test_stop_answers_requests_that_are_not_planned_yet() -> None:
+@pytest.mark.parametrize("planned", [False, True])
+def test_stop_answers_whatever_waits_or_is_not_planned_yet(planned: bool) -> None:
     requests = [make_request([(n, 8, 8)]) for n in range(1, 4)]
     scheduler, recorded, gate = blocked(admit=lambda arrivals: requests[: len(arrivals)])
-    for _ in requests:
-        scheduler.submit_arrival(Arrival(Rows(["text"], ["t"])))
+    for request in requests:
+        scheduler.submit(request) if planned else scheduler.submit_arrival(Arrival(Rows(["text"], ["t"])))
     scheduler.drop_all("stopped", "the server stops")
     for request in requests:
         wait_for(request)
@@ -241,19 +242,6 @@ def test_cancelled_and_late_requests_are_dropped_before_they_are_computed() -> N
     late = make_request([(2, 16, 8)], Terms(deadline=time.monotonic()))
     assert order_of(cancelled, late, make_request([(3, 32, 8)])) == [[3]]
     assert [r.error.reason for r in (cancelled, late) if isinstance(r.error, DroppedError)] == ["cancelled", "late"]
-
-
-def test_stop_answers_whatever_waits() -> None:
-    scheduler, recorded, gate = blocked()
-    waiting = [make_request([(n, 8, 8)]) for n in range(1, 4)]
-    for request in waiting:
-        scheduler.submit(request)
-    scheduler.drop_all("stopped", "the server stops")
-    for request in waiting:
-        wait_for(request)
-    gate.set()
-    assert scheduler.stats.dropped == {"stopped": 4}
-    assert recorded.parts == [[0]]
 
 
 @pytest.mark.parametrize("streams", [1, 2])

@@ -22,11 +22,7 @@ STREAMS = (1, 2, 3, 4)
 
 @pytest.mark.parametrize("family", ["bert, 256 wide", *FAMILIES])
 def test_no_right_start_is_refused(
-    family: str,
-    exported_family: Callable[[str], Path],
-    mixed_repository: Path,
-    scaled: Scaled,
-    result: Result,
+    family: str, exported_family: Callable[[str], Path], mixed_repository: Path, scaled: Scaled, result: Result
 ) -> None:
     repository = exported_family(family) if family in FAMILIES else mixed_repository
     backbone, starts, refused, share = Backbone.open(repository / "backbone" / "1"), 0, 0, 0.0

@@ -69,11 +69,7 @@ NIGHTLY = [pytest.param("onnxruntime", family, marks=pytest.mark.nightly) for fa
 
 @pytest.mark.parametrize(("backend", "family"), [("python", "qwen3"), *NIGHTLY])
 def test_rows_have_the_bits_of_the_engine(
-    backend: str,
-    family: str,
-    family_repository: Callable[[str], Path],
-    request: pytest.FixtureRequest,
-    tmp_path: Path,
+    backend: str, family: str, family_repository: Callable[[str], Path], request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     """Adapters of all kinds; a decoder's weights are beside its graph, and some of its tasks have prefixes."""
     repository = family_repository(family)

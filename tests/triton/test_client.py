@@ -12,14 +12,7 @@ from typing import Any
 
 import pytest
 
-from scoremux_client import (
-    AsyncScoringClient,
-    Response,
-    Retries,
-    Scored,
-    ScoringClient,
-    Status,
-)
+from scoremux_client import AsyncScoringClient, Response, Retries, Scored, ScoringClient, Status
 from tritons import MortalTriton
 from waiting import until
 

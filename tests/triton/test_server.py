@@ -20,14 +20,7 @@ from tritonclient import grpc as triton
 
 from computed import computed_precisions
 from making import TASKS, make_adapter
-from scoremux_client import (
-    NO_RETRIES,
-    Response,
-    ScoringClient,
-    Status,
-    TransportError,
-    contract,
-)
+from scoremux_client import NO_RETRIES, Response, ScoringClient, Status, TransportError, contract
 from scoremux_engine import Engine
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.runners.choose import RunnerChoice

@@ -352,9 +352,7 @@ def test_database_that_is_busy_is_a_problem_to_retry(
     assert stored(services, select(rows.c.name)) == [("a",)]
 
 
-def test_desk_that_knows_fewer_levels_is_a_problem_of_that_request_alone(
-    running: tuple[TestClient, Services],
-) -> None:
+def test_desk_that_knows_fewer_levels_is_a_problem_of_that_request_alone(running: tuple[TestClient, Services]) -> None:
     client, services = running
     with services.database.write() as connection:
         save_items(connection, [Item("t-1", (0, 0.5), "Why?")], "test")

@@ -29,7 +29,7 @@ def score(client: httpx.Client, *names: str) -> list[dict[str, Any]]:
     return scored
 
 
-def test_ids_choose_the_outcome(sandbox: httpx.Client) -> None:
+def test_ids_choose_the_outcome_and_refusals(sandbox: httpx.Client) -> None:
     scored = score(sandbox, "r1", "blank-1", "routed-1", "truncated-1", "unknown-1")
     assert [(row["status"], row["level"], row["condition"], row["route"], row["truncated"]) for row in scored] == [
         ("OK", 1, None, "machine", False),
@@ -42,6 +42,12 @@ def test_ids_choose_the_outcome(sandbox: httpx.Client) -> None:
     assert sandbox.get("/v1/rows/sandbox-1/r1").status_code == 404
     ranges = [(row["confidence"] and round(row["confidence"], 3), row["range"]) for row in scored[:3]]
     assert ranges == [(0.9, [1, 1]), (None, None), (0.55, [0, 1])]
+    for name, status in (("limited-1", 429), ("busy-1", 503)):
+        rows = {"rows": [{"id": name, "task": "sandbox-1", "text": "any text"}]}
+        refused = sandbox.post("/v1/score", json=rows)
+        assert (refused.status_code, refused.headers["retry-after"]) == (status, "1")
+        assert refused.json()["retryable"]
+        assert sandbox.post("/v1/score", json=rows).json()["rows"][0]["level"] == 1
 
 
 def test_human_decides_after_five_seconds(sandbox: httpx.Client) -> None:
@@ -75,15 +81,6 @@ def test_human_decides_only_what_the_sandbox_sent_whatever_the_desks_policy(
         score(client, "human-1")
         until(lambda: client.get("/v1/rows/sandbox-1/human-1").json()["state"] == "final")
         assert {client.get(f"/v1/rows/t-1/{name}").json()["state"] for name in ("other", "human-0")} == {"pending"}
-
-
-def test_first_request_is_refused_where_an_id_says_so(sandbox: httpx.Client) -> None:
-    for name, status in (("limited-1", 429), ("busy-1", 503)):
-        rows = {"rows": [{"id": name, "task": "sandbox-1", "text": "any text"}]}
-        refused = sandbox.post("/v1/score", json=rows)
-        assert (refused.status_code, refused.headers["retry-after"]) == (status, "1")
-        assert refused.json()["retryable"]
-        assert sandbox.post("/v1/score", json=rows).json()["rows"][0]["level"] == 1
 
 
 def test_human_corrects_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

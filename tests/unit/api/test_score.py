@@ -129,7 +129,7 @@ def test_grant_says_who_calls(tmp_path: Path) -> None:
             assert (answer.status_code, answer.json()["title"]) == (401, "No permission")
 
 
-def test_same_key_and_body_get_the_stored_answer(tmp_path: Path) -> None:
+def test_same_key_and_body_get_the_stored_answer_unless_it_failed(tmp_path: Path) -> None:
     transport = FakeTransport(TASKS)
     with api(tmp_path, transport) as (client, _):
         first, again = (score(client, row("a"), **KEY) for _ in range(2))
@@ -140,6 +140,12 @@ def test_same_key_and_body_get_the_stored_answer(tmp_path: Path) -> None:
     assert [answer.headers.get("idempotent-replayed") for answer in (first, again, later)] == [None, "true", "true"]
     assert (other.status_code, other.json()["title"]) == (422, "Idempotency key reused")
     assert len(transport.requests) == 1
+    transport = FakeTransport(TASKS)
+    transport.fail(UnavailableError("restarting"))
+    with api(tmp_path, transport) as (client, _):
+        first, again = (score(client, row("a"), headers={"idempotency-key": "key-2"}) for _ in range(2))
+    assert (first.status_code, first.json()["retryable"], first.headers["retry-after"]) == (503, True, "2")
+    assert again.status_code == 200
 
 
 def test_requests_with_one_key_at_once_are_worked_on_once(tmp_path: Path) -> None:
@@ -158,15 +164,6 @@ def test_requests_with_one_key_at_once_are_worked_on_once(tmp_path: Path) -> Non
     assert sorted(answer.status_code for answer in answers) == [200, 409, 409, 409]
     assert all(answer.json()["retryable"] for answer in answers if answer.status_code == 409)
     assert len(transport.requests) == 1
-
-
-def test_request_that_failed_can_be_sent_again(tmp_path: Path) -> None:
-    transport = FakeTransport(TASKS)
-    transport.fail(UnavailableError("restarting"))
-    with api(tmp_path, transport) as (client, _):
-        first, again = (score(client, row("a"), **KEY) for _ in range(2))
-    assert (first.status_code, first.json()["retryable"], first.headers["retry-after"]) == (503, True, "2")
-    assert again.status_code == 200
 
 
 def test_requests_for_tasks_that_wait_hold_up_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,11 +61,15 @@ def test_addresses_in_the_url_are_checked_as_the_system_reads_them(host: str) ->
         asyncio.run(WebhookAddresses().of(f"https://{host}/"))
 
 
-def test_http_is_for_listed_hosts_on_this_machine() -> None:
+def test_http_is_for_listed_hosts_and_ports_of_this_machine() -> None:
     assert addresses("http://localhost:9000/", "127.0.0.1", allowed=["localhost"]) == ["127.0.0.1"]
     for found, allowed in (("93.184.215.14", []), ("10.0.0.1", ["lms.example"]), ("93.184.215.14", ["lms.example"])):
         with pytest.raises(InputError, match="takes https"):
             addresses("http://lms.example/", found, allowed=allowed)
+    for allowed, url in (("127.0.0.1:8443", "https://127.0.0.1:8443/"), ("[::1]:80", "http://[::1]/")):
+        assert addresses(url, httpx.URL(url).host, allowed=[allowed])
+        with pytest.raises(InputError, match="--allow-webhook"):
+            addresses(url.replace("8443", "8444").replace("]/", "]:81/"), httpx.URL(url).host, allowed=[allowed])
 
 
 @pytest.mark.parametrize(
@@ -179,13 +183,6 @@ def test_a_name_that_cannot_be_looked_up_now_is_to_be_sent_again(tmp_path: Path)
         answer = client.post("/v1/webhooks", json={"url": "https://x.example/"})
         assert (answer.status_code, answer.json()["retryable"], answer.headers["retry-after"]) == (503, True, "5")
         assert "x.example cannot be looked up now" in answer.json()["detail"]
-
-
-def test_a_listed_port_is_the_only_one() -> None:
-    for allowed, url in (("127.0.0.1:8443", "https://127.0.0.1:8443/"), ("[::1]:80", "http://[::1]/")):
-        assert addresses(url, httpx.URL(url).host, allowed=[allowed])
-        with pytest.raises(InputError, match="--allow-webhook"):
-            addresses(url.replace("8443", "8444").replace("]/", "]:81/"), httpx.URL(url).host, allowed=[allowed])
 
 
 def test_webhooks_of_a_revoked_token_are_not_those_of_a_new_one_of_its_name(tmp_path: Path) -> None:

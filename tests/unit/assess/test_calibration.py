@@ -188,13 +188,10 @@ def test_tasks_get_thresholds_of_their_own_a_pooled_one_or_none_by_their_rows() 
     assert (thresholds["new"].reason, thresholds["new"].share) == ("NEW_TASK", 1.0)
 
 
-def test_target_that_no_cut_reaches_sends_everything_to_people() -> None:
+def test_a_task_of_one_level_or_an_unreachable_target_has_no_threshold() -> None:
     threshold = threshold_of({"exact": 0.999}, draw_rows(200, 6))
     assert (threshold.least, threshold.reason, threshold.share) == (None, "LOW_CONFIDENCE", 1.0)
-
-
-def test_a_task_of_one_level_has_no_threshold_and_no_part_in_a_shared_one() -> None:
-    """The machine gives everybody one level, which is right in nine of ten: a threshold would keep all of its rows."""
+    # The machine gives everybody one level, which is right in nine of ten: a threshold would keep all of its rows.
     alike = labelled_scores(np.tile([0.88, 0.12], (90, 1)), np.zeros(90, np.int64), (np.arange(90) % 10 == 0) * 1)
     tasks = {"alike": alike, "a": draw_rows(90, 2), "b": draw_rows(90, 3)}
     target = {"exact": 0.75}
@@ -256,16 +253,13 @@ def test_promise_of_a_true_error_of_a_tenth_is_found_in_58_percent_of_draws_of_1
     assert chosen / 400 == pytest.approx(0.583, abs=0.07)
 
 
-def test_equal_texts_count_once() -> None:
+def test_equal_texts_count_once_and_rows_of_one_student_tell_less_the_more_alike_they_are() -> None:
     rows = draw_rows(60, 3, 1.0)
     copies = replace(take(rows, np.repeat(np.arange(60), 5)), text=np.repeat(np.arange(60), 5))
     once, tested = RowsUnderTest.of(rows, 1.0), RowsUnderTest.of(copies, 1.0)
     assert len(tested) == 60
     assert tested.errors.tolist() == once.errors.tolist()
     assert choose(tested, Promise(0.3, None, 0.9)) == choose(once, Promise(0.3, None, 0.9))
-
-
-def test_rows_of_one_student_tell_less_the_more_alike_their_errors_are() -> None:
     student = np.repeat(np.arange(50), 4)
     certain = labelled_scores(np.tile([0.6, 0.4], (200, 1)), np.zeros(200, np.int64), student % 2, student=student)
     alike = RowsUnderTest.of(certain, 1.0)

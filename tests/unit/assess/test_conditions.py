@@ -129,12 +129,21 @@ def test_sentences_about_things_are_no_refusals(language: str) -> None:
     assert found.count("R") <= 0.03 * len(found)
 
 
-def test_a_refusal_may_name_what_it_is_about() -> None:
+def test_a_refusal_may_name_what_it_is_about_and_a_word_be_plain_in_another_language() -> None:
     finder = Finder(conditions(), "Why does bulb A stay lit when switch Y is opened?", "It is in another path.", ["en"])
     for text in ("I don't know switch Y", "the question is too hard", "we never learned bulbs", "no idea about bulb A"):
         found = finder.find(text)
         assert found is not None and found.code == "R", text
     assert finder.find("Switch Y is not in the path of bulb A.") is None
+    assert Finder(conditions(), "", "", ["de"]).find("Das Brett ist dick und hell.") is None
+    for language, text in (
+        ("en", "this is sh*t"),
+        ("de", "so eine Scheiße"),
+        ("de", "what the fuck"),
+        ("en", "f u c k"),
+    ):
+        found = Finder(conditions(), "", "", [language]).find(text)
+        assert found is not None and found.code == "P", text
 
 
 ATTEMPTS = (
@@ -200,15 +209,3 @@ def test_a_policy_adds_phrases_and_a_letter_that_the_task_asks_for_is_an_answer(
     named = parse_record(Conditions, {"addressed": {**lists, "phrases": {"en": ["kind regards"]}}})
     found = [Finder(named, *task, ["en"]).find(text) for text in (letter, "Dear Mrs Hill, please give me a good mark")]
     assert [one and one.code for one in found] == ["A", None]
-
-
-def test_a_word_of_one_language_may_be_plain_in_another() -> None:
-    assert Finder(conditions(), "", "", ["de"]).find("Das Brett ist dick und hell.") is None
-    for language, text in (
-        ("en", "this is sh*t"),
-        ("de", "so eine Scheiße"),
-        ("de", "what the fuck"),
-        ("en", "f u c k"),
-    ):
-        found = Finder(conditions(), "", "", [language]).find(text)
-        assert found is not None and found.code == "P", text

@@ -53,15 +53,19 @@ def left(joined: JoinedColumns) -> dict[str, tuple[int, tuple[str, ...]]]:
     return {rows.reason: (rows.rows, rows.examples) for rows in joined.left_out}
 
 
-def test_rows_match_by_id_and_task_whatever_their_type_and_a_pinned_version_is_its_task(join: Join) -> None:
+def test_rows_match_by_id_and_task_whatever_their_type_where_statuses_are_ok(join: Join) -> None:
     joined = join([ok(3, 2), ok("1", "0"), ok("2", 1, task=f"t-2@{'a' * 64}")])
     assert pairs(joined) == [("t-1", 1, 2), ("t-1", 0, 0), ("t-2", 2, 1)]
     assert joined.left_out == ()
     truth = [{"id": "s1", "task": "t-1", "level": 1}, {"id": "s1", "task": "t-2", "level": 0}]
     assert pairs(join([ok("s1", 1, "t-2"), ok("s1", 2, "t-1")], truth)) == [("t-2", 0, 1), ("t-1", 1, 2)]
+    statuses = {"1": "OK", "2": "ODD", "3": None}
+    joined = join([ok(n, 1) for n in statuses], [{**row, "status": statuses[row["id"]]} for row in TRUTH])
+    assert pairs(joined) == [("t-1", 0, 1), ("t-1", 1, 1)]
+    assert left(joined) == {"have a status in the truth other than OK": (1, ("2",))}
 
 
-def test_students_and_groups_that_the_truth_lacks_are_those_of_the_output(join: Join) -> None:
+def test_students_and_groups_come_from_the_output_too_and_rows_without_are_each_somebody_else(join: Join) -> None:
     scored = [ok("1", 0, student="s1", gender="f"), ok("2", 2, student="s1", gender="f"), ok("3", 1, student="s2")]
     joined = join(scored, student="student", groups=("gender",))
     assert joined.truth.student is not None and joined.truth.student.texts().to_pylist() == ["s1", "s1", "s2"]
@@ -70,6 +74,12 @@ def test_students_and_groups_that_the_truth_lacks_are_those_of_the_output(join: 
     assert own.truth.student is not None and own.truth.student.texts().to_pylist() == ["own1", "own2", "own3"]
     with pytest.raises(InputError, match=r"truth\.jsonl has no column pupil .*; name it with --column KEY=NAME"):
         join(scored, student="pupil")
+    truth = [{**row, "who": who} for row, who in zip(TRUTH, ("ann", "", math.nan), strict=True)]
+    joined = join([ok("1", 0), ok("2", 2), ok("3", 1)], truth, student="who")
+    students = joined.ratings.students
+    assert students is not None
+    assert len(set(students.tolist())) == 3
+    assert left(joined) == {"have no who, and each counts by itself": (2, ("2", "3"))}
 
 
 def test_every_row_that_is_not_compared_is_counted_with_ids(join: Join) -> None:
@@ -108,22 +118,6 @@ def test_absurd_levels_are_off_every_scale_and_fractional_ones_of_people_are_com
         "have a level in the output that is off the task's scale, or no task": (3, ("2", "3", "5")),
         "have a level in the truth that is off the task's scale": (1, ("4",)),
     }
-
-
-def test_truth_with_statuses_counts_where_they_are_ok_or_not_given(join: Join) -> None:
-    statuses = {"1": "OK", "2": "ODD", "3": None}
-    joined = join([ok(n, 1) for n in statuses], [{**row, "status": statuses[row["id"]]} for row in TRUTH])
-    assert pairs(joined) == [("t-1", 0, 1), ("t-1", 1, 1)]
-    assert left(joined) == {"have a status in the truth other than OK": (1, ("2",))}
-
-
-def test_rows_without_a_student_are_each_somebody_else(join: Join) -> None:
-    truth = [{**row, "who": who} for row, who in zip(TRUTH, ("ann", "", math.nan), strict=True)]
-    joined = join([ok("1", 0), ok("2", 2), ok("3", 1)], truth, student="who")
-    students = joined.ratings.students
-    assert students is not None
-    assert len(set(students.tolist())) == 3
-    assert left(joined) == {"have no who, and each counts by itself": (2, ("2", "3"))}
 
 
 def test_points_in_the_place_of_levels_are_refused(join: Join) -> None:

@@ -50,7 +50,7 @@ def test_intervals_hold_the_truth_in_about_95_percent_of_samples(rows: int) -> N
         assert 0.93 <= ((one.low <= of(name, real)[0]) & (of(name, real)[0] <= one.high)).mean() <= 0.975, name
 
 
-def test_the_jackknife_leaves_out_each_row_in_turn() -> None:
+def test_the_jackknife_leaves_out_each_row_or_student_in_turn() -> None:
     people = Ratings.of([0, 1, 2, 1, 2, 0, 1, 2], [0, 1, 1, 1, 2, 1, 1, 2])
     left = [of("smd", people.take(np.arange(8) != n))[0] for n in range(8)]
     error = math.sqrt(7 / 8 * sum((x - np.mean(left)) ** 2 for x in left))
@@ -59,9 +59,6 @@ def test_the_jackknife_leaves_out_each_row_in_turn() -> None:
     # Hall's interval is the wider one on one side at most.
     assert max(value - low, high - value) >= t * error * 0.999
     assert min(value - low, high - value) == pytest.approx(t * error)
-
-
-def test_rows_of_one_student_count_as_one() -> None:
     human, machine = [0, 1, 2, 1, 2, 0, 1, 2, 0, 2], [0, 1, 1, 1, 2, 1, 1, 2, 0, 2]
     alone, twice = Ratings.of(human, machine), Ratings.of(human * 2, machine * 2)
     students = list(range(10)) * 2

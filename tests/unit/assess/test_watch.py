@@ -310,11 +310,7 @@ def nested(depth: int) -> list[Any]:
 @pytest.mark.parametrize(
     ("change", "folder", "words"),
     [
-        (
-            lambda row: row.pop("read_behind"),
-            "store",
-            "row 1: read_behind: Field required; write the file with",
-        ),
+        (lambda row: row.pop("read_behind"), "store", "row 1: read_behind: Field required; write the file with"),
         (lambda row: row.update(added_at=None), "store", "row 1: added_at: "),
         (
             lambda row: row.update(machine_level="high"),

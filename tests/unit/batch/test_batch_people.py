@@ -125,7 +125,7 @@ def test_alert_is_a_task_and_a_threshold(said: str) -> None:
         Alert.parse(said)
 
 
-def test_alert_task_that_cannot_be_scored_stops_the_job() -> None:
+def test_alert_or_condition_task_that_cannot_be_scored_or_lacks_a_code_stops_the_job() -> None:
     missing = Scored.without_score(Response("danger", ""), Status.UNKNOWN_TASK)
     with pytest.raises(InputError, match="the task danger of --alert or --condition cannot be scored: UNKNOWN_TASK"):
         Alert.parse("danger:0.3").describe(missing)
@@ -134,18 +134,15 @@ def test_alert_task_that_cannot_be_scored_stops_the_job() -> None:
     regression = replace(missing, status=Status.OK, level=2)
     with pytest.raises(InputError, match=r"the task danger of --alert .* has a head of one value, without probabili"):
         Alert.parse("danger:0.3").describe(regression)
+    outcome = replace(Scored.without_score(Response("danger", ""), Status.OK), probabilities=(0.5, 0.25, 0.25))
+    with pytest.raises(InputError, match="--condition names 1 codes; danger has another number of levels above 0"):
+        ConditionTask.parse("danger:A:0.3").add(outcome, outcome)
 
 
 @pytest.mark.parametrize("said", ["au", "au:0.9", "au:AU", "au:AU:0", "au::0.5", "au:AX:0.5", ":A:0.5", "a b:A:1"])
 def test_condition_is_a_task_codes_and_a_threshold(said: str) -> None:
     with pytest.raises(InputError, match="--condition is TASK:CODES:THRESHOLD"):
         ConditionTask.parse(said)
-
-
-def test_condition_task_needs_a_code_for_each_level() -> None:
-    outcome = replace(Scored.without_score(Response("danger", ""), Status.OK), probabilities=(0.5, 0.25, 0.25))
-    with pytest.raises(InputError, match="--condition names 1 codes; danger has another number of levels above 0"):
-        ConditionTask.parse("danger:A:0.3").add(outcome, outcome)
 
 
 @pytest.mark.parametrize("status", [Status.SERVER_DIED, Status.NOT_FINITE, Status.TEXT_TOO_LONG])

@@ -120,7 +120,7 @@ async def test_calls_during_a_request_go_together_after_its_answer_or_a_millisec
 
 
 @on_loop
-async def test_a_cancelled_call_leaves_the_others_of_its_request_alone() -> None:
+async def test_a_cancelled_call_leaves_the_others_alone_and_the_last_of_them_cancels_their_request() -> None:
     transport = fake()
     transport.hold()
     client = AsyncScoringClient(transport)
@@ -131,18 +131,12 @@ async def test_a_cancelled_call_leaves_the_others_of_its_request_alone() -> None
     assert transport.in_flight == 1
     transport.release()
     assert [await several[0], await several[2]] == [0, 2]
-
-
-@on_loop
-async def test_a_request_is_cancelled_with_the_last_of_its_calls() -> None:
-    transport = fake()
     transport.hold()
-    client = AsyncScoringClient(transport)
-    several = [asyncio.ensure_future(call(client, number)) for number in range(3)]
-    await until(transport, 1)
-    for one in several:
+    lost = [asyncio.ensure_future(call(client, number)) for number in range(3)]
+    await until(transport, 2)
+    for one in lost:
         one.cancel()
-    await asyncio.wait(several)
+    await asyncio.wait(lost)
     assert transport.in_flight == 0
 
 

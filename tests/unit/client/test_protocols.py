@@ -170,17 +170,6 @@ def test_an_unreadable_http_body_is_refused_without_content(
     assert http.seen[0]["accept-encoding"] == "identity"
 
 
-def test_servers_words_are_shown_on_one_line_without_responses(http: HttpPeer) -> None:
-    http.reply = (400, {}, json.dumps({"error": "no\x1b[2J\nway " + "x" * 9999}).encode())
-    with pytest.raises(RejectedError, match=r"HTTP 400: no \[2J way x{300}") as caught:
-        once(f"http://{http.address}")
-    assert len(str(caught.value)) < 600
-    http.reply = (400, {}, json.dumps({"error": "bad text: the dog ate it"}).encode())
-    with ScoringClient(f"http://{http.address}") as client, pytest.raises(RejectedError, match="not shown") as caught:
-        client.score([Response("t-1", "the dog ate it")])
-    assert "dog" not in f"{caught.value} {caught.value.__cause__}"
-
-
 def test_a_cancelled_or_late_http_request_is_hung_up(http: HttpPeer) -> None:
     http.hold.clear()
     with closing(HttpTransport(http.address)) as transport:
@@ -193,12 +182,20 @@ def test_a_cancelled_or_late_http_request_is_hung_up(http: HttpPeer) -> None:
         once(f"http://{http.address}", timeout_s=0.2)
 
 
-def test_headers_and_token_go_out_with_every_http_request(http: HttpPeer) -> None:
+def test_headers_and_token_go_out_and_the_servers_words_are_shown_on_one_line_without_responses(http: HttpPeer) -> None:
     http.reply = (401, {}, b"")
     with pytest.raises(RejectedError):
         once(f"http://{http.address}", token="abc", headers={"X-Course": "algebra"})
     assert http.seen[0]["authorization"] == "Bearer abc"
     assert http.seen[0]["x-course"] == "algebra"
+    http.reply = (400, {}, json.dumps({"error": "no\x1b[2J\nway " + "x" * 9999}).encode())
+    with pytest.raises(RejectedError, match=r"HTTP 400: no \[2J way x{300}") as caught:
+        once(f"http://{http.address}")
+    assert len(str(caught.value)) < 600
+    http.reply = (400, {}, json.dumps({"error": "bad text: the dog ate it"}).encode())
+    with ScoringClient(f"http://{http.address}") as client, pytest.raises(RejectedError, match="not shown") as caught:
+        client.score([Response("t-1", "the dog ate it")])
+    assert "dog" not in f"{caught.value} {caught.value.__cause__}"
 
 
 def _hear(connection: socket.socket) -> None:

@@ -136,7 +136,7 @@ def written(path: Path) -> Iterator[AppendLog]:
     opened.close()
 
 
-def test_log_is_its_owners_alone_and_goes_on_after_a_restart(path: Path) -> None:
+def test_log_is_its_owners_alone_and_goes_on_after_a_restart_or_a_line_cut_short(path: Path) -> None:
     lines = [LINE, LINE.replace(b"0", b"1")]
     for line in lines:
         log = AppendLog(path, 1 << 20)
@@ -144,31 +144,6 @@ def test_log_is_its_owners_alone_and_goes_on_after_a_restart(path: Path) -> None
         log.close()
     assert path.read_bytes() == b"".join(lines)
     assert path.stat().st_mode & 0o777 == 0o600
-
-
-def test_log_rotates_before_it_grows_too_large_and_deletes_nothing(written: AppendLog, path: Path) -> None:
-    lines = [f"{number:039}\n".encode() for number in range(7)]
-    for line in lines:
-        written.write(line)
-    rotated = sorted(file for file in path.parent.iterdir() if re.fullmatch(r"audit\.jsonl\.\d{8}T.*Z", file.name))
-    assert [file.stat().st_size for file in (*rotated, path)] == [80, 80, 80, 40]
-    assert b"".join(file.read_bytes() for file in (*rotated, path)) == b"".join(lines)
-
-
-def test_another_file_in_place_of_the_log_is_left_as_it_is(written: AppendLog, path: Path) -> None:
-    written.write(LINE)
-    path.rename(path.with_suffix(".old"))
-    path.write_bytes(b"a thesis")
-    for _ in range(2):
-        with pytest.raises(AuditError, match=rf"{audit_log.UNWRITABLE}: .*left as it is"):
-            written.write(LINE)
-    assert path.read_bytes() == b"a thesis"
-    path.unlink()  # a log that was moved away is begun again
-    written.write(LINE)
-    assert path.with_suffix(".old").read_bytes() == path.read_bytes() == LINE
-
-
-def test_a_line_that_was_cut_short_is_removed(path: Path) -> None:
     torn = [START[:length] for length in range(len(START) + 1)]
     torn += [LINE[:-1], START + b"y" * 200_000, START + b"\0" * 4096, START[:20] + b"\0" * 4096]
     for before in (b"", LINE, LINE * 2000):
@@ -179,6 +154,25 @@ def test_a_line_that_was_cut_short_is_removed(path: Path) -> None:
     path.write_bytes(LINE + b"\0" * 70_000)  # as a power cut leaves it
     AppendLog(path, 1 << 20).close()
     assert path.read_bytes() == LINE
+
+
+def test_log_rotates_deletes_nothing_and_leaves_another_file_as_it_is(written: AppendLog, path: Path) -> None:
+    lines = [f"{number:039}\n".encode() for number in range(7)]
+    for line in lines:
+        written.write(line)
+    rotated = sorted(file for file in path.parent.iterdir() if re.fullmatch(r"audit\.jsonl\.\d{8}T.*Z", file.name))
+    assert [file.stat().st_size for file in (*rotated, path)] == [80, 80, 80, 40]
+    assert b"".join(file.read_bytes() for file in (*rotated, path)) == b"".join(lines)
+    written.write(LINE)
+    path.rename(path.with_suffix(".old"))
+    path.write_bytes(b"a thesis")
+    for _ in range(2):
+        with pytest.raises(AuditError, match=rf"{audit_log.UNWRITABLE}: .*left as it is"):
+            written.write(LINE)
+    assert path.read_bytes() == b"a thesis"
+    path.unlink()  # a log that was moved away is begun again
+    written.write(LINE)
+    assert path.with_suffix(".old").read_bytes() == path.read_bytes() == LINE
 
 
 @pytest.mark.parametrize(

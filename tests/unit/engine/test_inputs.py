@@ -99,7 +99,7 @@ class Counting:
         return self._tokenizer.encode_batch_fast(inputs)
 
 
-def test_one_text_for_many_tasks_is_tokenised_once_for_each_different_input(backbone: Backbone) -> None:
+def test_texts_are_tokenised_once_for_each_input_and_large_requests_in_slices(backbone: Backbone) -> None:
     counting = Counting(tokenizers.Tokenizer.from_file(str(backbone.folder / "tokenizer.json")))
     pair, template = {"first": "{question}", "second": "{response}"}, {"template": "{question} {response}"}
     tasks = [make_task(given, id=f"t-{n}") for n, given in enumerate((None, None, pair, pair, template, None))]
@@ -107,9 +107,6 @@ def test_one_text_for_many_tasks_is_tokenised_once_for_each_different_input(back
     tokens = Tokenizer(counting, 64).encode(rows)
     assert len(counting.given) == 2 * 3
     assert tokens == [backbone.tokenizer.encode([row])[0] for row in rows]
-
-
-def test_a_large_request_is_tokenised_in_slices_since_other_texts_wait_for_each(backbone: Backbone) -> None:
     counting = Counting(tokenizers.Tokenizer.from_file(str(backbone.folder / "tokenizer.json")))
     texts = [f"{number} the router" * (1 + number % 150) for number in range(512)]
     tokens = Tokenizer(counting, 64).encode(texts)

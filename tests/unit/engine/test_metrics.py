@@ -41,7 +41,7 @@ def rows(changes: Changes, counted: metrics.Metric = metrics.ROWS) -> dict[tuple
     return {labels: count for (metric, labels), count in changes if metric is counted}
 
 
-def test_rows_are_counted_by_task_and_status_and_given_away_once() -> None:
+def test_rows_are_counted_once_by_task_and_status_and_tasks_beyond_the_first_share_a_label() -> None:
     recorder = Recorder(FirstLabels(100))
     recorder.observe(seen(["a", "a", "b", None, "b"], [Status.OK] * 3 + [Status.UNKNOWN_TASK, Status.NOT_FINITE]))
     changes = recorder.take()
@@ -53,9 +53,6 @@ def test_rows_are_counted_by_task_and_status_and_given_away_once() -> None:
     assert rows(changes, metrics.PADDED_TOKENS) == {(): 3 * 16 + 64}
     assert rows(changes, metrics.TRUNCATED_ROWS) == {(): 1}
     assert recorder.take() == []
-
-
-def test_tasks_beyond_the_first_share_a_label_for_good_which_is_no_task_id() -> None:
     recorder = Recorder(FirstLabels(2))
     recorder.observe(seen(["a", "b", "c", "d"]))
     recorder.observe(seen(["d", "b", "e"]))

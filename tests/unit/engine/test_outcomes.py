@@ -48,12 +48,15 @@ def test_levels_and_probabilities_are_those_of_the_oracle_to_the_last_float32_di
 CLOSE = float(np.nextafter(np.float32(1.0), np.float32(2.0)))
 
 
-def test_the_lower_level_wins_a_tie_and_huge_logits_overflow_nothing() -> None:
+def test_lower_level_wins_a_tie_of_logits_or_of_one_output() -> None:
     z = np.array([[1, 2, 2], [0, 0, 0], [3, 1, 3], [1.0, CLOSE, 0], [3e38, -3e38, -3e38], [-3e38] * 3], np.float32)
     levels, probabilities = decide(z)
     assert levels.tolist() == [1, 0, 0, 1, 0, 0]
     assert np.isfinite(probabilities).all() and probabilities[4].tolist() == [1.0, 0.0, 0.0]
     assert decide(z[-1:, :2])[1].tolist() == [[0.5, 0.5]]
+    points = np.array([[0, 0.25, 1.0]] * 7)
+    values = np.array([-3, 0.12, 0.125, 0.126, 0.625, 0.63, 40], dtype=np.float32)
+    assert nearest(values, points).tolist() == [0, 0, 0, 1, 1, 2, 2]
 
 
 @pytest.mark.parametrize("width", WIDTHS)
@@ -64,12 +67,6 @@ def test_a_row_has_the_same_bits_alone_in_a_slice_and_at_any_place_among_others(
     order = np.random.default_rng(0).permutation(len(z))
     assert decide(z[order])[1].tobytes() == together[order].tobytes()
     assert decide(np.pad(z, ((0, 0), (0, 5)))[:, :width])[1].tobytes() == together.tobytes()
-
-
-def test_one_output_becomes_the_nearest_level_and_the_lower_one_on_a_tie() -> None:
-    points = np.array([[0, 0.25, 1.0]] * 7)
-    values = np.array([-3, 0.12, 0.125, 0.126, 0.625, 0.63, 40], dtype=np.float32)
-    assert nearest(values, points).tolist() == [0, 0, 0, 1, 1, 2, 2]
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")

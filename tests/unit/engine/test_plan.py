@@ -178,7 +178,7 @@ def test_every_place_gets_its_own_token_and_padding_its_rows_last(seed: int) -> 
     assert packed[feeds[FIRST]][feeds[ROWS]].tolist() == places[:, 0].tolist()
 
 
-def test_no_product_with_a_weight_reads_padding_and_the_last_layer_has_first_tokens_only(backbone: Backbone) -> None:
+def test_no_product_reads_padding_and_norms_have_constant_scales(backbone: Backbone) -> None:
     model = openvino.Core().read_model(backbone.onnx)
     assert pack_tokens(model, backbone.spec) >= {FIRST, PACK, ROWS, UNPACK}
     products = [op for op in model.get_ordered_ops() if op.get_type_name() == "MatMul" and _has_weight(op)]
@@ -187,6 +187,8 @@ def test_no_product_with_a_weight_reads_padding_and_the_last_layer_has_first_tok
     # The last three: attention's output, and the two of the feed-forward block.
     assert read == [{PACK}] * (len(read) - 3) + [{FIRST}] * 3
     assert len(read) > 6
+    assert quantised(backbone, norms=True) == {"q": True, "k": True, "v": True, "out": False, "up": True, "down": False}
+    assert set(quantised(backbone, norms=False).values()) == {False}
 
 
 def _has_weight(product: openvino.Node) -> bool:
@@ -234,11 +236,6 @@ def decoder(exported_family: Callable[[str], Path]) -> Path:
 
 
 OPTIONS = precisions.options("float32")
-
-
-def test_outputs_of_norms_have_constant_scales_and_every_weight_over_tokens_is_int8(backbone: Backbone) -> None:
-    assert quantised(backbone, norms=True) == {"q": True, "k": True, "v": True, "out": False, "up": True, "down": False}
-    assert set(quantised(backbone, norms=False).values()) == {False}
 
 
 def quantised(backbone: Backbone, *, norms: bool) -> dict[str, bool]:
@@ -401,15 +398,12 @@ def ready(make: Callable[[], str]) -> AllCores[str]:
     return cores
 
 
-def test_a_shape_is_compared_once_and_then_computed_on_all_cores() -> None:
+def test_a_shape_is_compared_once_and_with_equal_bits_computed_on_all_cores() -> None:
     cores, ways = ready(lambda: "made"), Ways(ONE)
     assert [cores.run("short", ways.here, ways.on_a_stream) for _ in range(3)] == [[ONE]] * 3
     assert ways.taken == ["stream", "here", "here", "here"]
     cores.run("long", ways.here, ways.on_a_stream)
     assert ways.taken[4:] == ["stream", "here"]
-
-
-def test_a_shape_with_other_bits_or_without_a_request_stays_on_a_stream() -> None:
     cores, ways = ready(lambda: "made"), Ways(NEXT)
     assert [cores.run("short", ways.here, ways.on_a_stream) for _ in range(3)] == [[ONE]] * 3
     assert ways.taken == ["stream", "here", "stream", "stream"]

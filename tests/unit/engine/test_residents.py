@@ -76,7 +76,7 @@ def test_a_slot_that_is_used_again_holds_nothing_of_its_last_adapter(bare: Backb
         assert np.count_nonzero(table) == np.count_nonzero(small.tables[name])
 
 
-def test_the_least_recently_used_leaves_first(bare: Backbone, packages: list[TaskPackage]) -> None:
+def test_the_least_recently_used_leaves_first_and_pinned_stay(bare: Backbone, packages: list[TaskPackage]) -> None:
     held = residents(bare, 3)
     for given in packages[:3]:
         inserted(held, given)
@@ -86,9 +86,6 @@ def test_the_least_recently_used_leaves_first(bare: Backbone, packages: list[Tas
     held.demote(packages[3].digest)
     inserted(held, packages[4])
     assert [p.digest in held for p in packages] == [True, False, True, False, True]
-
-
-def test_pinned_versions_stay_and_a_newcomer_gets_no_slot(bare: Backbone, packages: list[TaskPackage]) -> None:
     held = residents(bare, 2)
     assert held.has_room
     pinned = [inserted(held, p, evict=False) for p in packages[:2]]
@@ -110,16 +107,13 @@ def test_the_budget_counts_pools_of_all_shapes(bare: Backbone, tmp_path: Path, p
     assert held.evictions >= 1
 
 
-def test_tables_are_kept_in_the_type_the_runner_takes(bare: Backbone, packages: list[TaskPackage]) -> None:
+def test_tables_have_the_runners_type_and_are_given_in_place(bare: Backbone, packages: list[TaskPackage]) -> None:
     name = f"A.{bare.spec.sites[0].name}"
     narrow = {name: np.dtype(ml_dtypes.bfloat16)}
     version = inserted(Residents(bare.spec, narrow, 1 << 20), packages[0])
     assert version.tables[name].dtype == ml_dtypes.bfloat16
     expected = packages[0].tables[name].astype(ml_dtypes.bfloat16)
     np.testing.assert_array_equal(version.tables[name][:, :2], expected)
-
-
-def test_versions_of_one_pool_are_handed_over_in_place(bare: Backbone, packages: list[TaskPackage]) -> None:
     held = residents(bare, 5)
     versions = [inserted(held, p) for p in packages]
     group, tables = TableLookup(bare.spec, {}, in_place=True).find([versions[i] for i in (4, 0, 2)])

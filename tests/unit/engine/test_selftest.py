@@ -37,13 +37,17 @@ class Leaky(OnnxRuntimeRunner):
         return out if len(out.logits) == 1 else replace(out, logits=np.nextafter(out.logits, np.float32(9)))
 
 
-def test_all_size_classes_and_lengths_take_part(small_repository: Path) -> None:
+def test_all_size_classes_and_lengths_take_part_and_a_row_is_compared_whatever_the_limit(
+    small_repository: Path,
+) -> None:
     test = run_selftest(Engine.open(small_repository), mixes=60)
     assert test.changed is None
     assert test.mixes == 60
     assert test.rows > 60
     assert test.sizes == {SizeClass(8, 8), SizeClass(16, 32)}
     assert test.buckets == {8, 16, 24, 32, 40, 48, 56, 64}
+    test = run_selftest(Engine.open(small_repository), seconds=0, loading_s=0, longest=16)
+    assert (test.mixes, test.rows, len(test.sizes)) == (1, 1, 1) and test.buckets <= {8, 16}
 
 
 def test_a_bit_that_follows_the_neighbours_is_said_and_refuses_to_serve(small_repository: Path, tmp_path: Path) -> None:
@@ -101,11 +105,6 @@ def test_a_rare_size_class_takes_part_under_a_time_limit(own_repository: Path, t
     engine = Engine.open(own_repository)
     assert SizeClass(64, 8) in run_selftest(engine, mixes=20, seconds=600, longest=16).sizes
     assert SizeClass(64, 8) not in run_selftest(engine, mixes=20, tasks=32, longest=16).sizes
-
-
-def test_a_row_is_compared_whatever_the_time_limit(small_repository: Path) -> None:
-    test = run_selftest(Engine.open(small_repository), seconds=0, loading_s=0, longest=16)
-    assert (test.mixes, test.rows, len(test.sizes)) == (1, 1, 1) and test.buckets <= {8, 16}
 
 
 @pytest.mark.parametrize(("precision", "is_named"), [("bfloat16", True), ("int8", False)])

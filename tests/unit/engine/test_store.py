@@ -88,7 +88,9 @@ def test_card_is_part_of_its_version(store: Store, folders: list[Path], bare: Ba
     assert "digest" in str(next(iter(verify(store, bare))))
 
 
-def test_an_update_replaces_the_live_version_in_history(store: Store, folders: list[Path], bare: Backbone) -> None:
+def test_an_update_replaces_the_live_version_in_history_and_the_same_again_nothing(
+    store: Store, folders: list[Path], bare: Backbone
+) -> None:
     (old,) = store.add(folders[:1], bare)
     (other,) = store.add(folders[1:], bare)
     make_adapter(folders[0], bare.spec, "b", seed=99)
@@ -99,9 +101,6 @@ def test_an_update_replaces_the_live_version_in_history(store: Store, folders: l
     rows = [row for row in history(store) if row["task"] == "b"]
     assert [(row["from"], row["to"]) for row in rows] == [(None, old.after), (old.after, new.after)]
     assert all(datetime.fromisoformat(row["when"]).tzinfo is not None and row["who"] for row in rows)
-
-
-def test_adding_the_same_again_changes_nothing(store: Store, folders: list[Path], bare: Backbone) -> None:
     store.add(folders, bare)
     before = content(store.folder)
     changes = store.add(folders, bare)

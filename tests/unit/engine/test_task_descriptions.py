@@ -137,7 +137,7 @@ def test_adapter_of_other_tokens_is_refused(backbone: Backbone, tmp_path: Path, 
         describe([folder], backbone)
 
 
-def test_table_describes_many_tasks(bare: Backbone, tmp_path: Path) -> None:
+def test_table_describes_many_tasks_as_on_the_page(bare: Backbone, tmp_path: Path) -> None:
     folders = [make_bare(tmp_path / "one", bare), make_adapter(tmp_path / "two", bare.spec, "t-2", levels=2)]
     table = write_table(
         tmp_path / "tasks.csv",
@@ -151,6 +151,12 @@ def test_table_describes_many_tasks(bare: Backbone, tmp_path: Path) -> None:
     assert (task.id, task.levels, task.question) == ("bio-1", (0, 0.5, 1), 'Why, {x}?\n"Really"?')
     assert task.input is not None and task.input.second == "{response}"
     assert (other.id, other.levels, other.question, other.language) == ("t-2", (0, 1), "Really?", "en")
+    (block,) = (block for block in blocks("export/README.md") if block.language == "csv")
+    (tmp_path / "tasks.csv").write_text(block.text, encoding="utf-8")
+    folders = [make_bare(tmp_path / name, bare) for name in ("ice", "rain")]
+    for adapter in describe(folders, bare, read_table(tmp_path / "tasks.csv")):
+        task = Task.parse(adapter.files.read("task.json"), Path("task.json"))
+        assert task.layout is not None and task.question
 
 
 @pytest.mark.parametrize(
@@ -174,21 +180,16 @@ def test_wrong_table_is_refused_by_line(bare: Backbone, tmp_path: Path, lines: l
         described(make_bare(tmp_path / "t", bare), bare, write_table(tmp_path / "tasks.csv", *lines))
 
 
-def test_levels_in_a_table_of_json_lines_are_a_list(tmp_path: Path) -> None:
+def test_description_is_read_and_levels_of_json_lines_are_a_list(tmp_path: Path) -> None:
     table = write_table(tmp_path / "tasks.jsonl", '{"id": "t", "levels": [0, 0.5]}', '{"id": "u", "levels": "0 1"}')
     assert [fields["levels"] for fields in read_table(table).values()] == [[0.0, 0.5], [0.0, 1.0]]
     for levels in ("[[0]]", '["many"]'):
         with pytest.raises(PackageError, match="line 1: levels: write numbers"):
             read_table(write_table(tmp_path / "wrong.jsonl", f'{{"id": "t", "levels": {levels}}}'))
-
-
-def test_table_on_the_page_is_valid(bare: Backbone, tmp_path: Path) -> None:
-    (block,) = (block for block in blocks("export/README.md") if block.language == "csv")
-    (tmp_path / "tasks.csv").write_text(block.text, encoding="utf-8")
-    folders = [make_bare(tmp_path / name, bare) for name in ("ice", "rain")]
-    for adapter in describe(folders, bare, read_table(tmp_path / "tasks.csv")):
-        task = Task.parse(adapter.files.read("task.json"), Path("task.json"))
-        assert task.layout is not None and task.question
+    task = read(tmp_path, GOOD)
+    assert (task.id, task.levels, task.question, task.language) == ("en-6.3-ipp", (0.0, 0.25, 1.0), "Warum?", "de")
+    task = read(tmp_path, {"id": "t", "levels": [-1, -0.5, 0]})
+    assert (task.levels, task.question, task.language) == ((-1.0, -0.5, 0.0), "", "")
 
 
 GOOD = {"id": "en-6.3-ipp", "levels": [0, 0.25, 1], "question": "Warum?", "language": "de"}
@@ -199,13 +200,6 @@ def read(folder: Path, content: Any) -> Task:
     data = content if isinstance(content, bytes) else json.dumps(content).encode()
     (folder / "task.json").write_bytes(data)
     return PackageFiles(folder).task
-
-
-def test_description_is_read(tmp_path: Path) -> None:
-    task = read(tmp_path, GOOD)
-    assert (task.id, task.levels, task.question, task.language) == ("en-6.3-ipp", (0.0, 0.25, 1.0), "Warum?", "de")
-    task = read(tmp_path, {"id": "t", "levels": [-1, -0.5, 0]})
-    assert (task.levels, task.question, task.language) == ((-1.0, -0.5, 0.0), "", "")
 
 
 NAN, INFINITY = float("nan"), float("inf")

@@ -98,7 +98,7 @@ def test_add_warns_of_adapters_of_another_base(commands: Commands, tmp_path: Pat
     assert (warning in commands.warnings) == warned
 
 
-def test_add_refuses_an_adapter_of_other_weights(commands: Commands, tmp_path: Path) -> None:
+def test_add_refuses_other_weights_and_warns_of_texts_that_training_cut(commands: Commands, tmp_path: Path) -> None:
     spec = Backbone.open(Path(commands._backbone[1])).spec
     folder = second(commands, tmp_path, config={"base_model_name_or_path": spec.source})  # whose name shows nothing
     for weights in ("0" * 64, spec.weights):
@@ -110,9 +110,6 @@ def test_add_refuses_an_adapter_of_other_weights(commands: Commands, tmp_path: P
     (folder / "adapter_config.json").write_text(json.dumps(config))
     commands.run("add", folder)
     assert "trained on" not in commands.warnings, "the weights say more than the name"
-
-
-def test_add_warns_of_texts_that_training_cut_earlier(commands: Commands, tmp_path: Path) -> None:
     folder, tokenizer = second(commands, tmp_path), Path(commands._backbone[1]) / "tokenizer.json"
     for limit, warned in ((32, True), (64, False), (512, False)):
         cut = {"max_length": limit, "strategy": "LongestFirst", "stride": 0, "direction": "Right"}

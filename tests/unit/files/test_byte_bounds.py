@@ -47,7 +47,7 @@ def test_so_many_rows_fit_into_a_request(sizes: list[int], expected: tuple[int, 
     assert RequestSize().cut(rows) == expected
 
 
-def test_requests_of_long_rows_carry_fewer_of_them() -> None:
+def test_requests_of_long_rows_carry_fewer_and_their_source_is_read_a_few_megabytes_ahead() -> None:
     transport = fake()
     sizes = [LONG] * 40 + [1] * 300 + [REQUEST_BYTES + 1, 1, LONG]
     texts = [str(number).ljust(size) for number, size in enumerate(sizes)]
@@ -56,9 +56,6 @@ def test_requests_of_long_rows_carry_fewer_of_them() -> None:
     carried = [[len(response.text) for response in request] for request in transport.requests]
     assert all(sum(request) <= REQUEST_BYTES or len(request) == 1 for request in carried)
     assert sorted(size for request in carried for size in request) == sorted(map(len, texts))
-
-
-def test_a_source_of_long_rows_is_read_a_few_megabytes_ahead() -> None:
     source, returned = Source(120), 0
     for _ in ScoringClient(fake(), window=WINDOW).score_iter(source):
         assert source.taken - returned <= MOST_HELD

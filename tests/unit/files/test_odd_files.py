@@ -139,16 +139,6 @@ REFUSED = [
 ]
 
 
-FOREIGN = [row for row in REFUSED if "compressed" in row[2] or "ZIP" in row[2]]
-
-
-@pytest.mark.parametrize(("name", "data", "message"), FOREIGN, ids=range(len(FOREIGN)))
-def test_every_reader_refuses_what_is_no_text(tmp_path: Path, name: str, data: bytes, message: str) -> None:
-    (tmp_path / name).write_bytes(data)
-    with pytest.raises(InputError, match=message):
-        list(read_rows(tmp_path / name))
-
-
 @pytest.mark.parametrize(("name", "data", "message"), REFUSED, ids=range(len(REFUSED)))
 def test_file_that_cannot_be_read_is_refused(tmp_path: Path, name: str, data: bytes, message: str) -> None:
     path = tmp_path / name
@@ -158,6 +148,9 @@ def test_file_that_cannot_be_read_is_refused(tmp_path: Path, name: str, data: by
             raise InputError(f"there are no rows in {path}")
     assert str(caught.value).startswith((str(path), "there are no rows"))
     assert SECRET not in str(caught.value) and "\n" not in str(caught.value)
+    if "compressed" in message or "ZIP" in message:  # by every reader
+        with pytest.raises(InputError, match=message):
+            list(read_rows(path))
 
 
 @pytest.mark.parametrize(("name", "data", "message"), [REFUSED[n] for n in (2, 8, 23, 29)], ids=range(4))

@@ -139,13 +139,18 @@ def test_public_url_is_encrypted_unless_local(url: str | None, message: str) -> 
         check_addresses("127.0.0.1", url, "")
 
 
-def test_database_file_is_readable_by_its_user_alone(programme: Programme) -> None:
+def test_database_file_is_readable_by_its_user_alone_and_the_last_director_stays(programme: Programme) -> None:
     modes = {path.name: path.stat().st_mode & 0o777 for path in programme.folder.glob("reviews.db*")}
     assert modes == {"reviews.db": 0o600, "reviews.db-wal": 0o600, "reviews.db-shm": 0o600}
     file = programme.folder / "reviews.db"
     file.chmod(0o644)
     Database(str(file)).close()
     assert file.stat().st_mode & 0o777 == 0o600
+    browser = programme.client("dana")
+    browser.get("/people")
+    answer = browser.post("/people/change", {"name": "dana", "role": "rater"})
+    assert "needs a director" in answer.text
+    assert browser.get("/people").status_code == 200
 
 
 def test_paths_stay_inside_static_and_exports(shared: Programme) -> None:
@@ -214,15 +219,7 @@ def test_leaders_and_directors_reopen_assign_pause_and_export(programme: Program
     assert "intact" in browser.post("/record").text
 
 
-def test_last_director_stays(programme: Programme) -> None:
-    browser = programme.client("dana")
-    browser.get("/people")
-    answer = browser.post("/people/change", {"name": "dana", "role": "rater"})
-    assert "needs a director" in answer.text
-    assert browser.get("/people").status_code == 200
-
-
-def test_record_holds_no_response_texts(programme: Programme) -> None:
+def test_record_is_in_words_without_response_texts_and_a_missing_page_says_so(programme: Programme) -> None:
     browser = programme.client("anna")
     browser.post("/start")
     for _ in range(5):
@@ -230,6 +227,13 @@ def test_record_holds_no_response_texts(programme: Programme) -> None:
     told, texts = "".join(programme.select(select(record.c.entry))), programme.select(select(rows.c.text))
     assert json.loads(f"[{told.replace('}{', '},{')}]")
     assert not [text for text in texts if text in told]
+    with programme.database.write() as connection:
+        save_policy(connection, DeskPolicy(aside_s=86_400.0, guard_s=0.7, groups=False), "test")
+    shown = programme.client("dana").get("/record").text
+    assert "what is put aside stays for: 24 h 0 min; " in shown and "no decision within: 0.7 s" in shown
+    assert "groups: no" in shown and "aside_s" not in shown and "False" not in shown
+    missing = programme.client("dana").get("/nothing")
+    assert missing.status_code == 404 and "<title>No such page – review desk</title>" in missing.text
 
 
 def test_broken_record_and_huge_numbers_are_sentences(programme: Programme) -> None:
@@ -345,13 +349,3 @@ def test_pages_do_not_give_special_papers_away(tmp_path: Path) -> None:
     # Before the decision, after undoing it, the first page while it is put aside, and after taking it up again.
     assert [len(set.union(*pages.values()))] == [4]
     programme.database.close()
-
-
-def test_record_is_in_words_and_a_missing_page_says_so(programme: Programme) -> None:
-    with programme.database.write() as connection:
-        save_policy(connection, DeskPolicy(aside_s=86_400.0, guard_s=0.7, groups=False), "test")
-    shown = programme.client("dana").get("/record").text
-    assert "what is put aside stays for: 24 h 0 min; " in shown and "no decision within: 0.7 s" in shown
-    assert "groups: no" in shown and "aside_s" not in shown and "False" not in shown
-    missing = programme.client("dana").get("/nothing")
-    assert missing.status_code == 404 and "<title>No such page – review desk</title>" in missing.text

@@ -26,7 +26,7 @@ def taken() -> Iterator[int]:
         yield listener.getsockname()[1]
 
 
-def test_given_ports_are_kept_and_the_others_are_free() -> None:
+def test_given_ports_are_kept_others_are_free_and_unusable_ones_are_named() -> None:
     free = Endpoints.choose()
     ports = (free.grpc, free.http, free.metrics)
     assert len({*ports, 0}) == 4
@@ -36,15 +36,6 @@ def test_given_ports_are_kept_and_the_others_are_free() -> None:
     assert (given.grpc, given.http, given.metrics) == ports
     mixed = Endpoints.choose(http=free.http)
     assert mixed.http == free.http and len({mixed.grpc, mixed.http, mixed.metrics, 0}) == 4
-
-
-@pytest.mark.parametrize(("option", "name"), [("grpc", "gRPC"), ("http", "HTTP"), ("metrics", "metrics")])
-def test_taken_port_is_refused_by_name(taken: int, option: str, name: str) -> None:
-    with pytest.raises(SetupError, match=rf"the {name} port {taken} cannot be used: .*in use; --set {option}_port=0"):
-        Endpoints.choose(**{option: taken})
-
-
-def test_port_that_cannot_be_used_for_another_reason_is_answered_without_a_hint() -> None:
     with pytest.raises(SetupError) as refused:
         Endpoints.choose(grpc=8001, address="192.0.2.9")
     assert "takes any" not in str(refused.value)
@@ -58,6 +49,12 @@ def test_port_that_cannot_be_used_for_another_reason_is_answered_without_a_hint(
     free = Endpoints.choose().grpc
     with pytest.raises(SetupError, match=str(free)):  # one port for two purposes
         Endpoints.choose(grpc=free, http=free)
+
+
+@pytest.mark.parametrize(("option", "name"), [("grpc", "gRPC"), ("http", "HTTP"), ("metrics", "metrics")])
+def test_taken_port_is_refused_by_name(taken: int, option: str, name: str) -> None:
+    with pytest.raises(SetupError, match=rf"the {name} port {taken} cannot be used: .*in use; --set {option}_port=0"):
+        Endpoints.choose(**{option: taken})
 
 
 def test_other_machines_ports_may_be_taken_here_and_metrics_have_their_own_address(taken: int) -> None:

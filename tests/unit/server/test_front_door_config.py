@@ -31,10 +31,7 @@ BACKENDS = [
         ({"port": 0}, "port: Input should be greater"),
         ({"address": "0.0.0.0 ssl"}, "address: String should match"),
         ({"certificate": "none.pem"}, "certificate: .*none.pem is missing"),
-        (
-            {"tokens": "none.json"},
-            "none.json is missing; to make one: scoremux tokens add NAME --tokens /.*",
-        ),
+        ({"tokens": "none.json"}, "none.json is missing; to make one: scoremux tokens add NAME --tokens /.*"),
         ({"grant_key": "none.key"}, "grant_key: .*none.key is missing; to make one: openssl rand -hex 32 > /"),
         ({"i_know": "yes"}, "i_know: Input should be '' or '24.10 has remote code execution holes'"),
         ({"threads": 2}, "unknown key threads"),

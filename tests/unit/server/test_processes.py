@@ -84,7 +84,7 @@ def ended(process: ChildProcess) -> int:
     return status
 
 
-def test_exit_status_survives_kill(tmp_path: Path) -> None:
+def test_exit_status_survives_kill_which_ends_a_childs_children(tmp_path: Path) -> None:
     for program, status in (("exit 3", 3), ("kill -9 $$", -signal.SIGKILL), ("kill -8 $$", -signal.SIGFPE)):
         process = start(tmp_path, program)
         assert ended(process) == status
@@ -94,9 +94,6 @@ def test_exit_status_survives_kill(tmp_path: Path) -> None:
     assert running.exit_status is None
     running.kill()
     assert running.exit_status == -signal.SIGKILL
-
-
-def test_kill_ends_a_childs_children_even_after_its_own_end(tmp_path: Path) -> None:
     process = start(tmp_path, "sleep 60 & exit 0")
     assert ended(process) == 0
     assert len(processes.living(process.pid)) == 1

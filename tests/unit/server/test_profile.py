@@ -24,13 +24,16 @@ from scoremux_server.tuning.trials import Candidate, Trial, read_sample, rows_fo
 from scoremux_server.tuning.tune import _reasons, _write_profile
 
 
-def test_the_four_profiles_are_what_they_are_called() -> None:
+def test_the_four_profiles_are_what_they_are_called_and_settings_come_last() -> None:
     assert names() == ["cpu", "cpu-reference", "gpu-onnx", "gpu-tensorrt"]
     assert Profile.read("cpu-reference").choice == REFERENCE
     assert Profile.read("cpu").choice == Profile().choice == DEFAULT
     for name, backend in (("gpu-onnx", "onnxruntime"), ("gpu-tensorrt", "tensorrt")):
         profile = Profile.read(name)
         assert (profile.runner, profile.backend, profile.triton) == ("triton", backend, "/opt/tritonserver")
+    profile = Profile.read("cpu", ["threads=3", "start_timeout_s=1.5", "selftest=off", "bank_bytes = 1000000"])
+    assert (profile.threads, profile.start_timeout_s, profile.selftest) == (3, 1.5, "off")
+    assert profile.bank_bytes == 1_000_000
 
 
 @pytest.mark.parametrize("name", names())
@@ -40,15 +43,16 @@ def test_a_profile_states_only_keys_that_differ_from_the_default(name: str) -> N
     assert all(Profile.model_fields[key].default != value or key in known for key, value in values.items())
 
 
-def test_settings_come_last_and_are_converted() -> None:
-    profile = Profile.read("cpu", ["threads=3", "start_timeout_s=1.5", "selftest=off", "bank_bytes = 1000000"])
-    assert (profile.threads, profile.start_timeout_s, profile.selftest) == (3, 1.5, "off")
-    assert profile.bank_bytes == 1_000_000
-
-
-def test_a_file_of_ones_own_is_read(tmp_path: Path) -> None:
+def test_a_file_of_ones_own_is_read_and_a_repositorys_is_the_default(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text('runner = "openvino"\nprecision = "int8"\n')
     assert Profile.read(str(tmp_path / "mine.toml")).choice == RunnerChoice("openvino", precision="int8")
+    assert default_profile(tmp_path) == "cpu" and choice_of(tmp_path) == DEFAULT
+    (tmp_path / "profile.toml").write_text('precision = "int8"\nmicro_batch_tokens = 512\n')
+    found = Profile.read(default_profile(tmp_path))
+    assert (found.runner, found.precision, found.micro_batch_tokens) == ("openvino", "int8", 512)
+    assert choice_of(tmp_path) == found.choice
+    (tmp_path / "profile.toml").write_text('runner = "triton"\nbackend = "onnxruntime"\n')
+    assert choice_of(tmp_path) == Profile.read(default_profile(tmp_path)).choice == REFERENCE
 
 
 @pytest.mark.parametrize(
@@ -106,16 +110,6 @@ def test_unknown_profiles_gpus_of_openvino_and_a_metrics_address_of_its_own() ->
         Profile.read("cpu", ["device=cuda"])
     with pytest.raises(SetupError, match=r"unknown profile tpu; there are cpu, cpu-reference, gpu-onnx"):
         Profile.read("tpu")
-
-
-def test_a_repositorys_own_profile_is_the_default(tmp_path: Path) -> None:
-    assert default_profile(tmp_path) == "cpu" and choice_of(tmp_path) == DEFAULT
-    (tmp_path / "profile.toml").write_text('precision = "int8"\nmicro_batch_tokens = 512\n')
-    found = Profile.read(default_profile(tmp_path))
-    assert (found.runner, found.precision, found.micro_batch_tokens) == ("openvino", "int8", 512)
-    assert choice_of(tmp_path) == found.choice
-    (tmp_path / "profile.toml").write_text('runner = "triton"\nbackend = "onnxruntime"\n')
-    assert choice_of(tmp_path) == Profile.read(default_profile(tmp_path)).choice == REFERENCE
 
 
 def test_what_the_scorer_reads_is_passed_on() -> None:

@@ -79,7 +79,7 @@ def failing(times: int, stop: Stop, error: Exception = NOT_READY) -> Callable[[i
     return restart
 
 
-def test_crash_loop_ends_the_watching_with_its_cause() -> None:
+def test_crash_loop_ends_the_watching_with_its_cause_and_a_start_a_row_of_deaths() -> None:
     stop, reports = Stop(), list[str]()
     server = FakeServer(1, failing(99, stop))
     with pytest.raises(CrashLoopError, match=r"died 5 times .*; the last cause: Triton was not ready:\nthe tail"):
@@ -89,9 +89,6 @@ def test_crash_loop_ends_the_watching_with_its_cause() -> None:
         "Triton ended with status 1; restarting Triton",
         *(f"Triton was not ready; restarting Triton in {pause_s} s" for pause_s in (0.5, 1, 2)),
     ]
-
-
-def test_successful_start_ends_a_row_of_deaths() -> None:
     stop = Stop()
 
     def restart(number: int) -> None:

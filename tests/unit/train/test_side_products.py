@@ -47,7 +47,7 @@ def _apply(products: SideProducts, site: str, x: torch.Tensor, base: nn.Linear, 
     return read
 
 
-def test_sites_that_read_the_same_input_are_computed_together(products: SideProducts, tables: _NotedTables) -> None:
+def test_sites_that_read_one_input_are_computed_as_one(products: SideProducts, tables: _NotedTables) -> None:
     x, other = torch.randn(3, 5, 16), torch.randn(3, 5, 16)
     base = nn.Linear(16, 6).requires_grad_(False)
     for together in (False, True):
@@ -56,11 +56,6 @@ def test_sites_that_read_the_same_input_are_computed_together(products: SideProd
         assert _apply(products, "v", x, base, tables) == ([] if together else ["A.v", "B.v"])
         products.learn()
         products.forget()
-
-
-def test_products_are_right_where_a_pass_differs_from_the_last(products: SideProducts, tables: _NotedTables) -> None:
-    x, other = torch.randn(3, 5, 16), torch.randn(3, 5, 16)
-    base = nn.Linear(16, 6).requires_grad_(False)
     for v_reads in (x, other):
         _apply(products, "q", x, base, tables)
         _apply(products, "v", v_reads, base, tables)

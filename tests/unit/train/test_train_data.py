@@ -120,7 +120,7 @@ def test_points_are_not_taken_for_levels_and_may_have_a_decimal_comma(tmp_path: 
         read_data([path], {})
 
 
-def test_the_check_counts_what_a_person_should_know(tmp_path: Path) -> None:
+def test_the_check_counts_what_a_person_should_know_and_what_is_no_sample(tmp_path: Path) -> None:
     rows = [_row(n, second=n % 2, split="train") for n in range(30)]
     rows += [_row(30, text=""), _row(31, text="text 0 ", level=1), _row(32, text="text 2", level=0)]
     rows += [_row(33, text="text 4", split="test", level=1), {**_row(34), "task": "few"}]
@@ -135,6 +135,10 @@ def test_the_check_counts_what_a_person_should_know(tmp_path: Path) -> None:
     assert found.trainable and not few.trainable and few.needed == 19
     assert "text 4" not in [row.text for row in training_rows(data.rows["t"]).rows]
     json.dumps(as_json(data, [few, found]))
+    routed = read_data([_write(tmp_path / "rows.jsonl", [_row(n, chosen_by="route") for n in range(30)])], {})
+    lines = remarks(routed, check(routed, 5))
+    assert lines[-1].startswith("t: These figures are about the responses that were sent to people")
+    assert lines[-2] == "no question, which raters and the condition `copied` need: t; see --tasks"
 
 
 @pytest.mark.parametrize("folds", [2, 5])
@@ -164,13 +168,6 @@ def test_rows_of_one_student_are_in_one_fold(tmp_path: Path) -> None:
     assert len(of_student) == 15
     one = check(read_data([_write(path, [row | {"who": "s"} for row in rows])], {}, LabelColumns(student="who")), 5)[0]
     assert not one.trainable and one.needed == 9, "one student cannot be in ten folds"
-
-
-def test_rows_that_were_sent_to_people_are_said_to_be_no_sample(tmp_path: Path) -> None:
-    routed = read_data([_write(tmp_path / "rows.jsonl", [_row(n, chosen_by="route") for n in range(30)])], {})
-    lines = remarks(routed, check(routed, 5))
-    assert lines[-1].startswith("t: These figures are about the responses that were sent to people")
-    assert lines[-2] == "no question, which raters and the condition `copied` need: t; see --tasks"
 
 
 def test_a_wrong_recipe_names_its_key(tmp_path: Path) -> None:
