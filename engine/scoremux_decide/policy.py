@@ -5,10 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, PrivateAttr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
 from scoremux_decide.conditions.rules import Conditions
-from scoremux_decide.records import parse_record
 from scoremux_files.settings import check, read_toml_bytes
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -133,7 +132,7 @@ class ScoringPolicy(_Table):
     rows: RowsPolicy = RowsPolicy()
     unusual: UnusualPolicy | None = None
     truncated_to_people: bool = True
-    conditions: Annotated[Conditions, PlainValidator(lambda values: parse_record(Conditions, values))] = Conditions()
+    conditions: Conditions = Conditions()
     tasks: dict[str, TaskPolicy] = {}
     watch: WatchPolicy = WatchPolicy()
     review: dict[str, Any] = {}

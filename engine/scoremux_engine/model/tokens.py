@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from os.path import commonprefix
 from pathlib import Path
 from typing import Any
 
@@ -131,13 +132,8 @@ class Tokenizer:
             render: Makes a response into an input (`Task.render`).
         """
         ids = [tokens.ids for tokens in self.encode(map(render, _BEGINNINGS))]
-        # What all strings between the least and the greatest begin with, these two begin with.
-        first, last = min(ids), max(ids)
         most = min(map(len, ids)) - 1
-        prefix = first[: max(0, most)]
-        while prefix != last[: len(prefix)]:
-            prefix.pop()
-        return tuple(prefix)
+        return tuple(commonprefix(ids)[: max(0, most)])
 
     def _with_offsets(self, text: ModelInput) -> Any:
         return self._tokenizer.encode_batch([_raw(text)])[0]

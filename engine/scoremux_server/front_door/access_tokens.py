@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, field_validator
-from pydantic_core import PydanticCustomError
 
 from scoremux_engine.scoring.permission import MOST_WEIGHT, NAME, TASKS, Grant
 from scoremux_files.atomic import replacing
@@ -55,8 +54,9 @@ class AccessToken(BaseModel, extra="forbid", frozen=True):
     @classmethod
     def _fit_into_a_grant(cls, tasks: tuple[str, ...]) -> tuple[str, ...]:
         if (size := len(",".join(tasks))) > _PATTERNS_BYTES:
-            text = "{size} bytes of patterns are more than {most}: use fewer patterns, with more *"
-            raise PydanticCustomError("patterns", text, {"size": size, "most": _PATTERNS_BYTES})
+            raise ValueError(
+                f"{size} bytes of patterns are more than {_PATTERNS_BYTES}: use fewer patterns, with more *"
+            )
         return tasks
 
     @property

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, Field, model_validator
-from pydantic_core import PydanticCustomError
 
 from scoremux_engine.scoring.permission import key_id
 from scoremux_files.errors import reading
@@ -46,15 +45,15 @@ class Backend(BaseModel, extra="forbid", frozen=True):
         hosts = [host(address) for address in (self.grpc, self.http, self.ready)]
         if self.ca:
             if self.plaintext:
-                raise _wrong("`ca` asks for TLS and `plaintext` for none: give one of them")
+                raise ValueError("`ca` asks for TLS and `plaintext` for none: give one of them")
             if not self.server_name and (len(set(hosts)) > 1 or is_address(hosts[0])):
-                raise _wrong("`server_name` is missing: the DNS name in the certificate of this Triton")
+                raise ValueError("`server_name` is missing: the DNS name in the certificate of this Triton")
         elif self.server_name:
-            raise _wrong("`server_name` is of use with `ca` only")
+            raise ValueError("`server_name` is of use with `ca` only")
         elif not self.plaintext and (
             others := [name for name in hosts if name != "localhost" and not is_loopback(name)]
         ):
-            raise _wrong(
+            raise ValueError(
                 f"{others[0]} is another machine, and responses would cross the network unencrypted: give `ca`, the "
                 "PEM file to verify its certificate with, or say `plaintext = true`"
             )
@@ -84,10 +83,6 @@ def is_address(name: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _wrong(sentence: str) -> PydanticCustomError:
-    return PydanticCustomError("backend", "{sentence}", {"sentence": sentence})
 
 
 LOCAL = Backend(name="local", grpc=f"{LOOPBACK}:8001", http=f"{LOOPBACK}:8000", ready=f"{LOOPBACK}:8003")

@@ -397,7 +397,7 @@ def test_wrong_decision_is_refused_by_its_key(change: dict[str, object], why: st
         ("[rows]\nold = 3", "rows.old: unknown key"),
         (
             "[conditions.copied]\naction = 'flag'\nrun = 2\nshare = 1",
-            "conditions: copied.run: .*greater than or equal to 3",
+            "conditions.copied.run: .*greater than or equal to 3",
         ),
         ("read_behind = 0.1", "unknown key read_behind"),
         ("x = ", "is not TOML"),
