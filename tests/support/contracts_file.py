@@ -127,7 +127,7 @@ def _openapi(described: Any) -> tuple[dict[str, str], dict[str, str]]:
 def _metrics() -> dict[str, str]:
     from prometheus_client.parser import text_string_to_metric_families
 
-    made = {metric.name: f"{metric.kind.name.lower()} ({', '.join(metric.labels)})" for metric in ALL}
+    made = {metric.name: f"{metric.kind.lower()} ({', '.join(metric.labels)})" for metric in ALL}
     for family in text_string_to_metric_families(Health().exposition().decode()):
         labels = sorted({label for sample in family.samples for label in sample.labels} - {"le"})
         made[family.name] = f"{family.type} ({', '.join(labels)})"

@@ -5,7 +5,6 @@ import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from enum import Enum
 from typing import Any
 
 from scoremux_client import contract
@@ -17,23 +16,21 @@ PUBLISH_EVERY_S = 0.25
 log = logging.getLogger(__name__)
 
 
-class Kind(Enum):
-    """How a metric moves: only up, up and down, or as a distribution over buckets; and Triton's method for it."""
-
-    COUNTER = "increment"
-    GAUGE = "set"
-    HISTOGRAM = "observe"
-
-
 @dataclass(frozen=True)
 class Metric:
     """labels: their names, in the order of the values; buckets: a histogram's upper bounds."""
 
     name: str
     text: str
-    kind: Kind = Kind.COUNTER
     labels: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()
+
+    @property
+    def kind(self) -> str:
+        """How it moves, as Triton calls it: only up, up and down, or as a distribution over buckets."""
+        if self.buckets:
+            return "HISTOGRAM"
+        return "COUNTER" if self.name.endswith("_total") else "GAUGE"
 
 
 _REASONS = ("cancelled", "late", "full", "token_full", "stopped")
@@ -49,34 +46,29 @@ TOKENS = Metric("scoremux_tokens_total", "Tokens of scored rows.")
 PADDED_TOKENS = Metric("scoremux_padded_tokens_total", "Tokens of scored rows, with the padding to their buckets.")
 TRUNCATED_ROWS = Metric("scoremux_truncated_rows_total", "Scored rows that were cut at the backbone's limit.")
 FAILED_BATCHES = Metric("scoremux_failed_batches_total", "Batches that ended in an error: no row was answered.")
-BATCH_ROWS = Metric("scoremux_batch_rows", "Rows of a batch.", Kind.HISTOGRAM, buckets=_ROWS)
-MICRO_BATCH_ROWS = Metric("scoremux_micro_batch_rows", "Rows of a micro-batch.", Kind.HISTOGRAM, buckets=_ROWS)
-MICRO_BATCH_GROUPS = Metric(
-    "scoremux_micro_batch_groups", "Task versions in a micro-batch.", Kind.HISTOGRAM, buckets=_ROWS
-)
+BATCH_ROWS = Metric("scoremux_batch_rows", "Rows of a batch.", buckets=_ROWS)
+MICRO_BATCH_ROWS = Metric("scoremux_micro_batch_rows", "Rows of a micro-batch.", buckets=_ROWS)
+MICRO_BATCH_GROUPS = Metric("scoremux_micro_batch_groups", "Task versions in a micro-batch.", buckets=_ROWS)
 MICRO_BATCHES = Metric("scoremux_micro_batches_total", "Micro-batches of one_task, or mixed.", labels=("form",))
 STAGE_SECONDS = Metric(
     "scoremux_stage_seconds",
     "Seconds in a stage, of requests that go through it together.",
-    Kind.HISTOGRAM,
     labels=("stage",),
     buckets=_SECONDS,
 )
 INFO = Metric(
     "scoremux_info",
     "Build information; always 1.",
-    Kind.GAUGE,
     labels=("version", "runner", "device", "precision", "backbone", "arithmetic"),
 )
-DEADLY_ROWS = Metric("scoremux_deadly_rows", "Rows answered SERVER_DIED, since they killed the scorer.", Kind.GAUGE)
+DEADLY_ROWS = Metric("scoremux_deadly_rows", "Rows answered SERVER_DIED, since they killed the scorer.")
 AUDIT_ROWS = Metric("scoremux_audit_rows_total", "Rows written to the audit log.")
 AUDIT_UNWRITTEN_ROWS = Metric("scoremux_audit_unwritten_rows_total", "Rows the audit log could not take.")
 
-WAITING_ROWS = Metric("scoremux_waiting_rows", "Rows that are not answered yet.", Kind.GAUGE, labels=("class",))
+WAITING_ROWS = Metric("scoremux_waiting_rows", "Rows that are not answered yet.", labels=("class",))
 WAITING_SECONDS = Metric(
     "scoremux_waiting_seconds",
     "Seconds from a request's arrival to the first micro-batch with rows of it.",
-    Kind.HISTOGRAM,
     labels=("class",),
     buckets=(*_SECONDS, 30.0, 60.0, 300.0),
 )
@@ -84,7 +76,6 @@ SHARE_TOKENS = Metric("scoremux_share_tokens_total", "Padded tokens computed, by
 MICRO_BATCH_FILL = Metric(
     "scoremux_micro_batch_fill",
     "Rows of a micro-batch, of the most that it may have.",
-    Kind.HISTOGRAM,
     buckets=(0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 1.0),
 )
 DROPPED_ROWS = Metric(
@@ -94,9 +85,9 @@ DROPPED_ROWS = Metric(
 )
 
 OF_BANK = {
-    "tasks": Metric("scoremux_tasks", "Live tasks in the manifest.", Kind.GAUGE),
-    "resident": Metric("scoremux_bank_versions", "Task versions in memory.", Kind.GAUGE),
-    "used_bytes": Metric("scoremux_bank_bytes", "Memory that task versions take.", Kind.GAUGE),
+    "tasks": Metric("scoremux_tasks", "Live tasks in the manifest."),
+    "resident": Metric("scoremux_bank_versions", "Task versions in memory."),
+    "used_bytes": Metric("scoremux_bank_bytes", "Memory that task versions take."),
     "loads": Metric("scoremux_bank_loads_total", "Packages read from the store."),
     "waits": Metric("scoremux_bank_waits_total", "Packages that a batch waited for."),
     "evictions": Metric("scoremux_bank_evictions_total", "Versions that left memory for others."),
@@ -129,6 +120,9 @@ class FirstLabels:
         self._own.add(name)
         return name
 
+
+_METHODS = {"COUNTER": "increment", "GAUGE": "set", "HISTOGRAM": "observe"}
+"""Kind of a metric → Triton's method that changes it."""
 
 Series = tuple[Metric, tuple[str, ...]]
 """A metric and its labels' values."""
@@ -201,7 +195,7 @@ class Recorder:
             changes, self._observed = self._observed, []
         for series, value in self._taken.items():
             if value != before.get(series):
-                counted = before.get(series, 0) if series[0].kind is Kind.COUNTER else 0
+                counted = before.get(series, 0) if series[0].kind == "COUNTER" else 0
                 changes.append((series, value - counted))
         return changes
 
@@ -227,7 +221,7 @@ class Families:
 
     def __init__(self, family: Any) -> None:
         # A family lives as long as this process holds it.
-        self._families = {m: family(name=m.name, description=m.text, kind=getattr(family, m.kind.name)) for m in ALL}
+        self._families = {m: family(name=m.name, description=m.text, kind=getattr(family, m.kind)) for m in ALL}
         self._shown: dict[Series, Any] = {}
         for metric in ALL:
             if not metric.labels:
@@ -235,7 +229,7 @@ class Families:
 
     def publish(self, changes: Changes) -> None:
         for series, value in changes:
-            getattr(self._of(series), series[0].kind.value)(value)
+            getattr(self._of(series), _METHODS[series[0].kind])(value)
 
     def _of(self, series: Series) -> Any:
         if series not in self._shown:

@@ -133,7 +133,7 @@ class Tokenizer:
         """
         ids = [tokens.ids for tokens in self.encode(map(render, _BEGINNINGS))]
         most = min(map(len, ids)) - 1
-        return tuple(commonprefix(ids)[: max(0, most)])
+        return tuple(commonprefix(ids)[: max(0, most)])  # noqa: RUF071 (of token ids, not of paths)
 
     def _with_offsets(self, text: ModelInput) -> Any:
         return self._tokenizer.encode_batch([_raw(text)])[0]

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from scoremux_files.atomic import replace_file
 from scoremux_files.errors import InputError, reading, writing
-from scoremux_files.settings import parse_object, validate
+from scoremux_files.settings import parse_model
 
 _LIBRARIES = ("scoremux", "openvino", "onnxruntime", "onnxruntime-gpu", "numpy")
 
@@ -33,7 +33,7 @@ class MachineScores(BaseModel):
         with reading(path):
             data = path.read_bytes()
         try:
-            return validate(cls.model_validate, parse_object(data))
+            return parse_model(cls, data)
         except ValueError as error:
             raise InputError(f"{path} was not written by `scoremux selftest --write`: {error}") from error
 
