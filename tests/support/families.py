@@ -145,6 +145,7 @@ class AllRunners(OnnxRuntimeRunner):
     @cached_property
     def _others(self) -> tuple[OpenVinoRunner, OpenVinoRunner]:
         packed = OpenVinoRunner(self._backbone, "float32", threads=1)
+        assert packed.packed_inputs
         int8 = OpenVinoRunner(self._backbone, "int8", threads=1) if "int8" in computed_precisions() else packed
         return packed, int8
 

@@ -22,12 +22,12 @@ PORTABLE = "x86-f32"
 class RangeRunner(OpenVinoRunner):
     """Computes in portable float32, without packing: the outputs of LayerNorms are outputs of its model, too."""
 
-    def _prepared(self, model: Any, backbone: Backbone, *, alone: bool = False) -> Any:  # noqa: ARG002
+    def _prepared(self, model: Any, backbone: Backbone) -> Any:
         norms = [node for node in model.get_ordered_ops() if node.get_type_name() == "MVN"]
         ends = {name: end for end in map(end_of_norm, norms) if (name := name_of(end))}
         model.add_outputs(list(ends.values()))
         make_portable(model, backbone.spec.max_tokens)
-        self._ends, self.dtypes = list(ends), {}
+        self._ends, self.dtypes, self.packed_inputs = list(ends), {}, frozenset[str]()
         return model
 
     def ranges(self, backbone: Backbone) -> Ranges:

@@ -78,11 +78,14 @@ class OpenVinoRunner(BackboneRunner):
         self._threads, self._path = shared.threads, backbone.onnx
         core = openvino.Core()
         graph = graph or read(backbone)
-        self._side_by_side = self._compiled(core, self._prepared(graph.clone(), backbone), shared)
+        model = self._prepared(graph.clone(), backbone)
+        self._side_by_side = self._compiled(core, model, shared)
 
+        # The same model: one whose adapters read a lone row's packed tokens as they are, without segments, is faster,
+        # but had other bits in bfloat16 for one row in some hundred.
         def on_all_cores() -> _Request:
-            model = self._prepared(graph.clone(), backbone, alone=True)
-            return _Request(self._compiled(core, model, Streams(1, shared.count * shared.threads)), self.dtypes)
+            compiled = self._compiled(core, model, Streams(1, shared.count * shared.threads))
+            return _Request(compiled.create_infer_request(), self.dtypes)
 
         self._all_cores = AllCores(on_all_cores) if shared.count > 1 else None
         self._kept = backbone.spec.kept
@@ -90,11 +93,11 @@ class OpenVinoRunner(BackboneRunner):
         self._idle: queue.LifoQueue[_Request] = queue.LifoQueue()
         self._large_at = math.inf
         for _ in range(shared.count):
-            self._idle.put(_Request(self._side_by_side, self.dtypes))
+            self._idle.put(_Request(self._side_by_side.create_infer_request(), self.dtypes))
 
-    def _prepared(self, model: Any, backbone: Backbone, *, alone: bool = False) -> Any:
-        """Rewrite the model for its precision and for packed tokens, of one row where it is `alone`."""
-        pack_tokens(model, backbone.spec, alone=alone)
+    def _prepared(self, model: Any, backbone: Backbone) -> Any:
+        """Rewrite the model for its precision and for packed tokens; set what its inputs are."""
+        self.packed_inputs = pack_tokens(model, backbone.spec)
         if self.precision == precisions.INT8:
             ranges = stored_ranges(backbone)
             quantise(model, ranges if precisions.adds_int8_exactly() else {})
@@ -124,7 +127,7 @@ class OpenVinoRunner(BackboneRunner):
         return name_of(openvino_arithmetic(self.precision), digest)
 
     def run_on_each_stream(self, rows: RowInputs, tables: Tables) -> list[Outputs]:
-        feeds, outputs = _feeds(rows), [names.LOGITS, names.POOLED]
+        feeds, outputs = self._feeds(rows), [names.LOGITS, names.POOLED]
         requests = [self._idle.get() for _ in range(self.streams)]
         try:
             computed = at_once([partial(request.infer, tables, feeds, outputs) for request in requests])
@@ -133,8 +136,11 @@ class OpenVinoRunner(BackboneRunner):
             for request in requests:
                 self._idle.put(request)
 
+    def _feeds(self, rows: RowInputs) -> dict[str, Ints]:
+        return rows.feeds | {name: a for name, a in packed_feeds(rows).items() if name in self.packed_inputs}
+
     def _compute(self, rows: RowInputs, tables: Tables, outputs: list[str]) -> Sequence[Floats]:
-        feeds = _feeds(rows)
+        feeds = self._feeds(rows)
         self._give_back(rows.input_ids.shape)
 
         def on_a_stream() -> list[Floats]:
@@ -168,24 +174,18 @@ class OpenVinoRunner(BackboneRunner):
                 self._idle.put(request)
 
 
-def _feeds(rows: RowInputs) -> dict[str, Ints]:
-    return rows.feeds | packed_feeds(rows)
-
-
 class _Request:
     """One inference at a time, and the tables it reads."""
 
-    def __init__(self, compiled: Any, dtypes: DTypes) -> None:
-        self._request = compiled.create_infer_request()
-        self._inputs = {name for part in compiled.inputs for name in part.get_names()}
+    def __init__(self, request: Any, dtypes: DTypes) -> None:
+        self._request = request
         self._dtypes = dtypes
         self._bound: Tables | None = None
         self._arrays: dict[str, Array] = {}
 
     def infer(self, tables: Tables, feeds: dict[str, Ints], names_out: Iterable[str]) -> list[Floats]:
         self._bind(tables)
-        read = {name: array for name, array in feeds.items() if name in self._inputs}
-        out = self._request.infer(read, share_inputs=True, share_outputs=True)
+        out = self._request.infer(feeds, share_inputs=True, share_outputs=True)
         # Copied, since the request's next run writes to the same memory.
         return [np.array(out[name], dtype=np.float32) for name in names_out]
 

@@ -38,7 +38,7 @@ _FROM_SEGMENTS = {
 Value = tuple[str, int]
 
 
-def pack_tokens(model: openvino.Model, spec: BackboneSpec, *, alone: bool = False) -> frozenset[str]:
+def pack_tokens(model: openvino.Model, spec: BackboneSpec) -> frozenset[str]:
     """Rewrite a model so that x @ W, W a constant, is computed for tokens only; return the inputs that it has now.
 
     Between such products, all that is computed token by token (norms, activations, sums) stays packed, [1, N, H].
@@ -59,10 +59,8 @@ def pack_tokens(model: openvino.Model, spec: BackboneSpec, *, alone: bool = Fals
     | `segments_pack` int32 [N] | the place in [P · Q] of each packed token |
     | `segments_unpack` int32 [B, S] | the place in [P · Q] of each place's token |
     | `first_segments`, `first_segments_group`, `first_segments_pack` | the same for the M first tokens |
-
-    alone: the model gets one row at a time. Its packed tokens are one segment, so adapters read them as they are.
     """
-    return frozenset(_Packing(model, spec, alone).rewrite())
+    return frozenset(_Packing(model, spec).rewrite())
 
 
 def packed_feeds(rows: RowInputs) -> dict[str, Ints]:
@@ -109,9 +107,8 @@ class _Packing:
     A value is known by its node's name and the output's place.
     """
 
-    def __init__(self, model: openvino.Model, spec: BackboneSpec, alone: bool) -> None:
+    def __init__(self, model: openvino.Model, spec: BackboneSpec) -> None:
         fold_constants(model)
-        self._alone = alone
         self._model, self._nodes = model, model.get_ordered_ops()
         self._widths = dict(_values_of_tokens(model, spec.max_tokens))
         self._tables = {name for site in spec.sites for name in site.inputs}
@@ -127,7 +124,7 @@ class _Packing:
         after_attention = self._only_for_pooling()
         for node in self._nodes:
             if self._is_of_adapter(node):
-                self._compute_adapter(node, first=node.get_name() in after_attention)
+                self._compute_segments(node, FIRST_SEGMENTS if node.get_name() in after_attention else SEGMENTS)
             elif node.get_name() in after_attention:
                 self._compute(node, FIRST)
             elif self._is_product(node) or self._stays_packed(node):
@@ -148,10 +145,10 @@ class _Packing:
                 self._read(node, place, layout)
         self._layouts[node.get_name(), 0] = layout
 
-    def _compute_adapter(self, node: Any, first: bool) -> None:
-        packed, segments, group = (FIRST, FIRST_SEGMENTS, FIRST_GROUP) if first else (PACK, SEGMENTS, SEGMENTS_GROUP)
-        self._compute(node, packed if self._alone else segments)
+    def _compute_segments(self, node: Any, layout: str) -> None:
+        self._compute(node, layout)
         table = node.input_value(1).get_node().input_value(0)
+        group = SEGMENTS_GROUP if layout == SEGMENTS else FIRST_GROUP
         node.input(1).replace_source_output(self._gather(table, group, axis=0))
 
     def _read(self, node: Any, place: int, layout: str) -> None:

@@ -34,7 +34,7 @@ class Wrong(OpenVinoRunner):
 
     change: Callable[[Any], Any]
 
-    def _prepared(self, model: Any, backbone: Backbone, *, alone: bool = False) -> Any:
+    def _prepared(self, model: Any, backbone: Backbone) -> Any:
         fold_constants(model)
         products = [
             n for n in model.get_ordered_ops() if n.get_type_name() == "MatMul" and is_constant(n.input_value(1))
@@ -42,7 +42,7 @@ class Wrong(OpenVinoRunner):
         product = next(n for n in products if len(n.input_value(1).get_shape()) == 2)
         weight = np.asarray(product.input_value(1).get_node().get_data())
         product.input(1).replace_source_output(ops.constant(type(self).change(weight)).output(0))
-        return super()._prepared(model, backbone, alone=alone)
+        return super()._prepared(model, backbone)
 
 
 def negated(weight: Any) -> Any:

@@ -28,20 +28,7 @@ from scoremux_engine.runners import precisions
 from scoremux_engine.runners.int8 import int8_constant, quantise, rounded
 from scoremux_engine.runners.norm_ranges import RangeRunner
 from scoremux_engine.runners.openvino import AllCores, OpenVinoRunner
-from scoremux_engine.runners.packing import (
-    FIRST,
-    FIRST_SEGMENTS,
-    PACK,
-    ROWS,
-    SEGMENTS,
-    SEGMENTS_GROUP,
-    SEGMENTS_PACK,
-    SEGMENTS_UNPACK,
-    STEP,
-    UNPACK,
-    pack_tokens,
-    packed_feeds,
-)
+from scoremux_engine.runners.packing import FIRST, PACK, ROWS, STEP, UNPACK, pack_tokens, packed_feeds
 from scoremux_engine.runners.portable_math import make_portable
 from scoremux_engine.runners.runner import Floats, RowInputs
 from scoremux_export.errors import ExportError
@@ -218,16 +205,6 @@ def test_largest_score_is_taken_without_the_mask_where_padding_repeats_a_key(
     make_portable(model, opened.spec.max_tokens)
     largest = [op for op in model.get_ordered_ops() if op.get_type_name() == "ReduceMax"]
     assert [op.input_value(0).get_node().get_type_name() for op in largest] == kinds
-
-
-def test_adapters_of_a_row_alone_read_its_tokens_without_gathering_segments(backbone: Backbone) -> None:
-    of_several, of_one = (
-        pack_tokens(openvino.Core().read_model(backbone.onnx), backbone.spec, alone=alone) for alone in (False, True)
-    )
-    gathered = {SEGMENTS, SEGMENTS_PACK, SEGMENTS_UNPACK, FIRST_SEGMENTS}
-    assert SEGMENTS in of_several
-    assert not gathered & of_one
-    assert SEGMENTS_GROUP in of_one
 
 
 @pytest.fixture
