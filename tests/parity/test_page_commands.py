@@ -29,7 +29,7 @@ from serving import run_here
 BASE = "sentence-transformers/all-MiniLM-L6-v2"
 MODEL = "models/all-MiniLM-L6-v2"
 ELSEWHERE = ("serve ", "front-door ", "calibrate ")
-"""Servers are in tests/triton; tests/unit/test_calibrate_command.py has enough rows to calibrate."""
+"""Servers are in tests/triton; tests/unit/engine/test_calibrate_command.py has enough rows to calibrate."""
 
 
 def run(command: str, version: str = "") -> str:

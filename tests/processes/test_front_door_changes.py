@@ -34,7 +34,6 @@ from stands import Watched, ask, opened, small_backend
 from waiting import until
 
 pytestmark = needs_haproxy
-NOWHERE = Backend(name="a", grpc="127.0.0.1:1", http="127.0.0.1:1", ready="127.0.0.1:1")
 
 
 def many(count: int) -> list[AccessToken]:
