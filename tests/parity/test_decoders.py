@@ -25,6 +25,7 @@ from pages import blocks
 from saf import minilm, needs_minilm
 from scoremux_engine import Engine
 from scoremux_engine.commands import tasks
+from scoremux_engine.model.backbone import HeadLinear
 from scoremux_engine.model.inputs import Rendered
 from scoremux_engine.model.tokens import Tokenizer
 from scoremux_engine.packages.package_files import PackageFiles
@@ -229,7 +230,7 @@ def test_weights_that_the_source_lacks_are_refused_unless_adapters_save_them(tmp
     assert opened.random == {"head.dense", "classifier"}
     with pytest.raises(ModelError, match=r"no weights for head\.dense, .* save the whole model before you train"):
         export_backbone(str(source), Opening("Wo"), tmp_path / "repository")
-    opened.refuse_random(["head.dense", "classifier"])
+    opened.refuse_random(HeadLinear(name=name, d_in=8, d_out=8) for name in ("head.dense", "classifier"))
 
 
 @pytest.mark.parametrize("sites", ["c_attn", "all-linear"])
