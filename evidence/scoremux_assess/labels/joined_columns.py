@@ -108,7 +108,7 @@ class KnownColumns:
         sample: How the rows were chosen to be read.
         version: Of the task version that scored the row before it was read, where that is known.
         unusable: Whether a row has a level that is not a number.
-        length: Of the text, in characters, NaN where there is none; None where the file has no texts.
+        length: Of the text, in characters, NaN where there is none; None where all are outputs.
         left_out: Rows without a usable level.
         administration: None where the file has no such column.
     """

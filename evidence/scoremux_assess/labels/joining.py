@@ -158,7 +158,6 @@ def _truth_columns(
         return np.array([remark in row.remarks for row in rows], bool)
 
     ids = texts(pa.array([row.id for row in rows], pa.string()))
-    text = texts(pa.array([row.text for row in rows], pa.string())) if "text" in table.present else None
     not_ok = np.array(
         [row.groups["status"] not in ("", Status.OK.value) for row in rows],
         bool,
@@ -199,7 +198,7 @@ def _truth_columns(
         sample=sample,
         version=codes(row.version for row in rows),
         unusable=bad | unknown,
-        length=None if text is None else np.array(pc.utf8_length(text).to_pylist(), np.float64),
+        length=np.array([len(row.response) if row.response.strip() else np.nan for row in rows], np.float64),
         left_out=(*_left_out(ids, reasons), *_lines_left_out(table)),
         administration=codes(row.administration for row in rows) if "administration" in table.present else None,
     )
