@@ -75,8 +75,8 @@ def probe_digest(make: Callable[..., BackboneRunner], *arguments: Hashable) -> s
 
 
 def _rows(tokens: int, rows: int) -> RowInputs:
-    numbers = np.arange(rows, dtype=np.int64)
-    places = np.arange(rows * tokens, dtype=np.int64).reshape(rows, tokens)
+    numbers = np.arange(rows)
+    places = np.arange(rows * tokens).reshape(rows, tokens)
     ids = places * places * 31 % 61 + 1
     lengths = tokens - numbers[:, None] * (tokens // 8)
     mask = np.arange(tokens) < lengths
@@ -94,6 +94,6 @@ def _tables(backbone: Backbone, seed: int) -> Tables:
 
 def made_up(shape: tuple[int, ...], seed: int) -> Floats:
     """Return numbers from −1 to 1 computed from their places: no generator whose numbers a version may change."""
-    mixed = (np.arange(int(np.prod(shape)), dtype=np.int64) * 48271 + seed) % 2147483647
+    mixed = (np.arange(int(np.prod(shape))) * 48271 + seed) % 2147483647
     mixed = mixed * mixed % 2147483647 % 2048 - 1024
     return (mixed * 2.0**-10).astype(np.float32).reshape(shape)

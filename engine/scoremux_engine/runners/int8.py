@@ -150,8 +150,7 @@ def random_rows(backbone: Backbone) -> Iterator[RowInputs]:
         shape = _ROWS, min(length, spec.max_tokens)
         ids = draw.integers(0, max(1, tokenizer.size), shape)
         if frequent:
-            is_frequent = draw.random(shape) < _SHARE
-            ids = np.where(is_frequent, draw.choice(frequent, shape), ids)
+            ids = np.where(draw.random(shape) < _SHARE, draw.choice(frequent, shape), ids)
         if 0 < len(around) < shape[1]:
             ids[:, 0] = around[0]
             ids[:, shape[1] - len(around) + 1 :] = around[1:]

@@ -1,6 +1,6 @@
 """Measurements of an export with OpenVINO: int8's ranges, in portable float32, and each precision's distance."""
 
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -69,8 +69,6 @@ def measure_precisions(backbone: Backbone) -> list[str]:
         return f"{precision}: {found}{'; it is refused' if found.is_too_far else ''}"
 
     with ThreadPoolExecutor(1) as pool:
+        pool.submit(probe_digest, OpenVinoRunner, INT8, 1, 1)  # kept until the name of int8's arithmetic is asked for
         bfloat16 = pool.submit(measure, BFLOAT16)
-        named = pool.submit(probe_digest, OpenVinoRunner, INT8, 1, 1)  # int8's name, which `measure` asks for
-        float32 = measure(FLOAT32, RangeRunner)
-        wait([named])
-        return [float32, measure(INT8), bfloat16.result()]
+        return [measure(FLOAT32, RangeRunner), measure(INT8), bfloat16.result()]

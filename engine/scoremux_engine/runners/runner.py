@@ -71,11 +71,8 @@ def pad(
     lengths = np.array([len(row.ids) for row in tokens], dtype=np.int64)[:, None]
     mask = places < lengths
     attended = places < np.maximum(lengths, 1)
-    types = before = None
-    if spec.token_types:
-        types = _spread((row.types for row in tokens), mask, 0)
-    if spec.prefix_layers:
-        before = np.array(prefix_tokens or [0] * len(tokens), dtype=np.int64)
+    types = _spread((row.types for row in tokens), mask, 0) if spec.token_types else None
+    before = np.array(prefix_tokens or [0] * len(tokens), dtype=np.int64) if spec.prefix_layers else None
     return RowInputs(
         _spread((row.ids for row in tokens), mask, spec.pad_id),
         attended.astype(np.int64),
