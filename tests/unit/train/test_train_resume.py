@@ -41,6 +41,7 @@ def test_a_full_disk_is_said_and_leaves_the_last_checkpoint(tmp_path: Path) -> N
             checkpoint.save(state)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert Checkpoint(tmp_path, "tasks", "of another recipe", 0).load() is None
     kept = checkpoint.load()
     assert kept is not None and kept.step == 0
     assert [path.name for path in tmp_path.iterdir()] == ["tasks.safetensors"]
