@@ -18,9 +18,6 @@ from scoremux_client.errors import RejectedError
 from scoremux_client.rows import Answer, Columns, Response
 from scoremux_client.transports.transport import Transport
 
-_PAUSE_S = 0.001
-"""How long a small request waits for the answer to another at most."""
-
 _MOST_ROWS = 32
 """More rows save little per row, and a server with several requests is never idle while the caller reads an answer."""
 
@@ -46,15 +43,15 @@ class MergingTransport:
     """Sends small requests of an event loop's tasks together; each has its own answer, error and cancellation.
 
     All requests of one step of the loop are sent as one. While a request is on its way, small ones wait for its
-    answer, `_PAUSE_S` at most, and go together. Requests of 16 rows and more do not wait.
+    answer, `pause_s` seconds at most, and go together. Requests of 16 rows and more do not wait.
 
     Args:
         transport: Sends the requests.
         size: How many rows go together at most, if that is fewer than 32.
     """
 
-    def __init__(self, transport: Transport, size: RequestSize) -> None:
-        self._transport, self._size = transport, size
+    def __init__(self, transport: Transport, size: RequestSize, pause_s: float = 0.001) -> None:
+        self._transport, self._size, self._pause_s = transport, size, pause_s
         self._queues: WeakKeyDictionary[asyncio.AbstractEventLoop, _Queue] = WeakKeyDictionary()
 
     def submit(self, inputs: Columns, timeout_s: float | None) -> Answer:
@@ -64,7 +61,7 @@ class MergingTransport:
         small = _Small(inputs, math.inf if timeout_s is None else time.monotonic() + timeout_s)
         loop = asyncio.get_running_loop()
         if loop not in self._queues:
-            self._queues[loop] = _Queue(self._transport, self._size)
+            self._queues[loop] = _Queue(self._transport, self._size, self._pause_s)
         self._queues[loop].add(small)
         return small.answer
 
@@ -76,8 +73,8 @@ class MergingTransport:
 class _Queue:
     """The small requests of one event loop, in whose thread all of this runs."""
 
-    def __init__(self, transport: Transport, size: RequestSize) -> None:
-        self._transport, self._size = transport, size
+    def __init__(self, transport: Transport, size: RequestSize, pause_s: float) -> None:
+        self._transport, self._size, self._pause_s = transport, size, pause_s
         self._waiting: list[_Small] = []
         self._in_flight = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -85,7 +82,7 @@ class _Queue:
     def add(self, small: _Small) -> None:
         self._waiting.append(small)
         if self._timer is None:
-            pause_s = _PAUSE_S if self._in_flight else 0
+            pause_s = self._pause_s if self._in_flight else 0
             self._timer = asyncio.get_running_loop().call_later(pause_s, self._send_waiting)
 
     def _send_waiting(self) -> None:
