@@ -23,7 +23,8 @@ def test_a_checkpoint_of_another_recipe_is_not_used(tmp_path: Path) -> None:
     folder = prepare(tmp_path)
     plan = (folder / "train.toml").read_text()
     (folder / "train.toml").write_text(plan.replace("rank = 4", "rank = 2"))
-    assert run_with_kills(folder, tmp_path / "out", kills=1, seed=2, operations=30) == 1
+    run_in_child(folder, tmp_path / "out", (20, 0.0))
+    assert list((tmp_path / "out" / ".training").glob("*.safetensors")), "it was killed before or after all checkpoints"
     (folder / "train.toml").write_text(plan)
     for out in ("out", "whole"):
         run_in_child(folder, tmp_path / out)
