@@ -1,6 +1,6 @@
 """Measurements of an export with OpenVINO: int8's ranges, in portable float32, and each precision's distance."""
 
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -52,15 +52,16 @@ def measure_precisions(backbone: Backbone) -> list[str]:
     """
     graph, measured = read(backbone), backbone.measured
 
-    def measure(precision: str, kind: type[OpenVinoRunner] = OpenVinoRunner) -> str:
+    def measure(precision: str, probe: Future[str] | None = None, kind: type[OpenVinoRunner] = OpenVinoRunner) -> str:
         try:
             runner = kind(backbone, precision, 1, graph=graph)
-            if isinstance(runner, RangeRunner) and runner.arithmetic == PORTABLE:
+            computed = outputs(backbone, runner)
+            arithmetic = runner.arithmetic if probe and probe.result() else ""
+            if isinstance(runner, RangeRunner) and arithmetic == PORTABLE:
                 named = {f"{RANGES}{name}": columns for name, columns in runner.ranges(backbone).items()}
                 measured.update({RANGES: np.zeros(1, np.float32)} | named)
-            computed = outputs(backbone, runner)
             if precision == INT8:
-                measured.update({f"{runner.arithmetic}.{name}": array for name, array in computed})
+                measured.update({f"{arithmetic}.{name}": array for name, array in computed})
         except RunnerError as error:
             return f"{precision}: not measured: {error}"
         apart = farthest(computed, measured)
@@ -69,6 +70,7 @@ def measure_precisions(backbone: Backbone) -> list[str]:
         return f"{precision}: {found}{'; it is refused' if found.is_too_far else ''}"
 
     with ThreadPoolExecutor(1) as pool:
-        pool.submit(probe_digest, OpenVinoRunner, INT8, 1, 1)  # kept until the name of int8's arithmetic is asked for
+        # The probes of the names of arithmetics: computed aside, and kept until a runner is asked for its name.
+        float32, int8 = (pool.submit(probe_digest, OpenVinoRunner, precision, 1, 1) for precision in (FLOAT32, INT8))
         bfloat16 = pool.submit(measure, BFLOAT16)
-        return [measure(FLOAT32, RangeRunner), measure(INT8), bfloat16.result()]
+        return [measure(FLOAT32, float32, RangeRunner), measure(INT8, int8), bfloat16.result()]
