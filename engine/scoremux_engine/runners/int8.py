@@ -37,7 +37,7 @@ def stored_ranges(backbone: Backbone) -> Ranges:
             f"{backbone.folder} has no ranges, which int8 needs: run `scoremux export measure "
             f"{backbone.folder.parents[1]}` where OpenVINO computes in x86-f32 (scoremux selftest names the arithmetic)"
         )
-    named = [name for name in [*backbone.measured] if name.startswith(RANGES) and name != RANGES]
+    named = [name for name in backbone.measured if name.startswith(RANGES) and name != RANGES]
     return {name.removeprefix(RANGES): backbone.measured[name] for name in named}
 
 

@@ -14,6 +14,7 @@ from scoremux_engine.runners.int8 import RANGES, Ranges, end_of_norm, name_of, r
 from scoremux_engine.runners.openvino import OpenVinoRunner, read
 from scoremux_engine.runners.portable_math import make_portable
 from scoremux_engine.runners.precisions import BFLOAT16, FLOAT32, INT8
+from scoremux_engine.runners.runner import Floats
 
 PORTABLE = "x86-f32"
 """The arithmetic that ranges are measured in, so that int8 has the same bits everywhere."""
@@ -52,7 +53,9 @@ def measure_precisions(backbone: Backbone) -> list[str]:
     """
     graph, measured = read(backbone), backbone.measured
 
-    def measure(precision: str, probe: Future[str] | None = None, kind: type[OpenVinoRunner] = OpenVinoRunner) -> str:
+    def apart(
+        precision: str, probe: Future[str] | None = None, kind: type[OpenVinoRunner] = OpenVinoRunner
+    ) -> float | str:
         try:
             runner = kind(backbone, precision, 1, graph=graph)
             computed = outputs(backbone, runner)
@@ -63,14 +66,21 @@ def measure_precisions(backbone: Backbone) -> list[str]:
             if precision == INT8:
                 measured.update({f"{arithmetic}.{name}": array for name, array in computed})
         except RunnerError as error:
-            return f"{precision}: not measured: {error}"
-        apart = farthest(computed, measured)
-        measured[f"{DISTANCE}{precision}"] = np.array([apart], np.float32)
-        found = from_float32(apart, measured, precision)
-        return f"{precision}: {found}{'; it is refused' if found.is_too_far else ''}"
+            return str(error)
+        return farthest(computed, measured)
 
     with ThreadPoolExecutor(1) as pool:
         # The probes of the names of arithmetics: computed aside, and kept until a runner is asked for its name.
         float32, int8 = (pool.submit(probe_digest, OpenVinoRunner, precision, 1, 1) for precision in (FLOAT32, INT8))
-        bfloat16 = pool.submit(measure, BFLOAT16)
-        return [measure(FLOAT32, float32, RangeRunner), measure(INT8, int8), bfloat16.result()]
+        bfloat16 = pool.submit(apart, BFLOAT16)  # it changes nothing that the other two read
+        found = {FLOAT32: apart(FLOAT32, float32, RangeRunner), INT8: apart(INT8, int8), BFLOAT16: bfloat16.result()}
+    return [_added(measured, precision, distance) for precision, distance in found.items()]
+
+
+def _added(measured: dict[str, Floats], precision: str, apart: float | str) -> str:
+    """Add a distance to the measurements, unless it is the reason why there is none; return a sentence about it."""
+    if isinstance(apart, str):
+        return f"{precision}: not measured: {apart}"
+    measured[f"{DISTANCE}{precision}"] = np.array([apart], np.float32)
+    found = from_float32(apart, measured, precision)
+    return f"{precision}: {found}{'; it is refused' if found.is_too_far else ''}"
