@@ -21,14 +21,14 @@ import numpy as np
 
 from benchmarks.case import case
 from benchmarks.rows import Row
-from scoremux_assess.calibration.fit import fit
-from scoremux_assess.calibration.labelled_scores import LabelledScores
-from scoremux_assess.calibration.ranges import Growth
-from scoremux_assess.calibration.temperature import fit_temperatures
-from scoremux_assess.labels.ratings import Floats, Ints, Mask
-from scoremux_assess.statistics.reliability import measure_confidence
 from scoremux_decide.decision import Decision, LevelRange
 from scoremux_decide.policy import ScoringPolicy
+from scoremux_evidence.figures.reliability import measure_confidence
+from scoremux_evidence.promise.fit import fit
+from scoremux_evidence.promise.labelled_scores import LabelledScores
+from scoremux_evidence.promise.ranges import Growth
+from scoremux_evidence.promise.temperature import fit_temperatures
+from scoremux_evidence.rows.ratings import Floats, Ints, Mask
 from scoremux_files.rows.readers import read_rows
 
 SIZES = (50, 100, 500)

@@ -61,10 +61,10 @@ def decisions(arguments: Namespace, work: Path) -> Iterable[Row]:
 
 def calibrate_all(engine, store, labelled: Sequence[data.Labelled]) -> None:  # type: ignore[no-untyped-def]
     """Publish versions with decisions of all tasks that have labelled rows."""
-    from scoremux_assess.labels.label_table import LabelTable
-    from scoremux_assess.labels.labelled_row import LabelledRow
-    from scoremux_calibrate.calibration import calibrate_tasks, publish
     from scoremux_decide.policy import AgreementTarget, read_policy
+    from scoremux_evidence.promise.calibration import calibrate_tasks, publish
+    from scoremux_evidence.rows.label_table import LabelTable
+    from scoremux_evidence.rows.labelled_row import LabelledRow
 
     target = AgreementTarget(human_share=0.2)
     policy = read_policy(ROOT / "examples" / "policy.toml").model_copy(update={"target": target})

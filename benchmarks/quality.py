@@ -35,7 +35,7 @@ from benchmarks.case import QWK, case, data_folder
 from benchmarks.data import Labelled
 from benchmarks.rows import Row
 from benchmarks.screening import Predicted, Recipes, minus, read_predicted
-from scoremux_assess.statistics.agreement import qwk
+from scoremux_evidence.figures.agreement import qwk
 
 Levels = npt.NDArray[np.int64]
 

@@ -44,7 +44,7 @@ LOOPS = ("in random order", "of like length")
 
 def read(arguments: argparse.Namespace) -> Any:
     """Return the training rows of a corpus, at most so many of each of so many tasks."""
-    from scoremux_assess.labels.labelled_row import LabelColumns
+    from scoremux_evidence.rows.labelled_row import LabelColumns
     from scoremux_train.data import read_data
 
     folder = data_folder(arguments.data)

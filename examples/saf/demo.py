@@ -125,8 +125,8 @@ def memory_table(opened: Backbone, store: Store, server_bytes: int) -> Table:
 
 def write_report(rows: list[dict[str, str]], scored: dict[str, Scored]) -> Path:
     """Write the acceptance report of the sample, as if what each response was meant to be were a human's level."""
-    from scoremux_assess.report import ReportInputs
-    from scoremux_assess.report import write_report as write
+    from scoremux_evidence.show import ReportInputs
+    from scoremux_evidence.show import write_report as write
 
     folder = REPOSITORY / "logs"
     folder.mkdir(exist_ok=True)

@@ -14,10 +14,10 @@ from typing import Any
 
 from demo import HERE, backbone, outcome, step, write_rows
 
-from scoremux_assess.labels.labelled_row import LabelColumns
-from scoremux_assess.report import ReportInputs, write_report
 from scoremux_engine import Engine
 from scoremux_engine.store.store import Store
+from scoremux_evidence.rows.labelled_row import LabelColumns
+from scoremux_evidence.show import ReportInputs, write_report
 
 
 def lengths(rows: list[dict[str, Any]]) -> list[str]:

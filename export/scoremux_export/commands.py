@@ -136,8 +136,8 @@ def verify(
 
     Example: scoremux export verify REPO --data labelled.csv
     """
-    from scoremux_assess.labels.label_table import read_labels
-    from scoremux_assess.labels.labelled_row import NO_NUMBER, label_columns
+    from scoremux_evidence.rows.label_table import read_labels
+    from scoremux_evidence.rows.labelled_row import NO_NUMBER, label_columns
     from scoremux_export.verify_graph import PrecisionChange
     from scoremux_export.verify_graph import verify as run
     from scoremux_files.terminal import print_table

@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from scoremux_assess.conclusions.comparison import compare_levels
-from scoremux_assess.labels.labelled_row import LabelledRow
-from scoremux_assess.labels.ratings import Ratings
 from scoremux_engine.bank.residents import Version
 from scoremux_engine.engine import Engine
 from scoremux_engine.errors import RunnerError
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.runners.choose import REFERENCE, RunnerChoice
 from scoremux_engine.store.store import Store
+from scoremux_evidence.rows.labelled_row import LabelledRow
+from scoremux_evidence.rows.ratings import Ratings
+from scoremux_evidence.verdicts.comparison import compare_levels
 from scoremux_export.errors import ExportError
 from scoremux_export.plans.reduced_precision import FILES, reduced_runner
 

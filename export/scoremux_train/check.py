@@ -9,10 +9,10 @@ from typing import Any
 
 from rich.console import Console
 
-from scoremux_assess.labels.labelled_row import LabelledRow
-from scoremux_assess.labels.weights import ROUTED_ONLY, routed_only
-from scoremux_assess.statistics.agreement import qwk
 from scoremux_engine.packages.task import Task
+from scoremux_evidence.figures.agreement import qwk
+from scoremux_evidence.rows.labelled_row import LabelledRow
+from scoremux_evidence.rows.weights import ROUTED_ONLY, routed_only
 from scoremux_files.rows.readers import same_text
 from scoremux_files.terminal import print_table
 from scoremux_train.data import Data, TrainingRows
@@ -36,7 +36,7 @@ class TaskCheck:
         left_out: Rows with the text of a row that is held out.
         needed: The number of rows that are missing for training.
         rare: Levels that occur, but with fewer students or distinct texts than there are folds.
-        routed_only: Whether people read these rows for their route alone, see `scoremux_assess.labels.weights`.
+        routed_only: Whether people read these rows for their route alone, see `scoremux_evidence.rows.weights`.
     """
 
     task: str

@@ -12,13 +12,13 @@ from itertools import chain
 
 import numpy as np
 
-from scoremux_assess.conclusions.verdicts import read_criteria
-from scoremux_assess.labels.labelled_row import LabelledRow
-from scoremux_assess.labels.ratings import Floats, Ints, Ratings
-from scoremux_assess.labels.weights import routed_beside, routed_only
-from scoremux_assess.statistics.agreement import BY_NAME
-from scoremux_assess.statistics.estimates import Estimates, Figure, Figures, mean_of, rounded, student_t, within
-from scoremux_assess.statistics.intervals import estimates
+from scoremux_evidence.figures.agreement import BY_NAME
+from scoremux_evidence.figures.estimates import Estimates, Figure, Figures, mean_of, rounded, student_t, within
+from scoremux_evidence.figures.intervals import estimates
+from scoremux_evidence.rows.labelled_row import LabelledRow
+from scoremux_evidence.rows.ratings import Floats, Ints, Ratings
+from scoremux_evidence.rows.weights import routed_beside, routed_only
+from scoremux_evidence.verdicts.verdicts import read_criteria
 from scoremux_train.run import ALL, QUARTERS, TrainedTask
 
 STATISTICS = ("qwk", "exact", "adjacent", "smd")

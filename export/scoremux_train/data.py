@@ -9,12 +9,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from scoremux_assess.labels.label_table import LeftOutLine, column_hint, read_labels
-from scoremux_assess.labels.labelled_row import LABEL_COLUMNS, NO_SECOND, LabelColumns, LabelledRow
-from scoremux_assess.labels.similar_texts import related
-from scoremux_assess.labels.weights import routed_beside
 from scoremux_engine.packages.task import Task
 from scoremux_engine.packages.task_table import read_table
+from scoremux_evidence.rows.label_table import LeftOutLine, column_hint, read_labels
+from scoremux_evidence.rows.labelled_row import LABEL_COLUMNS, NO_SECOND, LabelColumns, LabelledRow
+from scoremux_evidence.rows.similar_texts import related
+from scoremux_evidence.rows.weights import routed_beside
 from scoremux_files.rows.readers import same_text
 from scoremux_files.rows.row_layout import Row
 from scoremux_files.settings import check

@@ -9,12 +9,12 @@ from typing import Any
 import pyarrow as pa
 from rich.console import Console
 
-from scoremux_assess.labels.trained_rows import TrainedRows
-from scoremux_assess.labels.weights import ROUTED_BESIDE, ROUTED_ONLY, SEEN_BY_START
-from scoremux_assess.statistics.agreement import BY_NAME
 from scoremux_engine.packages.adapter_folders import README, WEIGHTS
 from scoremux_engine.packages.package import adapter_digest
 from scoremux_engine.packages.package_files import CARD, TASK_JSON, TRAINED_JSON, PackageFiles
+from scoremux_evidence.figures.agreement import BY_NAME
+from scoremux_evidence.rows.trained_rows import TrainedRows
+from scoremux_evidence.rows.weights import ROUTED_BESIDE, ROUTED_ONLY, SEEN_BY_START
 from scoremux_files.rows.readers import text_check
 from scoremux_files.rows.writers import write_rows
 from scoremux_files.terminal import print_table

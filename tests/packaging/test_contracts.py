@@ -84,7 +84,7 @@ def imported() -> dict[str, set[str]]:
 
 
 def _is_ours(module: str) -> bool:
-    return module.startswith("scoremux") and not module.startswith(("scoremux_review", "scoremux_api"))
+    return module.startswith("scoremux") and not module.startswith("scoremux_desk")
 
 
 def test_desk_uses_the_names_of_the_bridge_which_is_narrow_and_has_no_modules() -> None:

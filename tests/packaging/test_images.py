@@ -253,7 +253,7 @@ def test_the_base_install_is_the_client_alone_and_extras_bring_what_their_comman
 def test_every_package_and_the_hand_written_models_are_in_the_wheel(wheel: zipfile.ZipFile) -> None:
     names = set(wheel.namelist())
     packages = {name.partition("/")[0] for name in names if not name.partition("/")[0].endswith(".dist-info")}
-    ours = ["files", "client", "decide", "assess", "batch", "engine", "export", "train", "server", "calibrate"]
+    ours = ["files", "client", "decide", "evidence", "batch", "engine", "export", "train", "server"]
     assert packages == {"scoremux", *(f"scoremux_{name}" for name in ours)}
     assert max(info.file_size for info in wheel.infolist()) < 200_000
     for model in ROOT.glob("model_repository/*/**/*"):
@@ -268,10 +268,10 @@ def test_every_package_and_the_hand_written_models_are_in_the_wheel(wheel: zipfi
 def test_the_desk_is_a_distribution_of_its_own_for_the_same_version(tmp_path: Path, metadata: Message) -> None:
     wheel = built(ROOT / "desk", tmp_path)
     names = wheel.namelist()
-    assert {name.partition("/")[0] for name in names if ".dist-info" not in name} == {"scoremux_api", "scoremux_review"}
-    web = ROOT / "desk" / "scoremux_review" / "pages"
+    assert {name.partition("/")[0] for name in names if ".dist-info" not in name} == {"scoremux_desk"}
+    web = ROOT / "desk" / "scoremux_desk" / "pages"
     for file in (*web.glob("templates/*"), *web.glob("static/*")):
-        assert f"scoremux_review/pages/{file.relative_to(web)}" in names
+        assert f"scoremux_desk/pages/{file.relative_to(web)}" in names
     described = Parser().parsestr(wheel.read(next(n for n in names if n.endswith("/METADATA"))).decode())
     assert described["Version"] == metadata["Version"]
     assert f"scoremux[assess]=={metadata['Version']}" in described.get_all("Requires-Dist", [])

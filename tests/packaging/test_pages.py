@@ -20,7 +20,7 @@ import scoremux_client
 from making import ROOT
 from pages import PAGES, RECORDS, Block, blocks
 from scoremux.app import build, spread
-from scoremux_assess.conclusions.verdicts import read_criteria
+from scoremux_evidence.verdicts.verdicts import read_criteria
 from scoremux_server.front_door.config import FrontDoorConfig
 from scoremux_train.recipe import Plan
 
@@ -36,7 +36,7 @@ SCOREMUX = [(where, re.sub(BEFORE, "", c, count=1)) for where, c in COMMANDS if 
 MAKE = [(where, command) for where, command in COMMANDS if command.startswith("make ")]
 EXTRAS = [(where, extra) for where, command in COMMANDS for extra in re.findall(r"\[([\w,]+)\]['\"]", command)]
 MODULES = [
-    "scoremux_assess",
+    "scoremux_evidence",
     "scoremux_client",
     *(f"scoremux_client.{m.name}" for m in pkgutil.iter_modules(scoremux_client.__path__)),
 ]

@@ -20,8 +20,6 @@ from typer.testing import CliRunner
 from families import each_family
 from making import WORDS
 from scoremux.app import build
-from scoremux_calibrate.judge.float64_runner import Float64Graph, Float64Runner, Float64Scorer
-from scoremux_calibrate.judge.logged_rows import read_log, read_texts
 from scoremux_client.audit_lines import CANARY_TEXT, text_digest
 from scoremux_engine.backend.audit import Audit
 from scoremux_engine.backend.metrics import FirstLabels, Recorder
@@ -32,6 +30,8 @@ from scoremux_engine.model.provenance import Provenance
 from scoremux_engine.runners.choose import RunnerChoice
 from scoremux_engine.runners.onnxruntime import OnnxRuntimeRunner
 from scoremux_engine.store.store import Store
+from scoremux_evidence.judge.float64_runner import Float64Graph, Float64Runner, Float64Scorer
+from scoremux_evidence.judge.logged_rows import read_log, read_texts
 from scoremux_export.opening.classifier import Classifier
 from scoremux_export.opening.openable import Opening
 from scoremux_export.opening.parity import prove
@@ -70,7 +70,7 @@ def test_judge_gathers_elements_of_any_number_of_rows(rows: int, tmp_path: Path)
 
 def test_judge_needs_no_inference_library() -> None:
     code = (
-        "import sys, scoremux_calibrate.judge.float64_runner;"
+        "import sys, scoremux_evidence.judge.float64_runner;"
         "assert not {'onnxruntime', 'openvino', 'tritonclient.grpc', 'torch'} & set(sys.modules), 'too much imported'"
     )
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)

@@ -17,10 +17,10 @@ from making import make_encoder
 from mixed_store import train_adapter
 from pages import blocks
 from scoremux.app import build, spread
-from scoremux_assess.commands.agreement_commands import evaluate, report
 from scoremux_engine import Engine
 from scoremux_engine.packages.adapter_folders import find_adapters
 from scoremux_engine.store.store import Store
+from scoremux_evidence.commands.agreement_commands import evaluate, report
 from scoremux_export.export_graph import export_backbone
 from scoremux_export.opening.openable import Opening
 from scoremux_train.commands import train

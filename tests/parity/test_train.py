@@ -19,13 +19,13 @@ from families import make_family
 from interrupted_training import RIGHT, adapters, write_labelled
 from making import make_encoder
 from mixed_store import open_with_peft
-from scoremux_assess.labels.labelled_row import LabelledRow
-from scoremux_assess.labels.trained_rows import TrainedVersions
 from scoremux_engine import Engine
 from scoremux_engine.packages.adapter_folders import find_adapters
 from scoremux_engine.packages.package import adapter_digest
 from scoremux_engine.packages.package_files import PackageFiles
 from scoremux_engine.store.store import Store
+from scoremux_evidence.rows.labelled_row import LabelledRow
+from scoremux_evidence.rows.trained_rows import TrainedVersions
 from scoremux_export.errors import ModelError
 from scoremux_export.export_graph import export_backbone
 from scoremux_export.opening.classifier import Classifier

@@ -19,10 +19,10 @@ from sqlalchemy import select
 import postgres
 from apis import api_process, routed_process, row, score
 from peers import answer, listening
-from scoremux_review.database import reads
-from scoremux_review.database.connection import Database
-from scoremux_review.database.schema import api_rows, rows
-from scoremux_review.database.verification import verify
+from scoremux_desk.database import reads
+from scoremux_desk.database.connection import Database
+from scoremux_desk.database.schema import api_rows, rows
+from scoremux_desk.database.verification import verify
 from waiting import side_by_side, until
 
 

@@ -13,8 +13,8 @@ from sqlalchemy import delete
 
 from apis import api_process, row
 from peers import answer, listening
-from scoremux_review.database.connection import Database
-from scoremux_review.database.schema import IDENTITY, batches, settings
+from scoremux_desk.database.connection import Database
+from scoremux_desk.database.schema import IDENTITY, batches, settings
 from serving import run_here
 from waiting import until
 

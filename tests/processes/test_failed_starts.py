@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from doors import KEY, Place, needs_haproxy
+from scoremux_desk.database.connection import Database
 from scoremux_engine.scoring.permission import key_id
-from scoremux_review.database.connection import Database
 from scoremux_server.errors import SetupError
 from scoremux_server.front_door.config import DOOR_HEADER, Backend
 from scoremux_server.supervision.health import Health

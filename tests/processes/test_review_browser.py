@@ -13,11 +13,11 @@ from sqlalchemy import func, select
 
 from chromium import SIZES, chromium, open_page, served, violations
 from desks import PASSWORD, Programme, make_programme, scored_rows, write_alerts
-from scoremux_review.database.accounts import begin_session
-from scoremux_review.database.schema import decisions, remarks, rows
-from scoremux_review.database.verification import verify
-from scoremux_review.desk_policy import DeskPolicy
-from scoremux_review.reading.alerts import add_alerts
+from scoremux_desk.database.accounts import begin_session
+from scoremux_desk.database.schema import decisions, remarks, rows
+from scoremux_desk.database.verification import verify
+from scoremux_desk.desk_policy import DeskPolicy
+from scoremux_desk.reading.alerts import add_alerts
 
 _WATCH = """
 window.watched = {painted: {}, sent: [], pressed: 0};

@@ -24,12 +24,11 @@ from batch_jobs import SCOREMUX, kill_and_finish
 from desks import Work, check_counts, make_programme, scored_rows
 from scoremux_client.audit_lines import beginning, text_digest
 from scoremux_client.errors import InputError
-from scoremux_files.rows.readers import read_rows
-from scoremux_review import exports, figures
-from scoremux_review.database import log, reads, responses
-from scoremux_review.database.accounts import add_person
-from scoremux_review.database.connection import Database
-from scoremux_review.database.schema import (
+from scoremux_desk import exports, figures
+from scoremux_desk.database import log, reads, responses
+from scoremux_desk.database.accounts import add_person
+from scoremux_desk.database.connection import Database
+from scoremux_desk.database.schema import (
     api_rows,
     batches,
     decisions,
@@ -42,13 +41,14 @@ from scoremux_review.database.schema import (
     rows,
     webhooks,
 )
-from scoremux_review.database.verification import copy_database, verify
-from scoremux_review.desk_policy import DeskPolicy
-from scoremux_review.erasure import ErasureRequest, erase
-from scoremux_review.errors import BrokenRecordError, DatabaseError, LeaseLostError, ReviewError, TooLateError
-from scoremux_review.people_commands import created
-from scoremux_review.reading import conversations, decision_rows
-from scoremux_review.reading.conversations import IS_UNANSWERED
+from scoremux_desk.database.verification import copy_database, verify
+from scoremux_desk.desk_policy import DeskPolicy
+from scoremux_desk.erasure import ErasureRequest, erase
+from scoremux_desk.errors import BrokenRecordError, DatabaseError, LeaseLostError, ReviewError, TooLateError
+from scoremux_desk.people_commands import created
+from scoremux_desk.reading import conversations, decision_rows
+from scoremux_desk.reading.conversations import IS_UNANSWERED
+from scoremux_files.rows.readers import read_rows
 
 API_TABLES = (api_rows, deliveries, webhooks, idempotency, batches)
 RATERS = tuple(f"rater{n}" for n in range(6))

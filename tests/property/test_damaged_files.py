@@ -16,12 +16,12 @@ from scoremux_batch.journal import Journal
 from scoremux_batch.parts import read_rejected
 from scoremux_batch.people import AlertFiles
 from scoremux_batch.sources import expand
-from scoremux_calibrate.judge.logged_rows import read_log
 from scoremux_decide.decision import Decision
 from scoremux_engine.model.backbone import BackboneSpec, read_spec
 from scoremux_engine.scoring.in_flight import InFlight
 from scoremux_engine.store.history import History
 from scoremux_engine.store.store import Store
+from scoremux_evidence.judge.logged_rows import read_log
 from scoremux_files.errors import ScoremuxError
 from scoremux_files.rows.row_layout import RowLayout
 from scoremux_server.front_door.access_tokens import AccessTokenFile

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from making import WORDS
-from scoremux_assess.labels.similar_texts import related
-from scoremux_assess.sampling import EQUAL, draw, inclusion_probabilities, thin
+from scoremux_evidence.rows.similar_texts import related
+from scoremux_evidence.sampling import EQUAL, draw, inclusion_probabilities, thin
 
 DRAWS = 1000
 

@@ -25,10 +25,10 @@ import receivers
 from attacks import ATTACKS
 from doors import KEY, Place, backend_of, bearer, needs_haproxy, serving
 from killable import Killable
+from scoremux_desk.database.connection import Database
+from scoremux_desk.database.schema import deliveries
+from scoremux_desk.reading import outbox
 from scoremux_engine.scoring.permission import HEADER, Grant
-from scoremux_review.database.connection import Database
-from scoremux_review.database.schema import deliveries
-from scoremux_review.reading import outbox
 from scoremux_server.triton.server import TritonServer
 from serving import SCOREMUX
 from waiting import Result, free_port, until

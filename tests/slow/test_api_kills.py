@@ -28,10 +28,10 @@ import receivers
 from desks import FAST_HASHER, PASSWORD
 from killable import Killable, listening
 from making import TASKS, WORDS
-from scoremux_review.database.accounts import add_person, begin_session
-from scoremux_review.database.connection import Database
-from scoremux_review.database.programme import save_policy
-from scoremux_review.database.schema import (
+from scoremux_desk.database.accounts import add_person, begin_session
+from scoremux_desk.database.connection import Database
+from scoremux_desk.database.programme import save_policy
+from scoremux_desk.database.schema import (
     api_rows,
     batches,
     decisions,
@@ -41,7 +41,7 @@ from scoremux_review.database.schema import (
     rows,
     sessions,
 )
-from scoremux_review.desk_policy import DeskPolicy
+from scoremux_desk.desk_policy import DeskPolicy
 from serving import run_here, serving
 from waiting import Result, Scaled, free_port, side_by_side, until
 

@@ -12,14 +12,14 @@ import pytest
 
 import raters
 from raters import GOOD_AND_BAD, OF_ALL_SORTS, MadeTask, Raters, replicate
-from scoremux_assess.conclusions.totals import measure_totals
-from scoremux_assess.conclusions.verdicts import Criterion, Verdict, judge, read_criteria, worst
-from scoremux_assess.labels.joining import read_joined
-from scoremux_assess.labels.labelled_row import LabelColumns
-from scoremux_assess.labels.ratings import Ratings
-from scoremux_assess.statistics.agreement import BY_NAME
-from scoremux_assess.statistics.estimates import Estimates, mean_of
-from scoremux_assess.statistics.intervals import dsm_estimates, estimates
+from scoremux_evidence.figures.agreement import BY_NAME
+from scoremux_evidence.figures.estimates import Estimates, mean_of
+from scoremux_evidence.figures.intervals import dsm_estimates, estimates
+from scoremux_evidence.rows.joining import read_joined
+from scoremux_evidence.rows.labelled_row import LabelColumns
+from scoremux_evidence.rows.ratings import Ratings
+from scoremux_evidence.verdicts.totals import measure_totals
+from scoremux_evidence.verdicts.verdicts import Criterion, Verdict, judge, read_criteria, worst
 from waiting import Result, Scaled
 
 NAMES = ("qwk", "smd", "exact", "adjacent", "r", "sd_ratio")

@@ -18,10 +18,10 @@ from sqlalchemy import func, select
 import postgres
 from desks import Programme, make_programme, scored_rows
 from killable import Killable, listening
-from scoremux_review.database.accounts import begin_session
-from scoremux_review.database.schema import decisions, reads
-from scoremux_review.database.verification import verify
-from scoremux_review.desk_policy import DeskPolicy
+from scoremux_desk.database.accounts import begin_session
+from scoremux_desk.database.schema import decisions, reads
+from scoremux_desk.database.verification import verify
+from scoremux_desk.desk_policy import DeskPolicy
 from waiting import Result, Scaled
 
 RATERS = 200

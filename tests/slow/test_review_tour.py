@@ -9,11 +9,11 @@ from PIL import Image
 from chromium import SIZES, chromium, served
 from desks import PASSWORD, Programme, Work, make_programme, scored_rows, write_jsonl
 from making import ROOT
-from scoremux_review.database.programme import load_policy
-from scoremux_review.desk_policy import DeskPolicy
-from scoremux_review.reading.intake import add_scored
+from scoremux_desk.database.programme import load_policy
+from scoremux_desk.desk_policy import DeskPolicy
+from scoremux_desk.reading.intake import add_scored
 
-TOUR = ROOT / "desk" / "scoremux_review" / "tour"
+TOUR = ROOT / "desk" / "scoremux_desk" / "tour"
 MOST_BYTES = 60_000
 POINTS = {"bio-7": [0, 1, 2], "phy-3": [0, 0.25, 0.5, 0.75, 1], "geo-2": [0, 0.5, 1]}
 

@@ -11,15 +11,15 @@ import numpy.typing as npt
 import pytest
 
 from raters import labelled_scores
-from scoremux_assess.calibration.fit import fit
-from scoremux_assess.calibration.labelled_scores import LabelledScores
-from scoremux_assess.promises.detectors import alarms, error_detector
-from scoremux_assess.promises.findings import find, find_shifts
-from scoremux_assess.promises.watched_rows import Day, WatchedTask
 from scoremux_decide.bounds import at_most, most_errors
 from scoremux_decide.conditions.rules import Conditions
 from scoremux_decide.decision import Decision, Expected, Temperature, Threshold
 from scoremux_decide.policy import AgreementTarget, ScoringPolicy, WatchPolicy
+from scoremux_evidence.promise.fit import fit
+from scoremux_evidence.promise.labelled_scores import LabelledScores
+from scoremux_evidence.watch.detectors import alarms, error_detector
+from scoremux_evidence.watch.findings import find, find_shifts
+from scoremux_evidence.watch.watched_rows import Day, WatchedTask
 from waiting import Result, Scaled
 
 PROMISED, BEFORE, AFTER = 0.15, 0.12, 0.25

@@ -23,18 +23,18 @@ import uvicorn
 from fastapi.testclient import TestClient
 
 from chromium import served
-from scoremux_api.api_app import create_app
-from scoremux_api.callers import Callers
-from scoremux_api.rows.live_intake import LiveIntake, ScoredArrival
-from scoremux_api.services import Services
-from scoremux_api.triton_scorer import TritonScorer
-from scoremux_api.webhooks.addresses import WebhookAddresses, resolved
 from scoremux_batch.jobs import ForPeople
 from scoremux_client import NO_RETRIES
 from scoremux_client.rows import Response
 from scoremux_client.testing import FakeTransport
+from scoremux_desk.api.api_app import create_app
+from scoremux_desk.api.callers import Callers
+from scoremux_desk.api.rows.live_intake import LiveIntake, ScoredArrival
+from scoremux_desk.api.services import Services
+from scoremux_desk.api.triton_scorer import TritonScorer
+from scoremux_desk.api.webhooks.addresses import WebhookAddresses, resolved
+from scoremux_desk.database.connection import Database
 from scoremux_engine.scoring.permission import HEADER, Grant
-from scoremux_review.database.connection import Database
 from serving import SCOREMUX, code
 from waiting import free_port, until
 

@@ -22,14 +22,14 @@ import scoremux_client
 import scoremux_engine
 from making import ROOT
 from scoremux.app import build
-from scoremux_assess.report.figure_tables import SCHEMA as FIGURES
 from scoremux_batch.parts import PLACED
 from scoremux_client import contract
 from scoremux_client.frames import COLUMNS as FRAMES
 from scoremux_decide.policy import ScoringPolicy
+from scoremux_desk.desk_policy import DeskPolicy
+from scoremux_desk.exports import FINAL, LABELLED, PAPERS
 from scoremux_engine.backend.metrics import ALL
-from scoremux_review.desk_policy import DeskPolicy
-from scoremux_review.exports import FINAL, LABELLED, PAPERS
+from scoremux_evidence.show.figure_tables import SCHEMA as FIGURES
 from scoremux_server.front_door.config import FrontDoorConfig
 from scoremux_server.profile import Profile
 from scoremux_server.supervision.health import Health
@@ -49,8 +49,8 @@ KEYS: dict[str, type[BaseModel]] = {
 COLUMNS = {"score": PLACED, "final": FINAL, "labelled": LABELLED, "papers": PAPERS, "predictions": PREDICTIONS,
            "report": FIGURES}  # fmt: skip
 BRIDGE: dict[str, str] = {
-    "scoremux_assess.labels": "fold population_of",
-    "scoremux_assess.statistics.weighted_columns": "figures_by_cell risk_by_coverage",
+    "scoremux_evidence.rows": "fold population_of",
+    "scoremux_evidence.figures.weighted_columns": "figures_by_cell risk_by_coverage",
     "scoremux_batch.jobs": "ForPeople JobFolder Origin alerts_of scored_rows texts_of",
     "scoremux_client": (
         "AsyncScoringClient BusyError DeadlineError FakeTransport RejectedError Response "
@@ -70,7 +70,7 @@ BRIDGE: dict[str, str] = {
 }
 """What the desk uses of scoremux, by module: names that programs of others may use as well."""
 
-OPENAPI = next(ROOT.glob("*/scoremux_api/openapi.json"))
+OPENAPI = next(ROOT.glob("*/scoremux_desk/api/openapi.json"))
 _METHODS = ("get", "post", "put", "delete")
 
 

@@ -18,21 +18,21 @@ from sqlalchemy import func, select, text
 from starlette.applications import Starlette
 from typer.testing import CliRunner
 
-from scoremux_review.commands import review
-from scoremux_review.database import responses
-from scoremux_review.database.accounts import add_person, begin_session
-from scoremux_review.database.connection import Database
-from scoremux_review.database.programme import Item, replace_anchors, save_items, save_policy
-from scoremux_review.database.reads import group_members
-from scoremux_review.database.schema import decisions, reads
-from scoremux_review.database.schema import queues as queue_counts
-from scoremux_review.database.verification import verify
-from scoremux_review.desk_policy import DeskPolicy
-from scoremux_review.pages.desk_app import Desk, create_app
-from scoremux_review.reading import assignments, conversations, human_decisions, leases, settling
-from scoremux_review.reading.intake import add_papers, add_scored
-from scoremux_review.reading.task_access import TaskAccess
-from scoremux_review.reading.task_files import read_anchors
+from scoremux_desk.commands import review
+from scoremux_desk.database import responses
+from scoremux_desk.database.accounts import add_person, begin_session
+from scoremux_desk.database.connection import Database
+from scoremux_desk.database.programme import Item, replace_anchors, save_items, save_policy
+from scoremux_desk.database.reads import group_members
+from scoremux_desk.database.schema import decisions, reads
+from scoremux_desk.database.schema import queues as queue_counts
+from scoremux_desk.database.verification import verify
+from scoremux_desk.desk_policy import DeskPolicy
+from scoremux_desk.pages.desk_app import Desk, create_app
+from scoremux_desk.reading import assignments, conversations, human_decisions, leases, settling
+from scoremux_desk.reading.intake import add_papers, add_scored
+from scoremux_desk.reading.task_access import TaskAccess
+from scoremux_desk.reading.task_files import read_anchors
 
 PASSWORD = "a long password"
 FAST_HASHER = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)

@@ -1,4 +1,4 @@
-"""The OpenAPI file: `python tests/support/openapi_file.py > desk/scoremux_api/openapi.json` writes it again."""
+"""The OpenAPI file: `python tests/support/openapi_file.py > desk/scoremux_desk/api/openapi.json` writes it again."""
 
 import json
 import sys
@@ -7,9 +7,9 @@ from typing import Any, cast
 
 from fastapi import FastAPI
 
-from scoremux_api.api_app import create_app
-from scoremux_api.callers import Callers
-from scoremux_api.services import Services
+from scoremux_desk.api.api_app import create_app
+from scoremux_desk.api.callers import Callers
+from scoremux_desk.api.services import Services
 
 
 def openapi_text(app: FastAPI) -> str:

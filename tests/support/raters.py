@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from scoremux_assess.calibration.fit import fit
-from scoremux_assess.calibration.labelled_scores import LabelledScores
-from scoremux_assess.labels.ratings import Floats, Ints, Ratings
 from scoremux_decide.policy import ScoringPolicy
+from scoremux_evidence.promise.fit import fit
+from scoremux_evidence.promise.labelled_scores import LabelledScores
+from scoremux_evidence.rows.ratings import Floats, Ints, Ratings
 
 Table = npt.NDArray[np.float64]
 

@@ -28,7 +28,7 @@ OUT = ROOT / ".pages"
 NAVIGATION: dict[str, list[str]] = {
     "Start": ["README.md", "examples/tutorial/README.md", "examples/saf/README.md"],
     "Engineer of a platform": [
-        "client/README.md", "client/wire.md", "desk/README.md", "*/scoremux_api/*.md", "reference/http.md",
+        "client/README.md", "client/wire.md", "desk/README.md", "*/scoremux_desk/api/*.md", "reference/http.md",
         "reference/python.md",
     ],
     "Operator": [
@@ -37,7 +37,7 @@ NAVIGATION: dict[str, list[str]] = {
     ],
     "Researcher": ["export/README.md", "export/training.md"],
     "Director": [
-        "*/going_live.md", "evidence/README.md", "*/decisions.md", "*/scoremux_review/README.md",
+        "*/going_live.md", "evidence/README.md", "*/decisions.md", "*/scoremux_desk/README.md",
         "examples/conditions/README.md",
     ],
     "Project": ["CHANGELOG.md", "STABILITY.md", "CONTRIBUTING.md", "tests/slow/RESULTS.md"],

@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scoremux_assess.labels.labelled_row import LabelledRow
 from scoremux_engine.model.backbone import HeadLinear, Site
 from scoremux_engine.model.tokens import Tokenizer
 from scoremux_engine.packages.package import LEAST_ROOM_TOKENS
 from scoremux_engine.packages.task import Task
+from scoremux_evidence.rows.labelled_row import LabelledRow
 from scoremux_export.opening.base import weights_digest
 from scoremux_export.opening.classifier import Classifier
 from scoremux_export.opening.openable import Opening

@@ -14,22 +14,22 @@ from sqlalchemy import func, insert, select, update
 
 from apis import KEY, RoutedTransport, api, grant, row, score
 from desks import FAST_HASHER, PASSWORD, Programme, Work
-from scoremux_api.rows import live_intake
-from scoremux_api.rows.live_intake import ScoredArrival
-from scoremux_api.services import Services
 from scoremux_batch.people import Alert, ReadBehind
 from scoremux_client.contract import Status
 from scoremux_client.rows import Scored
-from scoremux_review.database import log
-from scoremux_review.database.accounts import add_person
-from scoremux_review.database.programme import Item, save_items
-from scoremux_review.database.schema import alerts, api_rows, deliveries, idempotency, reads, record, rows
-from scoremux_review.desk_policy import DeskPolicy
-from scoremux_review.erasure import ErasureRequest, erase, expire
-from scoremux_review.exports import export_labelled
-from scoremux_review.pages.desk_app import Desk, create_app
-from scoremux_review.reading import outbox
-from scoremux_review.reading.alerts import listed_alerts
+from scoremux_desk.api.rows import live_intake
+from scoremux_desk.api.rows.live_intake import ScoredArrival
+from scoremux_desk.api.services import Services
+from scoremux_desk.database import log
+from scoremux_desk.database.accounts import add_person
+from scoremux_desk.database.programme import Item, save_items
+from scoremux_desk.database.schema import alerts, api_rows, deliveries, idempotency, reads, record, rows
+from scoremux_desk.desk_policy import DeskPolicy
+from scoremux_desk.erasure import ErasureRequest, erase, expire
+from scoremux_desk.exports import export_labelled
+from scoremux_desk.pages.desk_app import Desk, create_app
+from scoremux_desk.reading import outbox
+from scoremux_desk.reading.alerts import listed_alerts
 from scoremux_server.front_door.access_tokens import AccessTokenFile
 from serving import run_here
 from waiting import until

@@ -18,16 +18,16 @@ from fastapi.testclient import TestClient
 from sqlalchemy import insert, select, update
 
 from apis import KEY, TASKS, RoutedTransport, api, grant, row, score
-from scoremux_api.batches import batch_files, batch_runner, batch_table
-from scoremux_api.idempotency import Once
-from scoremux_api.rows.live_intake import LiveIntake
-from scoremux_api.services import Services
 from scoremux_batch.people import Alert, ReadBehind
 from scoremux_client import UnavailableError
 from scoremux_client.rows import Columns
 from scoremux_client.testing import FakeTransport
-from scoremux_review.database.schema import api_rows, batches, deliveries, rows, webhooks
-from scoremux_review.errors import DatabaseError
+from scoremux_desk.api.batches import batch_files, batch_runner, batch_table
+from scoremux_desk.api.idempotency import Once
+from scoremux_desk.api.rows.live_intake import LiveIntake
+from scoremux_desk.api.services import Services
+from scoremux_desk.database.schema import api_rows, batches, deliveries, rows, webhooks
+from scoremux_desk.errors import DatabaseError
 from scoremux_server.front_door.access_tokens import AccessTokenFile
 from waiting import until
 

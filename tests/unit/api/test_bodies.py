@@ -17,13 +17,13 @@ import pytest
 
 from apis import KEY, grant, listening_api, row, score
 from making import ROOT
-from scoremux_api import bodies
-from scoremux_api.batches import batch_endpoints
-from scoremux_api.batches.batch_runner import KEPT_DAYS
-from scoremux_api.webhooks import addresses
-from scoremux_api.webhooks.webhook_endpoints import MOST_WEBHOOKS
+from scoremux_desk.api import bodies
+from scoremux_desk.api.batches import batch_endpoints
+from scoremux_desk.api.batches.batch_runner import KEPT_DAYS
+from scoremux_desk.api.webhooks import addresses
+from scoremux_desk.api.webhooks.webhook_endpoints import MOST_WEBHOOKS
+from scoremux_desk.reading import outbox
 from scoremux_engine.scoring.permission import HEADER
-from scoremux_review.reading import outbox
 from scoremux_server.front_door.access_tokens import AccessTokenFile
 
 SLOW, OTHER = grant("slow"), grant("other")
@@ -111,7 +111,7 @@ def test_bytes_and_number_of_batches_are_bounded_by_token(address: str, monkeypa
 
 
 def test_descriptors_are_raised_at_the_start() -> None:
-    code = "import resource; from scoremux_api.commands import _raise_descriptors as r; r(); "
+    code = "import resource; from scoremux_desk.api.commands import _raise_descriptors as r; r(); "
     code += "print(*resource.getrlimit(resource.RLIMIT_NOFILE))"
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     limited = ["bash", "-c", f'ulimit -Sn 100; exec "$0" -c "{code}"', sys.executable]
@@ -119,7 +119,7 @@ def test_descriptors_are_raised_at_the_start() -> None:
 
 
 def test_page_has_the_limits() -> None:
-    page = (ROOT / "desk/scoremux_api/README.md").read_text(encoding="utf-8")
+    page = (ROOT / "desk/scoremux_desk/api/README.md").read_text(encoding="utf-8")
     for line in (
         f"| requests with a body under way | {bodies.MOST_BODIES} | {bodies.MOST_BODIES_IN_ALL} |",
         f"| {bodies.MOST_BYTES >> 20} MiB | {bodies.MOST_BYTES_IN_ALL >> 20} MiB |",

@@ -8,7 +8,7 @@ import pytest
 
 from apis import RoutedTransport, api, row, score
 from desks import Work, write_jsonl
-from scoremux_review.exports import export_labelled
+from scoremux_desk.exports import export_labelled
 from serving import run_here
 
 REGIONS = ("north", "south", "west")

@@ -10,10 +10,10 @@ import pytest
 
 from apis import RoutedTransport, api, api_process, row
 from apis import score as apis_score
-from scoremux_api import sandbox as sandbox_module
-from scoremux_api.sandbox import SandboxScorer
-from scoremux_review.database import programme
-from scoremux_review.desk_policy import DeskPolicy
+from scoremux_desk.api import sandbox as sandbox_module
+from scoremux_desk.api.sandbox import SandboxScorer
+from scoremux_desk.database import programme
+from scoremux_desk.desk_policy import DeskPolicy
 from waiting import until
 
 

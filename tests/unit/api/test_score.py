@@ -13,14 +13,14 @@ from sqlalchemy import select, update
 
 from apis import KEY as GRANT_KEY
 from apis import TASKS, api, grant, row, score
-from scoremux_api import idempotency as idempotency_module
-from scoremux_api import triton_scorer
-from scoremux_api.problems import ApiProblem
-from scoremux_api.shapes import ScoreRequest, parsed
 from scoremux_client import ScoringClient, UnavailableError
 from scoremux_client.rows import Response
 from scoremux_client.testing import FakeTransport
-from scoremux_review.database.schema import idempotency
+from scoremux_desk.api import idempotency as idempotency_module
+from scoremux_desk.api import triton_scorer
+from scoremux_desk.api.problems import ApiProblem
+from scoremux_desk.api.shapes import ScoreRequest, parsed
+from scoremux_desk.database.schema import idempotency
 from waiting import until
 
 KEY = {"headers": {"idempotency-key": "key-1"}}

@@ -15,9 +15,9 @@ from making import ROOT
 from openapi_file import openapi_text
 from scoremux_client import UnavailableError
 from scoremux_client.testing import FakeTransport
-from scoremux_review.database.connection import Database
-from scoremux_review.database.programme import Item, item_of
-from scoremux_review.errors import DatabaseError
+from scoremux_desk.database.connection import Database
+from scoremux_desk.database.programme import Item, item_of
+from scoremux_desk.errors import DatabaseError
 from scoremux_server.front_door.access_tokens import AccessTokenFile
 from serving import run_here
 
@@ -62,7 +62,7 @@ def test_ready_needs_the_scoring_server_the_database_and_room(tmp_path: Path, mo
         def fail() -> None:
             raise DatabaseError("gone")
 
-        monkeypatch.setattr("scoremux_api.services.LEAST_FREE_BYTES", 1 << 60)
+        monkeypatch.setattr("scoremux_desk.api.services.LEAST_FREE_BYTES", 1 << 60)
         assert client.get("/readyz").json()["title"] == "Storage unavailable"
         monkeypatch.undo()
         services.database.is_there = fail  # type: ignore[method-assign]
@@ -102,7 +102,7 @@ def test_desk_gets_questions_and_points_of_the_store(tmp_path: Path, monkeypatch
     Path("store/manifest.json").write_text(json.dumps({"tasks": {"t-1": "ab"}}))
     task = {"id": "t-1", "levels": [0, 0.5, 2], "question": "What is DHCP for?"}
     Path("store/packages/ab/task.json").write_text(json.dumps(task))
-    monkeypatch.setattr("scoremux_api.commands._serve", lambda *_: None)
+    monkeypatch.setattr("scoremux_desk.api.commands._serve", lambda *_: None)
     assert not run_here(*NEEDED, "--sandbox", "--tasks", "store").returncode
     with closing(Database("s.db")) as database, database.read() as connection:
         assert item_of(connection, "t-1") == Item("t-1", (0, 0.5, 2), "What is DHCP for?")
@@ -111,7 +111,7 @@ def test_desk_gets_questions_and_points_of_the_store(tmp_path: Path, monkeypatch
 def test_openapi_file_is_what_the_api_offers(tmp_path: Path) -> None:
     with api(tmp_path) as (client, _):
         told = client.get("/v1/openapi.json").json()
-        written = (ROOT / "desk/scoremux_api/openapi.json").read_text(encoding="utf-8")
+        written = (ROOT / "desk/scoremux_desk/api/openapi.json").read_text(encoding="utf-8")
         assert written == openapi_text(client.app), "python tests/support/openapi_file.py writes it"  # type: ignore[arg-type]
     assert told == json.loads(written)
 

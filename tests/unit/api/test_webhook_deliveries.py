@@ -17,13 +17,13 @@ from standardwebhooks import Webhook
 import postgres
 from desks import run_review
 from receivers import HOST, Receiver, receiving
-from scoremux_api.webhooks.addresses import WebhookAddresses
-from scoremux_api.webhooks.deliverer import LEASE_S, Deliverer
 from scoremux_client.transports.transport import Tls
-from scoremux_review.database.connection import Database
-from scoremux_review.database.schema import deliveries, webhooks
-from scoremux_review.reading import outbox
-from scoremux_review.reading.outbox import MOST_ATTEMPTS, pause_s
+from scoremux_desk.api.webhooks.addresses import WebhookAddresses
+from scoremux_desk.api.webhooks.deliverer import LEASE_S, Deliverer
+from scoremux_desk.database.connection import Database
+from scoremux_desk.database.schema import deliveries, webhooks
+from scoremux_desk.reading import outbox
+from scoremux_desk.reading.outbox import MOST_ATTEMPTS, pause_s
 from waiting import side_by_side, until
 
 
@@ -320,7 +320,7 @@ def test_an_endless_answer_ends_early(hooks: Hooks) -> None:
 
 
 def test_what_was_not_looked_up_counts_for_no_attempt(hooks: Hooks, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("scoremux_api.webhooks.addresses._LOOKUP_S", 0.3)
+    monkeypatch.setattr("scoremux_desk.api.webhooks.addresses._LOOKUP_S", 0.3)
     may_end = threading.Event()
 
     def resolve(host: str, _: int) -> Sequence[str]:

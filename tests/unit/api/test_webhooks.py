@@ -12,12 +12,12 @@ import pytest
 from sqlalchemy import update
 
 from apis import KEY, api, grant
-from scoremux_api.webhooks.addresses import MOST_OF_CALLER, NotLookedUpError, WebhookAddresses, is_public
-from scoremux_api.webhooks.deliverer import Deliverer
-from scoremux_api.webhooks.webhook_endpoints import MOST_WEBHOOKS
 from scoremux_client.errors import InputError
-from scoremux_review.database.schema import deliveries
-from scoremux_review.reading import outbox
+from scoremux_desk.api.webhooks.addresses import MOST_OF_CALLER, NotLookedUpError, WebhookAddresses, is_public
+from scoremux_desk.api.webhooks.deliverer import Deliverer
+from scoremux_desk.api.webhooks.webhook_endpoints import MOST_WEBHOOKS
+from scoremux_desk.database.schema import deliveries
+from scoremux_desk.reading import outbox
 from scoremux_server.front_door.access_tokens import AccessTokenFile
 from serving import run_here
 from waiting import until
@@ -95,7 +95,7 @@ def test_names_that_hang_hold_up_no_name_of_another_lane(monkeypatch: pytest.Mon
         rule = WebhookAddresses((), resolve)
         try:
             with monkeypatch.context() as patched:
-                patched.setattr("scoremux_api.webhooks.addresses._LOOKUP_S", 0.1)
+                patched.setattr("scoremux_desk.api.webhooks.addresses._LOOKUP_S", 0.1)
                 for _ in range(2):
                     names = [f"https://hangs{n % 40}.example/" for n in range(200)]
                     ended = await asyncio.gather(*(rule.of(name, "slow") for name in names), return_exceptions=True)

@@ -12,18 +12,18 @@ from scipy.stats import beta
 
 from making import ROOT
 from raters import GOOD_AND_BAD, labelled_scores, replicate
-from scoremux_assess.calibration import fit as fitting
-from scoremux_assess.calibration.labelled_scores import LabelledScores
-from scoremux_assess.calibration.ranges import Growth, reach
-from scoremux_assess.calibration.temperature import changes_of_brier, fit_temperatures, held_out_temperatures
-from scoremux_assess.calibration.thresholds import Promise, RowsUnderTest, choose, effective_rows, nearest
-from scoremux_assess.calibration.unusual import fit_unusual
-from scoremux_assess.statistics.agreement import qwk
 from scoremux_client.errors import InputError
 from scoremux_decide.apply import calibrated, distance, range_around
 from scoremux_decide.bounds import upper_bound
 from scoremux_decide.decision import Decision, LevelRange, Threshold
 from scoremux_decide.policy import ScoringPolicy, read_policy
+from scoremux_evidence.figures.agreement import qwk
+from scoremux_evidence.promise import fit as fitting
+from scoremux_evidence.promise.labelled_scores import LabelledScores
+from scoremux_evidence.promise.ranges import Growth, reach
+from scoremux_evidence.promise.temperature import changes_of_brier, fit_temperatures, held_out_temperatures
+from scoremux_evidence.promise.thresholds import Promise, RowsUnderTest, choose, effective_rows, nearest
+from scoremux_evidence.promise.unusual import fit_unusual
 
 
 def draw_rows(count: int, seed: int, temperature: float = 2.0, levels: int = 4, doubt: float = 0.5) -> LabelledScores:

@@ -11,13 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from scoremux_assess.conclusions.assessment import assess
-from scoremux_assess.conclusions.comparison import compare
-from scoremux_assess.conclusions.verdicts import read_criteria
-from scoremux_assess.labels.joined_columns import JoinedColumns
-from scoremux_assess.labels.joining import read_joined
-from scoremux_assess.labels.labelled_row import NO_SECOND, LabelColumns
 from scoremux_client.errors import InputError
+from scoremux_evidence.rows.joined_columns import JoinedColumns
+from scoremux_evidence.rows.joining import read_joined
+from scoremux_evidence.rows.labelled_row import NO_SECOND, LabelColumns
+from scoremux_evidence.verdicts.assessment import assess
+from scoremux_evidence.verdicts.comparison import compare
+from scoremux_evidence.verdicts.verdicts import read_criteria
 
 Row = dict[str, Any]
 Join = Callable[..., JoinedColumns]

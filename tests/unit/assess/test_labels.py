@@ -14,12 +14,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from making import WORDS
-from scoremux_assess.labels.label_table import read_labels
-from scoremux_assess.labels.labelled_row import LABEL_COLUMNS, NO_LEVEL, NO_NUMBER, NO_SECOND, LabelColumns, LabelledRow
-from scoremux_assess.labels.predicted_rows import read_labelled
-from scoremux_assess.labels.similar_texts import NEAR, fold, near_copies
-from scoremux_assess.labels.trained_rows import TrainedRows
 from scoremux_client.errors import InputError
+from scoremux_evidence.rows.label_table import read_labels
+from scoremux_evidence.rows.labelled_row import LABEL_COLUMNS, NO_LEVEL, NO_NUMBER, NO_SECOND, LabelColumns, LabelledRow
+from scoremux_evidence.rows.predicted_rows import read_labelled
+from scoremux_evidence.rows.similar_texts import NEAR, fold, near_copies
+from scoremux_evidence.rows.trained_rows import TrainedRows
 
 NEEDED = ("task", "text", "level")
 SECRET = "my grandmother is the router"

@@ -11,11 +11,11 @@ import numpy.typing as npt
 import pytest
 
 from rsmtool_figures import DATA_SETS, data_set
-from scoremux_assess.conclusions.fairness import explained
-from scoremux_assess.conclusions.level_gaps import LevelGaps
-from scoremux_assess.labels.ratings import Pair, Ratings, kinds, sums
-from scoremux_assess.statistics.agreement import STATISTICS, dsm, qwk, statistics
-from scoremux_assess.statistics.levels import measure_levels
+from scoremux_evidence.figures.agreement import STATISTICS, dsm, qwk, statistics
+from scoremux_evidence.figures.levels import measure_levels
+from scoremux_evidence.rows.ratings import Pair, Ratings, kinds, sums
+from scoremux_evidence.verdicts.fairness import explained
+from scoremux_evidence.verdicts.level_gaps import LevelGaps
 
 GOLDEN = Path(__file__).with_name("rsmtool_figures.jsonl")
 """What `tests/support/rsmtool_figures.py` printed under RSMTool 12.0.0; it says the command."""

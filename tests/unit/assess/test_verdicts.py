@@ -9,7 +9,12 @@ import pytest
 
 import raters
 from raters import Raters
-from scoremux_assess.conclusions.verdicts import (
+from scoremux_client.errors import InputError
+from scoremux_evidence.figures.agreement import BY_NAME, STATISTICS
+from scoremux_evidence.figures.estimates import ONLY_MACHINE, Estimates, chance_beyond, difference, mean_of
+from scoremux_evidence.figures.intervals import dsm_estimates, estimates, student_t
+from scoremux_evidence.rows.ratings import Ratings
+from scoremux_evidence.verdicts.verdicts import (
     Criterion,
     Judgement,
     Verdict,
@@ -20,11 +25,6 @@ from scoremux_assess.conclusions.verdicts import (
     read_criteria,
     worst,
 )
-from scoremux_assess.labels.ratings import Ratings
-from scoremux_assess.statistics.agreement import BY_NAME, STATISTICS
-from scoremux_assess.statistics.estimates import ONLY_MACHINE, Estimates, chance_beyond, difference, mean_of
-from scoremux_assess.statistics.intervals import dsm_estimates, estimates, student_t
-from scoremux_client.errors import InputError
 
 ONE = np.zeros(1, np.int64)
 

@@ -12,16 +12,6 @@ import pytest
 from typer.testing import CliRunner
 
 from scoremux.app import build
-from scoremux_assess.promises.detectors import (
-    alarms,
-    confidence_sequence,
-    error_detector,
-    mean_detector,
-    reads_needed,
-    recovery,
-)
-from scoremux_assess.promises.findings import find, planned_reads
-from scoremux_assess.promises.watched_rows import Day, WatchedTask, read_watched
 from scoremux_batch.people import ReadBehind
 from scoremux_client.contract import Status
 from scoremux_client.errors import InputError
@@ -29,6 +19,16 @@ from scoremux_client.rows import Scored
 from scoremux_decide.conditions.rules import Conditions
 from scoremux_decide.decision import Decision, Expected, Temperature, Threshold
 from scoremux_decide.policy import WatchPolicy
+from scoremux_evidence.watch.detectors import (
+    alarms,
+    confidence_sequence,
+    error_detector,
+    mean_detector,
+    reads_needed,
+    recovery,
+)
+from scoremux_evidence.watch.findings import find, planned_reads
+from scoremux_evidence.watch.watched_rows import Day, WatchedTask, read_watched
 from scoremux_files.rows.writers import write_rows
 
 CALIBRATED, HELD = "a" * 64, "b" * 64

@@ -12,15 +12,15 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from scoremux_assess.commands.agreement_commands import compare, evaluate, report
-from scoremux_assess.conclusions.totals import CHOSEN_ROWS
-from scoremux_assess.labels.close_rows import computes_float32
-from scoremux_assess.labels.labelled_row import LabelledRow, label_columns
-from scoremux_assess.labels.trained_rows import TrainedRows
-from scoremux_assess.report import ReportInputs, write_report
-from scoremux_assess.report.words import shown
-from scoremux_assess.statistics.estimates import Estimates, mean_of
 from scoremux_client.errors import InputError
+from scoremux_evidence.commands.agreement_commands import compare, evaluate, report
+from scoremux_evidence.figures.estimates import Estimates, mean_of
+from scoremux_evidence.rows.close_rows import computes_float32
+from scoremux_evidence.rows.labelled_row import LabelledRow, label_columns
+from scoremux_evidence.rows.trained_rows import TrainedRows
+from scoremux_evidence.show import ReportInputs, write_report
+from scoremux_evidence.show.words import shown
+from scoremux_evidence.verdicts.totals import CHOSEN_ROWS
 
 Row = dict[str, Any]
 SECRET = "my grandmother is the router"

@@ -24,14 +24,14 @@ from batch_jobs import SCOREMUX, arguments, content, finish, kill_and_finish, wr
 from desks import write_jsonl
 from making import ROOT
 from peers import answer, answer_but, listening, texts_of
-from scoremux_assess.labels.joining import read_joined
-from scoremux_assess.labels.labelled_row import LabelColumns
 from scoremux_batch import parts
 from scoremux_batch.job import Job
 from scoremux_batch.journal import Journal
 from scoremux_batch.slices import Slice
 from scoremux_batch.sources import SourceFile
 from scoremux_client import Response, ScoringClient
+from scoremux_evidence.rows.joining import read_joined
+from scoremux_evidence.rows.labelled_row import LabelColumns
 from scoremux_files.errors import InputError
 from scoremux_files.rows.readers import read_rows
 from scoremux_files.rows.row_layout import FILE_START, RowLayout

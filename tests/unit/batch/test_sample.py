@@ -10,12 +10,12 @@ import pytest
 
 from desks import Work, run_review
 from making import WORDS
-from scoremux_assess.commands.sample import sample
-from scoremux_assess.labels.joining import read_joined
-from scoremux_assess.labels.label_table import read_labels
-from scoremux_assess.labels.labelled_row import LabelColumns
-from scoremux_assess.sampling import read_unlabelled, read_without
 from scoremux_client.errors import InputError
+from scoremux_evidence.commands.sample import sample
+from scoremux_evidence.rows.joining import read_joined
+from scoremux_evidence.rows.label_table import read_labels
+from scoremux_evidence.rows.labelled_row import LabelColumns
+from scoremux_evidence.sampling import read_unlabelled, read_without
 from scoremux_files.rows.readers import read_rows
 
 

@@ -155,7 +155,7 @@ def test_importing_it_and_its_client_loads_numpy_only() -> None:
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     heavy = {
         "scoremux_engine",
-        "scoremux_assess",
+        "scoremux_evidence",
         "openvino",
         "pydantic",
         "tritonclient",

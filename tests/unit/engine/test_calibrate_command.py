@@ -13,13 +13,6 @@ import pytest
 from typer.testing import CliRunner
 
 from making import ROOT, TASKS, make_adapter
-from scoremux_assess.labels.label_table import LabelTable, read_labels
-from scoremux_assess.labels.labelled_row import LabelColumns, LabelledRow
-from scoremux_assess.labels.predicted_rows import read_labelled
-from scoremux_assess.labels.trained_rows import TrainedRows
-from scoremux_calibrate import calibration_view
-from scoremux_calibrate.calibration import Calibration, calibrate_tasks, publish
-from scoremux_calibrate.eligible import CalibrationReason
 from scoremux_client.errors import InputError
 from scoremux_decide.decision import Temperature
 from scoremux_decide.policy import ScoringPolicy, read_policy
@@ -31,6 +24,13 @@ from scoremux_engine.packages.package_files import CONFIG_JSON, TASK_JSON, TRAIN
 from scoremux_engine.runners.choose import REFERENCE
 from scoremux_engine.runners.runner import BackboneRunner, Outputs, RowInputs
 from scoremux_engine.store.store import Store
+from scoremux_evidence.promise import calibration_view
+from scoremux_evidence.promise.calibration import Calibration, calibrate_tasks, publish
+from scoremux_evidence.promise.eligible import CalibrationReason
+from scoremux_evidence.rows.label_table import LabelTable, read_labels
+from scoremux_evidence.rows.labelled_row import LabelColumns, LabelledRow
+from scoremux_evidence.rows.predicted_rows import read_labelled
+from scoremux_evidence.rows.trained_rows import TrainedRows
 from scoremux_files.rows.readers import text_check
 from scoremux_server.serve import decision_hints, decisions_of, uncalibrated_hints
 from serving import run_here

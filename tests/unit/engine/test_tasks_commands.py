@@ -10,9 +10,6 @@ import pytest
 from typer.testing import CliRunner
 
 from making import TASKS, make_adapter
-from scoremux_assess.labels.label_table import LabelTable
-from scoremux_assess.labels.labelled_row import LabelledRow
-from scoremux_calibrate.calibration import Calibration, calibrate_tasks, publish
 from scoremux_client.errors import InputError
 from scoremux_decide.policy import AgreementTarget, GatePolicy, RowsPolicy, ScoringPolicy
 from scoremux_engine import Engine
@@ -22,6 +19,9 @@ from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.packages.package_files import PackageFiles
 from scoremux_engine.store.store import Store
 from scoremux_engine.store.upkeep import collect, verify
+from scoremux_evidence.promise.calibration import Calibration, calibrate_tasks, publish
+from scoremux_evidence.rows.label_table import LabelTable
+from scoremux_evidence.rows.labelled_row import LabelledRow
 
 
 class Commands:

@@ -17,13 +17,13 @@ import transformers
 from torch import nn
 
 from making import TASKS
-from scoremux_assess.labels.labelled_row import LabelledRow
 from scoremux_engine.bank.residents import Version
 from scoremux_engine.model.backbone import Backbone, Site
 from scoremux_engine.model.buckets import SizeClass, padded_prefix
 from scoremux_engine.model.tokens import Tokenizer
 from scoremux_engine.packages.task import Task
 from scoremux_engine.runners.choose import REFERENCE, RunnerChoice
+from scoremux_evidence.rows.labelled_row import LabelledRow
 from scoremux_export.errors import ModelError
 from scoremux_export.opening.openable import find_sites, head_linears
 from scoremux_export.opening.opened import OpenHeadLinear, OpenSite, SiteInputs

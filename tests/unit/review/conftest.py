@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from desks import Programme, Work, check_counts, make_programme
-from scoremux_review.desk_policy import DeskPolicy
+from scoremux_desk.desk_policy import DeskPolicy
 
 
 @pytest.fixture

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from desks import scored_rows
-from scoremux_assess.statistics.estimates import rounded
-from scoremux_review import figures
-from scoremux_review.desk_policy import DeskPolicy
-from scoremux_review.machine_weights import weigh
-from scoremux_review.pages.rendering import figure
+from scoremux_desk import figures
+from scoremux_desk.desk_policy import DeskPolicy
+from scoremux_desk.machine_weights import weigh
+from scoremux_desk.pages.rendering import figure
+from scoremux_evidence.figures.estimates import rounded
 
 TASKS, ROWS, WEEK_S = 4, 2000, 7 * 86_400.0
 

@@ -8,9 +8,9 @@ import pytest
 from desks import run_review, scored_rows, write_alerts, write_jsonl
 from making import ROOT
 from scoremux_client.errors import InputError, ScoremuxError
-from scoremux_review import commands
-from scoremux_review.database import accounts
-from scoremux_review.database.connection import Database
+from scoremux_desk import commands
+from scoremux_desk.database import accounts
+from scoremux_desk.database.connection import Database
 
 TASKS = ROOT / "examples" / "saf" / "adapters"
 

@@ -6,15 +6,15 @@ from typing import Any
 import pytest
 
 from desks import scored_rows, write_jsonl
+from scoremux_desk import exports
+from scoremux_desk.database.programme import pause_tasks
+from scoremux_desk.database.reads import ADJUDICATION
+from scoremux_desk.desk_policy import DeskPolicy
+from scoremux_desk.errors import LeaseLostError, ReviewError, TooLateError, TooSoonError
+from scoremux_desk.reading import decision_rows
+from scoremux_desk.reading.human_decisions import compare
+from scoremux_desk.reading.intake import READ_BEHIND, add_scored
 from scoremux_files.rows.readers import read_rows
-from scoremux_review import exports
-from scoremux_review.database.programme import pause_tasks
-from scoremux_review.database.reads import ADJUDICATION
-from scoremux_review.desk_policy import DeskPolicy
-from scoremux_review.errors import LeaseLostError, ReviewError, TooLateError, TooSoonError
-from scoremux_review.reading import decision_rows
-from scoremux_review.reading.human_decisions import compare
-from scoremux_review.reading.intake import READ_BEHIND, add_scored
 
 
 def test_routed_rows_come_least_certain_first_read_behind_at_random(at_work: Any) -> None:

@@ -12,11 +12,6 @@ import pytest
 from desks import ITEMS, Work, run_review, scored_rows, write_jsonl
 from making import ROOT
 from peers import answer, listening
-from scoremux_assess.commands.agreement_commands import report
-from scoremux_assess.labels.joining import read_joined
-from scoremux_assess.labels.label_table import read_labels
-from scoremux_assess.labels.labelled_row import LabelColumns
-from scoremux_assess.labels.predicted_rows import read_labelled
 from scoremux_batch.score import score
 from scoremux_client.contract import CONDITION_CODES
 from scoremux_client.errors import InputError
@@ -24,15 +19,20 @@ from scoremux_decide.apply import Decider
 from scoremux_decide.conditions.finder import Finder
 from scoremux_decide.decision import Decision
 from scoremux_decide.policy import read_policy
+from scoremux_desk import exports
+from scoremux_desk.database.connection import Database
+from scoremux_desk.database.reads import ADJUDICATION
+from scoremux_desk.desk_policy import DeskPolicy
+from scoremux_desk.erasure import ErasureRequest, erase
+from scoremux_desk.reading import alerts
+from scoremux_desk.reading.intake import add_scored
+from scoremux_evidence.commands.agreement_commands import report
+from scoremux_evidence.rows.joining import read_joined
+from scoremux_evidence.rows.label_table import read_labels
+from scoremux_evidence.rows.labelled_row import LabelColumns
+from scoremux_evidence.rows.predicted_rows import read_labelled
 from scoremux_files.rows.readers import read_rows, text_check
 from scoremux_files.rows.writers import check_kept, done_note
-from scoremux_review import exports
-from scoremux_review.database.connection import Database
-from scoremux_review.database.reads import ADJUDICATION
-from scoremux_review.desk_policy import DeskPolicy
-from scoremux_review.erasure import ErasureRequest, erase
-from scoremux_review.reading import alerts
-from scoremux_review.reading.intake import add_scored
 from scoremux_train.data import read_data
 
 

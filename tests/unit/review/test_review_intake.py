@@ -12,15 +12,15 @@ from desks import scored_rows, write_jsonl
 from making import ROOT
 from scoremux_client.errors import InputError
 from scoremux_decide.policy import read_policy
+from scoremux_desk.database import log, responses
+from scoremux_desk.database.connection import Database
+from scoremux_desk.desk_policy import DeskPolicy
+from scoremux_desk.errors import BrokenRecordError
+from scoremux_desk.exports import export_final
+from scoremux_desk.pages.rendering import reason_name
+from scoremux_desk.reading.intake import add_scored
+from scoremux_desk.reading.task_files import read_items
 from scoremux_files.rows.readers import read_rows
-from scoremux_review.database import log, responses
-from scoremux_review.database.connection import Database
-from scoremux_review.desk_policy import DeskPolicy
-from scoremux_review.errors import BrokenRecordError
-from scoremux_review.exports import export_final
-from scoremux_review.pages.rendering import reason_name
-from scoremux_review.reading.intake import add_scored
-from scoremux_review.reading.task_files import read_items
 
 
 def test_file_added_again_brings_only_new_rows(at_work: Any) -> None:

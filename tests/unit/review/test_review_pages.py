@@ -11,15 +11,15 @@ from sqlalchemy import select
 
 from desks import Browser, Programme, Work, make_programme, scored_rows, write_alerts, write_jsonl
 from scoremux_client.errors import InputError
-from scoremux_review.database import accounts
-from scoremux_review.database.connection import Database
-from scoremux_review.database.programme import save_policy
-from scoremux_review.database.schema import alert_views, alerts, decisions, reads, record, rows
-from scoremux_review.desk_policy import DeskPolicy
-from scoremux_review.pages.desk_app import Desk, create_app
-from scoremux_review.pages.visits import check_addresses
-from scoremux_review.reading.alerts import add_alerts
-from scoremux_review.reading.intake import add_papers
+from scoremux_desk.database import accounts
+from scoremux_desk.database.connection import Database
+from scoremux_desk.database.programme import save_policy
+from scoremux_desk.database.schema import alert_views, alerts, decisions, reads, record, rows
+from scoremux_desk.desk_policy import DeskPolicy
+from scoremux_desk.pages.desk_app import Desk, create_app
+from scoremux_desk.pages.visits import check_addresses
+from scoremux_desk.reading.alerts import add_alerts
+from scoremux_desk.reading.intake import add_papers
 
 SCRIPT = '<script>alert(1)</script><img src=x onerror="alert(2)">'
 LEADERS = ("/progress", "/raters", "/agreement", "/alerts", "/questions", "/rows", "/rows/1")

@@ -16,10 +16,10 @@ from desks import PASSWORD, Work, run_review, scored_rows, write_alerts, write_j
 from making import ROOT
 from scoremux_client.audit_lines import text_digest
 from scoremux_client.errors import InputError, ScoremuxError
-from scoremux_review.desk_policy import DeskPolicy
-from scoremux_review.erasure import ErasureRequest, erase, erase_digests
-from scoremux_review.reading.alerts import add_alerts, handle_alert
-from scoremux_review.reading.intake import add_scored
+from scoremux_desk.desk_policy import DeskPolicy
+from scoremux_desk.erasure import ErasureRequest, erase, erase_digests
+from scoremux_desk.reading.alerts import add_alerts, handle_alert
+from scoremux_desk.reading.intake import add_scored
 
 DAY_S = 86_400.0
 

@@ -13,14 +13,14 @@ from sqlalchemy import select
 
 from desks import FAST_HASHER, PASSWORD, Browser, Programme, make_programme, sign_in
 from scoremux_client.errors import InputError
-from scoremux_review.database import accounts
-from scoremux_review.database.accounts import add_person, change_person
-from scoremux_review.database.schema import decisions, reads, sessions
-from scoremux_review.database.verification import verify
-from scoremux_review.desk_policy import DeskPolicy
-from scoremux_review.errors import SignInError
-from scoremux_review.pages.desk_app import Desk, create_app
-from scoremux_review.pages.proxy import behind_proxies, read_proxies
+from scoremux_desk.database import accounts
+from scoremux_desk.database.accounts import add_person, change_person
+from scoremux_desk.database.schema import decisions, reads, sessions
+from scoremux_desk.database.verification import verify
+from scoremux_desk.desk_policy import DeskPolicy
+from scoremux_desk.errors import SignInError
+from scoremux_desk.pages.desk_app import Desk, create_app
+from scoremux_desk.pages.proxy import behind_proxies, read_proxies
 
 
 def test_sign_in_begins_a_new_session(programme: Programme) -> None:

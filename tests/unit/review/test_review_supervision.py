@@ -11,11 +11,11 @@ import pytest
 
 from desks import Work, scored_rows, write_jsonl
 from scoremux_client.errors import InputError
-from scoremux_review import figures
-from scoremux_review.database.accounts import change_person
-from scoremux_review.desk_policy import DeskPolicy
-from scoremux_review.errors import LeaseLostError, ReviewError, TooLateError
-from scoremux_review.reading.intake import add_papers
+from scoremux_desk import figures
+from scoremux_desk.database.accounts import change_person
+from scoremux_desk.desk_policy import DeskPolicy
+from scoremux_desk.errors import LeaseLostError, ReviewError, TooLateError
+from scoremux_desk.reading.intake import add_papers
 
 POLICY = DeskPolicy(groups=False, undo_s=100)
 
@@ -109,7 +109,7 @@ def test_qualification_paper_can_be_undone_and_put_aside_before_the_last(at_work
 
 
 def test_qualification_papers_leave_no_trace_in_exports(at_work: Any) -> None:
-    from scoremux_review import exports
+    from scoremux_desk import exports
 
     work = with_papers(at_work(40, POLICY), "qualification", "bio-7", [0, 1])
     decide_papers(work, "anna", "bio-7")

@@ -13,19 +13,19 @@ from sqlalchemy import Boolean, Column, Float, Integer, create_engine
 from desks import Browser, Programme, Work, make_programme, scored_rows, write_alerts, write_jsonl
 from making import ROOT
 from scoremux_client.errors import InputError
+from scoremux_desk.database import log
+from scoremux_desk.database.accounts import change_person, listed
+from scoremux_desk.database.connection import Database
+from scoremux_desk.database.guards import SQLITE_GUARDS
+from scoremux_desk.database.schema import FORMAT, metadata
+from scoremux_desk.database.verification import NOT_COVERED, verify
+from scoremux_desk.desk_policy import DeskPolicy
+from scoremux_desk.errors import BrokenRecordError
+from scoremux_desk.exports import export_final
+from scoremux_desk.pages.desk_app import Desk, create_app
+from scoremux_desk.reading.alerts import add_alerts, handle_alert, listed_alerts, raise_alert, see_alerts
+from scoremux_desk.reading.intake import add_papers, add_scored
 from scoremux_files.rows.readers import read_rows
-from scoremux_review.database import log
-from scoremux_review.database.accounts import change_person, listed
-from scoremux_review.database.connection import Database
-from scoremux_review.database.guards import SQLITE_GUARDS
-from scoremux_review.database.schema import FORMAT, metadata
-from scoremux_review.database.verification import NOT_COVERED, verify
-from scoremux_review.desk_policy import DeskPolicy
-from scoremux_review.errors import BrokenRecordError
-from scoremux_review.exports import export_final
-from scoremux_review.pages.desk_app import Desk, create_app
-from scoremux_review.reading.alerts import add_alerts, handle_alert, listed_alerts, raise_alert, see_alerts
-from scoremux_review.reading.intake import add_papers, add_scored
 
 TABLES = [table.name for table in metadata.sorted_tables if table.name not in NOT_COVERED]
 
@@ -128,7 +128,7 @@ def another(column: Column[Any]) -> str:
 
 
 def test_tables_that_are_not_compared_are_listed() -> None:
-    page = (ROOT / "desk/scoremux_review/README.md").read_text()
+    page = (ROOT / "desk/scoremux_desk/README.md").read_text()
     assert [table for table in NOT_COVERED if f"`{table}`" not in page] == []
 
 

@@ -18,11 +18,11 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from scoremux.app import build
-from scoremux_assess.commands.agreement_commands import evaluate, report
-from scoremux_assess.labels.labelled_row import LabelColumns, LabelledRow
-from scoremux_assess.labels.similar_texts import fold, related
-from scoremux_assess.statistics.estimates import Figure
 from scoremux_engine.packages.task import Task
+from scoremux_evidence.commands.agreement_commands import evaluate, report
+from scoremux_evidence.figures.estimates import Figure
+from scoremux_evidence.rows.labelled_row import LabelColumns, LabelledRow
+from scoremux_evidence.rows.similar_texts import fold, related
 from scoremux_files.errors import InputError
 from scoremux_files.locks import locked
 from scoremux_train.card import card

@@ -1,0 +1,139 @@
+"""Rows that people read are committed to the desk's database before their answer is sent."""
+
+import asyncio
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import asdict
+from typing import Any, NamedTuple
+
+from scoremux_batch.jobs import ForPeople, Origin
+from scoremux_client import Scored, TransportError
+from scoremux_client.contract import NOBODY_CAN
+from scoremux_desk.api.problems import UPDATE_S, ApiProblem
+from scoremux_desk.database import api_rows, programme, responses
+from scoremux_desk.database.connection import Connection, Database
+from scoremux_desk.errors import DatabaseError
+from scoremux_desk.reading import alerts, intake
+from scoremux_files import InputError, first_of
+
+_BY = "scoremux api"
+_PATIENCE_S = 10.0
+_NOBODY = ForPeople()
+
+_Key = tuple[str, str]
+
+
+class ScoredArrival(NamedTuple):
+    """A scored row with its text, and what came with it; alert: its description (`Alert.describe`)."""
+
+    text: str | None
+    scored: Scored
+    alert: Mapping[str, Any] | None = None
+    student: str = ""
+    administration: str = ""
+    kept: str = ""
+
+    @property
+    def key(self) -> _Key:
+        """Task and id, which name a row among those of its token."""
+        return self.scored.task.partition("@")[0], str(self.scored.id)
+
+
+class LiveIntake:
+    """Commits rows that people read; rows that the machine decides are not stored."""
+
+    def __init__(
+        self,
+        database: Database,
+        people: ForPeople = _NOBODY,
+        served: Callable[[], Iterable[Any]] = lambda: (),
+    ) -> None:
+        """served: lists the tasks of the scoring server, which the desk learns the points of levels from."""
+        self._database = database
+        self._read_behind = people.read_behind
+        self._served = served
+        self._points = dict[str, tuple[float, ...]]()
+        self._thread = ThreadPoolExecutor(1, "intake")
+
+    async def commit(self, token: str, arrivals: Sequence[ScoredArrival]) -> None:
+        """Commit the rows of a request after those of earlier requests; a row that is there already stays as it is.
+
+        Raises ApiProblem where one is there with another text (then nothing is stored), or the desk knows a task with
+        fewer levels; DatabaseError, also if it takes too long.
+        """
+        committed = self._thread.submit(self.commit_now, token, arrivals, partly=False)
+        try:
+            await asyncio.wait_for(asyncio.wrap_future(committed), _PATIENCE_S)
+        except asyncio.TimeoutError:
+            raise DatabaseError("the database is busy; the rows may be stored later") from None
+
+    def commit_now(self, token: str, arrivals: Sequence[ScoredArrival], *, partly: bool) -> set[int]:
+        """Commit rows as `commit` does; if `partly`, leave out only those with another text; return their places."""
+        chosen = [place for place, arrival in enumerate(arrivals) if self._is_for_people(token, arrival)]
+        self._learn_points({arrivals[place].key[0] for place in chosen})
+        with (self._database.write if chosen else self._database.read)() as connection:
+            known = api_rows.owned(connection, token, {name for _, name in (arrival.key for arrival in arrivals)})
+            texts = {key: row.text for key, row in known.items()}
+            sent = [(n, row.key, intake.storable(row.text)) for n, row in enumerate(arrivals) if row.text is not None]
+            taken = {place for place, key, text in sent if texts.setdefault(key, text) != text}
+            if taken and not partly:
+                names = first_of([arrivals[place].key[1] for place in sorted(taken)])
+                raise ApiProblem(409, "Row exists", f"rows with another text have these ids: {names}; give new ids")
+            for_people = [arrivals[place] for place in chosen if place not in taken]
+            new = {arrival.key: arrival for arrival in for_people if arrival.key not in known}
+            numbers = {key: row.id for key, row in known.items()} | self._insert(
+                connection,
+                token,
+                new.values(),
+            )
+            for arrival in for_people:
+                if alert := arrival.alert:
+                    values = {"task": alert["alert_task"], "probability": alert["probability"]}
+                    alerts.add_alert(connection, numbers[arrival.key], _BY, **values)
+        return taken
+
+    def _insert(self, connection: Connection, token: str, new: Collection[ScoredArrival]) -> dict[_Key, int]:
+        """Insert new rows with their reads; return their numbers."""
+        if not new:
+            return {}
+        first = responses.next_id(connection)
+        policy = programme.load_policy(connection)
+        described = {task for task, item in programme.all_items(connection).items() if item.is_described}
+        new_tasks = {arrival.key[0] for arrival in new} - described
+        named = [programme.Item(task, points) for task in sorted(new_tasks) if (points := self._points.get(task))]
+        programme.save_items(connection, named, _BY)
+        rows = []
+        for line, arrival in enumerate(new, start=first):
+            low, high = arrival.scored.level_range or (None, None)
+            outcome = asdict(arrival.scored) | {"level_low": low, "level_high": high}
+            outcome["read_behind"] = self._share(token, arrival)
+            at = arrival.administration or token
+            origin = Origin(f"api {token}", line, arrival.text or "", arrival.student, at, arrival.kept)
+            rows.append(intake.row_of(*arrival.key, origin, outcome, policy, line))
+        try:
+            numbers, _ = intake.insert_rows(connection, rows, f"api {token}", _BY)
+        except InputError as error:
+            raise ApiProblem(503, "Desk out of date", str(error), UPDATE_S) from None
+        owned = {arrival.key: number for number, arrival in zip(numbers, new, strict=True)}
+        api_rows.own(connection, token, owned)
+        return owned
+
+    def _learn_points(self, tasks: set[str]) -> None:
+        """Ask the scoring server what levels are worth, once for each task."""
+        if tasks <= self._points.keys():
+            return
+        with suppress(TransportError):
+            self._points |= {task.id: task.levels for task in self._served()}
+            self._points |= dict.fromkeys(tasks - self._points.keys(), ())
+
+    def _is_for_people(self, token: str, arrival: ScoredArrival) -> bool:
+        scored = arrival.scored
+        share = self._share(token, arrival)
+        is_chosen = bool(arrival.alert or intake.chosen(scored.status, scored.route, share)[1])
+        return is_chosen and scored.status not in NOBODY_CAN
+
+    def _share(self, token: str, arrival: ScoredArrival) -> float | None:
+        """Return the probability with which people read a row behind the machine; None if they do not."""
+        (task, name), behind = arrival.key, self._read_behind
+        return behind.share_of(task) if behind and behind.picks(task, name, arrival.scored, token) else None

@@ -1,0 +1,159 @@
+"""`POST /v1/score`, and what became of a row: `machine` → `pending` → `final` → `corrected`."""
+
+import asyncio
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from functools import partial
+from typing import Annotated, Any, Literal
+
+import orjson
+from fastapi import APIRouter, Path, Request, Response
+from pydantic import Field
+
+from scoremux_client import Response as Row
+from scoremux_client.contract import TASK_ID_PATTERN
+from scoremux_desk.api.callers import Caller
+from scoremux_desk.api.idempotency import OnceOf
+from scoremux_desk.api.problems import ApiProblem, Described, declared
+from scoremux_desk.api.rows.live_intake import ScoredArrival
+from scoremux_desk.api.services import CallerOf, Services, ServicesOf
+from scoremux_desk.api.shapes import ROW_ID, ScoreAnswer, ScoreRequest, as_json_row, body_shape, example, parsed
+from scoremux_desk.database import api_rows, log, programme
+from scoremux_desk.database.connection import Connection
+from scoremux_desk.reading import intake
+
+_MOST_BYTES = 8 << 20
+_MOST_ENTRIES = 1_000
+router = APIRouter()
+RowState = Literal["machine", "pending", "final", "corrected"]
+
+
+class RowChange(Described):
+    """A row at one time."""
+
+    at: datetime
+    state: RowState = Field(
+        description="`machine`: the machine's level counts (people may read the row behind it); `pending`: people have "
+        "not decided yet; `final`: they have; `corrected`: they have decided again."
+    )
+    level: int | None
+    """Index of the level that counts, from 0; `null` while there is none."""
+    score: float | None
+    """The points that this level is worth."""
+    condition: str | None
+    """Code of a response that is no attempt."""
+
+
+class RowOut(RowChange):
+    """A row that people read, or may, and what became of it."""
+
+    model_config = example(
+        at="2026-11-30T09:00:00Z",
+        state="final",
+        level=2,
+        score=0.5,
+        condition=None,
+        id="r1",
+        task="en-6.3-ipp",
+        reason="LOW_CONFIDENCE",
+        machine_level=1,
+        route="human:LOW_CONFIDENCE",
+        version="9f0c…",
+        history=[{"at": "2026-11-30T08:00:00Z", "state": "pending", "level": None, "score": None, "condition": None}],
+    )
+
+    id: str
+    task: str
+    reason: str | None
+    """Why people read it, such as `LOW_CONFIDENCE`."""
+    machine_level: int | None
+    route: str | None
+    version: str | None
+    """Digest of the task version that the machine scored it with."""
+    history: list[RowChange]
+    """All changes of state or level, the first one first."""
+
+
+@router.post(
+    "/v1/score",
+    response_model=ScoreAnswer,
+    responses=declared(408, 409, 413, 429, 502, 504),
+    openapi_extra=body_shape(ScoreRequest),
+)
+async def score(request: Request, services: ServicesOf, caller: CallerOf, once: OnceOf) -> Response:
+    """Score up to 512 rows; a row that cannot be scored gets a status, and its neighbours their scores."""
+    with services.bodies.taking(caller.token) as taken:
+        body = await taken.read(request, _MOST_BYTES)
+        return await once.answer(body, partial(_score, services, caller, body))
+
+
+async def _score(services: Services, caller: Caller, body: bytes) -> Response:
+    rows = parsed(ScoreRequest, body).rows
+    sent = [Row(row.task, row.text, row.id) for row in rows]
+    scored, alerts = await asyncio.gather(
+        services.scorer.score(caller, sent),
+        services.alerts(caller, sent),
+    )
+    outcomes = zip(rows, scored, alerts, strict=True)
+    arrivals = [ScoredArrival(row.text, outcome, alert, *row.origin) for row, outcome, alert in outcomes]
+    await services.intake.commit(caller.token, arrivals)
+    content = orjson.dumps({"rows": [as_json_row(row) for row in scored]})
+    return Response(content, media_type="application/json")
+
+
+# Not `async`: the database is asked in a thread.
+@router.get("/v1/rows/{task}/{id:path}", responses=declared(404))
+def row(
+    services: ServicesOf,
+    caller: CallerOf,
+    task: Annotated[str, Path(pattern=f"^{TASK_ID_PATTERN}$")],
+    name: Annotated[str, Path(alias="id", pattern=ROW_ID)],
+) -> RowOut:
+    """Say whose level of a row counts, and what it was before. Rows that the machine decided are not kept."""
+    with services.database.read() as connection:
+        found = api_rows.owned(connection, caller.token, [name]).get((task, name))
+        if found is None or not caller.allows(task):
+            detail = "people do not read this row: the machine has decided it, or the token never sent it"
+            raise ApiProblem(404, "Not found", detail)
+        changes = list[RowChange]()
+        item = programme.item_of(connection, task)
+        for change in _changes(connection, found, item):
+            if not changes or change.model_copy(update={"at": changes[-1].at}) != changes[-1]:
+                changes.append(change)
+    return RowOut(
+        id=name,
+        task=task,
+        reason=found.reason or None,
+        machine_level=_level(found),
+        route=found.route or None,
+        version=found.version or None,
+        history=changes,
+        **changes[-1].model_dump(),
+    )
+
+
+def _changes(connection: Connection, row: Any, item: programme.Item) -> Iterator[RowChange]:
+    """Yield how a row came, and how it was after each entry of the desk's record that settles or reopens it."""
+
+    def change(at: datetime, state: RowState, level: int | None = None, code: str = "") -> RowChange:
+        return RowChange(at=at, state=state, level=level, score=item.worth(level), condition=code or None)
+
+    by_machine = row.reason in ("", intake.READ_BEHIND)
+    undecided: tuple[Any, ...] = ("machine", _level(row), row.condition) if by_machine else ("pending",)
+    yield change(datetime.fromtimestamp(row.at, timezone.utc), *undecided)
+    decided: RowState = "final"
+    for entry in reversed(log.entries(connection, row.id, _MOST_ENTRIES)):
+        if "final" not in entry.body:
+            continue
+        if entry.body["round"] > 1:
+            decided = "corrected"
+            undecided = ("pending",)
+        if entry.body["state"] == "done":
+            yield change(datetime.fromisoformat(entry.at), decided, *entry.body["final"][:2])
+            decided = "corrected"
+        else:
+            yield change(datetime.fromisoformat(entry.at), *undecided)
+
+
+def _level(row: Any) -> int | None:
+    return row.level if row.level >= 0 else None

@@ -1,0 +1,148 @@
+"""`--sandbox`: an API without a model, where ids choose the outcome, for a platform's own tests.
+
+Every row gets level 1, but an id that begins with one of these words: `blank` (condition B), `routed` (to people),
+`human` (to people, and five seconds later somebody gives it level 0), `corrected` (the same, and five seconds later
+somebody else gives it level 1), `truncated`, `unknown` (the task does not exist). The first request with an id that
+begins with `limited` or `busy` is answered 429 or 503.
+"""
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from sqlalchemy import select, tuple_
+
+from scoremux_client import FakeTransport, Response, Scored, ScoringClient, Status
+from scoremux_client.contract import Reason
+from scoremux_desk.api.callers import Caller
+from scoremux_desk.api.problems import ApiProblem
+from scoremux_desk.api.shapes import sendable
+from scoremux_desk.api.triton_scorer import ONCE, TritonScorer
+from scoremux_desk.database import accounts, reads
+from scoremux_desk.database.connection import Connection, Database
+from scoremux_desk.database.schema import API_ROW
+from scoremux_desk.errors import ReviewError
+from scoremux_desk.reading import human_decisions, settling
+from scoremux_desk.reading.task_access import TaskAccess
+from scoremux_files.row_files import chunks
+
+TASKS: dict[str, list[float]] = {"sandbox-1": [0, 0.5, 1], "sandbox-2": [0, 1]}
+HUMAN_S = 5.0
+_HUMAN = "sandbox"
+_SECOND = "sandbox-2"
+_BY = "scoremux api --sandbox"
+_CORRECTED = "corrected"
+_BLOCK_ROWS = 512
+_Keys = list[tuple[str, str]]
+"""Tasks and ids of rows."""
+_REFUSED = {
+    "limited": (429, "Too many requests", "the rate of this token is used up: send again later", 1),
+    "busy": (503, "Server busy", "the scoring server's queue is full", 1),
+}
+"""How an id begins → the problem that the first request with it is answered with."""
+
+_SURE, _UNSURE = (float(np.float32(confidence)) for confidence in (0.9, 0.55))
+_NO_SCORE = {"level": -1, "score": None, "probabilities": (), "confidence": None, "level_range": None}
+_OUTCOMES: dict[str, dict[str, Any]] = {
+    "blank": {"status": Status.CONDITION, "condition": "B", **_NO_SCORE},
+    "unknown": {"status": Status.UNKNOWN_TASK, "route": "", "version": "", **_NO_SCORE},
+    "truncated": {"truncated": True, "route": Reason.TRUNCATED.route},
+    "human": {"route": Reason.UNUSUAL.route},
+    _CORRECTED: {"route": Reason.UNUSUAL.route},
+    "routed": {"route": Reason.LOW_CONFIDENCE.route, "confidence": _UNSURE, "level_range": (0, 1)},
+}
+"""How an id begins → what differs from other rows."""
+
+
+class SandboxScorer(TritonScorer):
+    """Scores by ids, which go to a transport in place of texts."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._refused = set[str]()
+        self.transport = FakeTransport(TASKS, level=lambda _task, _name: 1)
+        super().__init__([self.transport], ONCE)
+
+    async def score(self, caller: Caller, responses: Sequence[Response]) -> list[Scored]:
+        for name in (str(response.id) for response in responses):
+            problem = next((problem for word, problem in _REFUSED.items() if name.startswith(word)), None)
+            if problem and name not in self._refused:
+                self._refused.add(name)
+                raise ApiProblem(*problem)
+        return self.outcomes(await super().score(caller, [_by_id(response) for response in responses]))
+
+    def batch_client(self, grant: str | None) -> ScoringClient:  # noqa: ARG002
+        return _BatchClient(self)
+
+    def outcomes(self, rows: Iterable[Scored]) -> list[Scored]:
+        """Return rows as their ids say, and have a human decide some of them soon."""
+        self.transport.requests.clear()
+        self.transport.timeouts_s.clear()
+        scored = [_outcome(row) for row in rows]
+        if waiting := [(row.task, str(row.id)) for row in scored if row.route == Reason.UNUSUAL.route]:
+            _later(self._decide, waiting)
+        return scored
+
+    def _decide(self, rows: _Keys, name: str = _HUMAN, level: int = 0) -> None:
+        """Be the human who gives a level to the rows of some tasks and ids."""
+        with suppress(ReviewError):  # there is one already
+            accounts.add_person(self._database, name, "leader", None, _BY)
+        with self._database.read() as connection:
+            [account] = (account for account in accounts.listed(connection) if account.name == name)
+            numbers = _numbers(connection, rows)
+        for number in numbers:
+            with self._database.write() as connection:
+                waiting = reads.pending_read(connection, number)
+                if waiting is None or waiting.state != "open":
+                    continue
+                access = TaskAccess(connection, account)
+                shown_at = access.now - access.policy.guard_s - 1
+                reads.lease(connection, [waiting.id], account.id, shown_at, access.policy.lease_s)
+                if (read := reads.current_read(connection, account.id)) is not None:
+                    human_decisions.decide(access, human_decisions.Rating(read.token, level=level))
+        if name == _HUMAN and (wrong := [row for row in rows if row[1].startswith(_CORRECTED)]):
+            _later(self._correct, wrong, account)
+
+    def _correct(self, rows: _Keys, account: Any) -> None:
+        """Be the leader who has rows read again, and the second human, who gives them level 1."""
+        with self._database.write() as connection:
+            access = TaskAccess(connection, account)
+            for row in _numbers(connection, rows):
+                settling.reopen(access, row, _BY)
+        self._decide(rows, _SECOND, 1)
+
+
+def _numbers(connection: Connection, rows: _Keys) -> Sequence[int]:
+    """Return the numbers of rows at the desk, by their tasks and ids."""
+    return connection.scalars(select(API_ROW.row).where(tuple_(API_ROW.task, API_ROW.name).in_(rows))).all()
+
+
+def _later(work: Callable[..., object], *arguments: object) -> None:
+    human = threading.Timer(HUMAN_S, work, arguments)
+    human.daemon = True
+    human.start()
+
+
+class _BatchClient(ScoringClient):
+    def __init__(self, scorer: SandboxScorer) -> None:
+        super().__init__(scorer.transport, retries=ONCE)
+        self._scorer = scorer
+
+    def score_iter(self, responses: Iterable[Response], *, deadline_s: float | None = None) -> Iterator[Scored]:
+        for rows in chunks(super().score_iter(map(_by_id, responses), deadline_s=deadline_s), _BLOCK_ROWS):
+            yield from self._scorer.outcomes(rows)
+
+
+def _outcome(row: Scored) -> Scored:
+    if not row.ok:
+        return row
+    sure = replace(row, confidence=_SURE, level_range=(1, 1))
+    changes = next((changes for word, changes in _OUTCOMES.items() if str(row.id).startswith(word)), {})
+    return replace(sure, **changes)
+
+
+def _by_id(response: Response) -> Response:
+    return replace(response, text=response.id or "") if sendable(response.text) is not None else response

@@ -1,0 +1,76 @@
+"""`GET /v1/tasks`: the tasks that a token may score, with the store's description of their live versions."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel
+
+from scoremux_desk.api.problems import Described, declared, not_found
+from scoremux_desk.api.services import CallerOf, ServicesOf
+from scoremux_files.settings import parse_file
+
+router = APIRouter()
+_OF_POLICY = ("policy", "conditions", "truncated", "threshold", "level_range")
+
+
+class TaskOut(Described):
+    """A task of the scoring server. What only the store knows is `null` unless the API was given `--tasks`."""
+
+    id: str
+    version: str
+    """Digest of the live version; also the ETag."""
+    levels: list[int]
+    """Indices of the levels, the lowest first."""
+    points: list[float]
+    """What each level is worth."""
+    question: str | None = None
+    policy: dict[str, Any] | None = None
+    """Which rows go to people, as `decision.json` of the version has it; `policy` is its digest."""
+
+
+class TaskList(BaseModel):
+    """The tasks that the token may score."""
+
+    tasks: list[TaskOut]
+
+
+@router.get("/v1/tasks", responses=declared(502, 504))
+async def tasks(services: ServicesOf, caller: CallerOf) -> TaskList:
+    """List the tasks that the token may score, without their questions and policies."""
+    return TaskList(tasks=[_shown(task) for task in await services.scorer.tasks(caller)])
+
+
+@router.get("/v1/tasks/{task}", responses={**declared(404, 502, 504), 304: {"description": "Not changed"}})
+async def task(task: str, request: Request, response: Response, services: ServicesOf, caller: CallerOf) -> TaskOut:
+    """Describe a task; with `If-None-Match` and the version's ETag, answer 304 as long as it is live."""
+    served = next((served for served in await services.scorer.tasks(caller) if served.id == task), None)
+    if served is None:
+        raise not_found("this task")
+    response.headers["etag"] = etag = f'"{served.version}"'
+    if etag in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers={"etag": etag})  # type: ignore[return-value]
+    return await asyncio.to_thread(_shown, served, services.tasks)
+
+
+def _shown(task: Any, store: Path | None = None) -> TaskOut:
+    version = store / "packages" / task.version if store else None
+    described = _content(version / "task.json") if version else {}
+    decision = _content(version / "decision.json") if version else {}
+    return TaskOut(
+        id=task.id,
+        version=task.version,
+        levels=list(range(len(task.levels))),
+        points=list(task.levels),
+        question=described.get("question"),
+        policy={k: decision[k] for k in _OF_POLICY if k in decision} or None,
+    )
+
+
+def _content(path: Path) -> dict[str, Any]:
+    """Return a JSON file of a version, which never changes; empty where there is none."""
+    try:
+        return parse_file(path.read_bytes(), path)
+    except FileNotFoundError:
+        return {}

@@ -1,0 +1,100 @@
+"""Rows go to Triton with the grant of the caller who sent them."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from functools import lru_cache
+from typing import Any
+
+from scoremux_client import (
+    AsyncScoringClient,
+    BusyError,
+    RejectedError,
+    Response,
+    Retries,
+    Scored,
+    ScoringClient,
+    served_tasks,
+)
+from scoremux_client.contract import GRANT_HEADER
+from scoremux_desk.api.callers import Caller
+
+_GRANTS = 1024
+"""Most grants whose clients are kept."""
+ONCE = Retries(patience_s=0, contact_s=0)
+_RETRIES = Retries(patience_s=10.0, contact_s=10.0)
+_TIMEOUT_S = 60.0
+_PROBE_S = 5.0
+_TASKS_S = 10.0
+_TASKS_KEPT_S = 1.0
+_MOST_ASKING = 16
+_ASKED = 64
+_PROBE = "Who decides about this?"
+
+
+class TritonScorer:
+    """Scores rows on Triton. All grants share the connections of gRPC transports; only the header differs."""
+
+    def __init__(self, transports: Sequence[Any], retries: Retries = _RETRIES) -> None:
+        self._transports = transports
+        self._retries = retries
+        self._client_of = lru_cache(_GRANTS)(self._client)
+        self._asking = ThreadPoolExecutor(_MOST_ASKING, "tasks")
+        self._asked: dict[str | None, tuple[float, Future[list[Any]]]] = {}  # until when each answer counts
+
+    async def score(self, caller: Caller, responses: Sequence[Response]) -> list[Scored]:
+        """Return one outcome for each row, in order. Raises TransportError where Triton gives none."""
+        return await self._client_of(caller.grant).score(responses)
+
+    async def check(self) -> None:
+        """Return if Triton answers, with a refusal too. Raises TransportError."""
+        client = AsyncScoringClient(self._sharing(None), timeout_s=_PROBE_S, retries=ONCE)
+        with suppress(RejectedError):
+            await client.score([Response("", "")])
+
+    async def tasks(self, caller: Caller) -> list[Any]:
+        """Return the tasks of `ask_tasks`. Raises TransportError."""
+        return await asyncio.shield(asyncio.wrap_future(self.ask_tasks(caller)))
+
+    def ask_tasks(self, caller: Caller) -> Future[list[Any]]:
+        """Ask for the tasks of `served_tasks` that the caller may score, of a second ago at most. Raises BusyError."""
+        now = time.monotonic()
+        asked = self._asked.get(caller.grant)
+        if asked is None or (asked[0] < now and asked[1].done()):
+            self._asked = {grant: of for grant, of in self._asked.items() if of[0] >= now or not of[1].done()}
+            if len(self._asked) >= _GRANTS:
+                raise BusyError("too many callers ask for tasks")
+            found = self._asking.submit(served_tasks, self._sharing(caller.grant, tasks=True)[0], timeout_s=_TASKS_S)
+            self._asked[caller.grant] = asked = (now + _TASKS_KEPT_S, found)
+        return asked[1]
+
+    def uncalibrated(self, caller: Caller) -> list[str]:
+        """Return tasks, of the first 64, that the machine decides without a calibration. Raises TransportError."""
+        served = served_tasks(self._sharing(caller.grant, tasks=True)[0], timeout_s=_PROBE_S)
+        tasks = [task.id for task in served[:_ASKED]]
+        client = ScoringClient(
+            self._sharing(caller.grant, batch=True),
+            timeout_s=_PROBE_S,
+            retries=ONCE,
+        )
+        scored = client.score([Response(task, _PROBE) for task in tasks])
+        return [row.task for row in scored if row.ok and not row.to_human and row.confidence is None]
+
+    def batch_client(self, grant: str | None) -> ScoringClient:
+        """Return a client for rows of a batch, which Triton computes after those of others. It must not be closed."""
+        return ScoringClient(self._sharing(grant, batch=True), retries=self._retries)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._asking.shutdown(wait=False, cancel_futures=True)
+        for transport in self._transports:
+            transport.close()
+
+    def _client(self, grant: str | None) -> AsyncScoringClient:
+        return AsyncScoringClient(self._sharing(grant), timeout_s=_TIMEOUT_S, retries=self._retries, deduplicate=False)
+
+    def _sharing(self, grant: str | None, **options: bool) -> list[Any]:
+        headers = {} if grant is None else {GRANT_HEADER: grant}
+        return [transport.sharing(headers, **options) for transport in self._transports]

@@ -1,0 +1,65 @@
+"""Files of the programme: tasks (`task.json`) and papers with a known level."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from scoremux_desk.database.programme import TEXTS, Item
+from scoremux_desk.database.schema import Columns
+from scoremux_files import InputError, reading
+from scoremux_files.row_files import read_rows, whole_number
+from scoremux_files.settings import parse_file
+
+
+def read_items(folder: Path) -> Iterator[Item]:
+    """Yield the live tasks of a store, or those of the task folders in `folder`. Raises InputError."""
+    manifest = folder / "manifest.json"
+    if manifest.is_file():
+        digests = _read_object(manifest).get("tasks")
+        live = digests.values() if isinstance(digests, dict) else ()
+        paths = [folder / "packages" / str(digest) / "task.json" for digest in live]
+    else:
+        paths = sorted(folder.glob("*/task.json"))
+    if not paths:
+        raise InputError(f"{folder} is neither a store of tasks nor a folder of task folders")
+    for path in paths:
+        values = _read_object(path)
+        try:
+            texts: Columns = {name: str(values.get(name) or "") for name in TEXTS}
+            yield Item(str(values["id"]), tuple(map(float, values["levels"])), **texts)
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{path}: id and levels are needed, levels as a list of numbers") from error
+
+
+def read_papers(path: Path) -> Iterator[tuple[str, str, int, Columns]]:
+    """Yield task, text, level and all columns of a file of papers with a known level. Raises InputError."""
+    number = 0
+    for number, row in enumerate(read_rows(path), start=1):
+        task = row.get("task")
+        text = row.get("text")
+        if not isinstance(task, str) or not isinstance(text, str) or row.get("level") in (None, ""):
+            raise InputError(f"{path}, row {number}: the columns task, text and level are needed")
+        yield task, text, whole_number(path, number, row["level"]), row
+    if not number:
+        raise InputError(f"there are no rows in {path}")
+
+
+def read_anchors(path: Path) -> list[Columns]:
+    """Return the anchor papers of a file, with their notes. Raises InputError, also for a paper without a text."""
+    papers = []
+    for number, (task, text, level, row) in enumerate(read_papers(path), start=1):
+        if not text.strip():
+            raise InputError(f"{path}, row {number}: the anchor paper has no text")
+        papers.append(
+            {
+                "task": task,
+                "text": text,
+                "level": level,
+                "note": str(row.get("note") or ""),
+            }
+        )
+    return papers
+
+
+def _read_object(path: Path) -> Columns:
+    with reading(path):
+        return parse_file(path.read_bytes(), path)

@@ -1,1 +1,0 @@
-"""`scoremux calibrate` and `scoremux judge`, which need both the engine and the statistics."""

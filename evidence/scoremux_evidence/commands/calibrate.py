@@ -1,0 +1,65 @@
+"""`scoremux calibrate`: labelled responses and a policy → new versions of tasks, each with a `decision.json`."""
+
+from pathlib import Path
+from typing import Annotated
+
+from typer import Argument, Option
+
+from scoremux_client.errors import InputError
+from scoremux_engine.commands.options import DryRunOption, JsonOption
+from scoremux_files.rows.row_layout import LABELS_HELP
+
+
+def calibrate(
+    labelled: Annotated[
+        list[Path] | None, Argument(help="Files (.jsonl, .csv, .parquet) with id, task, text and level.")
+    ] = None,
+    *,
+    repository: Annotated[Path, Option("--repository", help="Folder with backbone/ and store/.")],
+    policy: Annotated[Path, Option("--policy", help="The programme's rules, a TOML file.")],
+    predictions: Annotated[
+        Path | None, Option("--predictions", help="Out-of-fold predictions that `scoremux train` wrote.")
+    ] = None,
+    column: Annotated[
+        list[str] | None,
+        Option(
+            "--column",
+            metavar="KEY=NAME",
+            help=f"{LABELS_HELP}, task, text, level, score (points, for rows without a level), second (another human's "
+            "level or points) or student (whose rows belong together).",
+        ),
+    ] = None,
+    unverified: Annotated[
+        bool, Option("--unverified", help="Use predictions that may come from another adapter than the live one.")
+    ] = False,
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Fit confidences, thresholds and conditions, and publish new versions of all tasks at once, or of none.
+
+    Rows are scored as `scoremux serve` does: as REPOSITORY/profile.toml says, else in OpenVINO's float32.
+
+    Example: scoremux calibrate heldout.csv --repository repo --policy policy.toml
+    """
+    from scoremux_decide.policy import read_policy
+    from scoremux_engine.engine import Engine
+    from scoremux_engine.packages.package_files import PackageFiles
+    from scoremux_engine.store.store import Store
+    from scoremux_evidence.promise import calibration_view
+    from scoremux_evidence.promise.calibration import calibrate_tasks, publish
+    from scoremux_evidence.rows.labelled_row import label_columns
+    from scoremux_evidence.rows.predicted_rows import read_labelled
+
+    rules = read_policy(policy)
+    columns = label_columns(column, "level", "score", "second", "rater", data=policy)
+    store = Store(repository / "store")
+    live = store.manifest().tasks if columns.score else {}
+    scales = {task: PackageFiles(store.package_folder(version)).task.levels for task, version in live.items()}
+    rows = read_labelled(labelled or [], predictions, columns, scales)
+    if not rows.rows:
+        raise InputError(f"no labelled rows: {next(map(str, rows.left_out), 'name files of them, or --predictions')}")
+    engine = Engine.open(repository)
+    calibration = calibrate_tasks(engine, store, rules, rows, unverified=unverified)
+    changes = publish(engine, store, calibration, dry_run=dry_run)
+    versions = {change.task: change.after for change in changes}
+    calibration_view.show(calibration, versions, predictions, dry_run=dry_run, as_json=as_json)

@@ -1,0 +1,121 @@
+"""`scoremux watch`: whether promises still hold, from the rows that people read behind the machine."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from datetime import date, timedelta
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from typer import Argument, Option
+
+from scoremux_files.atomic import replace_file
+from scoremux_files.errors import InputError, writing
+
+if TYPE_CHECKING:
+    from scoremux_decide.decision import Decision
+    from scoremux_evidence.watch.watched_rows import WatchedTask
+
+
+ALARM_STATUS = 4
+
+
+def watch(
+    final: Annotated[Path, Argument(help="What `scoremux review export --out` wrote.")],
+    tasks: Annotated[Path, Option("--tasks", help="The store of tasks, REPO/store.")],
+    policy: Annotated[
+        Path | None, Option("--policy", help="TOML file of `scoremux calibrate`, with the table \\[watch].")
+    ] = None,
+    scored: Annotated[
+        list[Path] | None,
+        Option("--scored", help="What jobs wrote; rows that the desk lacks are lost. Repeatable."),
+    ] = None,
+    papers: Annotated[Path | None, Argument(help="What `scoremux review export --papers` wrote.")] = None,
+    out: Annotated[
+        Path | None,
+        Option(
+            "--out",
+            help="HTML page to write; beside it the same as .json, for `scoremux tasks hold --from` and `score "
+            "--read-behind`, and as .prom for node_exporter's textfile collector.",
+        ),
+    ] = None,
+) -> None:
+    """Test promises on read-behind rows; run it each morning. Everything is computed again from the files.
+
+    The exit status is 4 where a task has an alarm and is not on hold.
+
+    Example: scoremux watch final.parquet papers.parquet --tasks REPO/store --policy policy.toml --out today.html
+    """
+    from scoremux_decide.policy import WatchPolicy, read_policy
+    from scoremux_evidence.rows.trained_rows import packages_of
+    from scoremux_evidence.show import render
+    from scoremux_evidence.watch import watch_view as view
+    from scoremux_evidence.watch.findings import find, find_shifts, planned_reads
+    from scoremux_evidence.watch.watched_rows import read_papers, read_watched
+
+    if out and out.suffix.lower() not in (".html", ".htm"):
+        raise InputError(f"{out}: the page is an .html file")
+    rules = read_policy(policy).watch if policy else WatchPolicy()
+    packages = packages_of(tasks)
+    today = date.today()
+    days_ago = [(today - timedelta(days=days)).isoformat() for days in (rules.late_days, 28)]
+    watched = read_watched(final, lru_cache(None)(lambda digest: _decision(packages, digest)), days_ago[0])
+    if not watched:
+        raise InputError(f"there are no rows in {final}")
+    readings = read_papers(papers, days_ago[1]) if papers else {}
+    findings = find(watched, rules, today.isoformat(), readings)
+    morning = view.Morning(
+        tasks=watched,
+        findings=findings,
+        shifts=find_shifts(watched, rules, today.isoformat()),
+        lost=_lost(scored or [], watched),
+        drawn=planned_reads(findings, rules),
+        rules=rules,
+        today=today.isoformat(),
+        store=str(tasks),
+    )
+    values = view.page_values(morning)
+    if out:
+        named = {"title": f"Promises on {today}", "source": final.name, "version": version("scoremux")}
+        _write(out, render("scoremux_evidence.watch", "morning.html", values | named))
+        _write(out.with_suffix(".json"), json.dumps(view.as_json(morning), indent=1) + "\n")
+        _write(out.with_suffix(".prom"), view.metrics(morning))
+    print(values["summary"])
+    for alarm in values["alarms"]:
+        print(f"{alarm['task']}: {alarm['words']}")
+    if any(finding.since and not finding.is_held for finding in findings):
+        raise typer.Exit(ALARM_STATUS)
+
+
+def _write(path: Path, content: str) -> None:
+    with writing(path):
+        replace_file(path, [content.encode()], mode=None)
+
+
+def _decision(packages: Path, digest: str) -> Decision | None:
+    from scoremux_decide.decision import Decision
+
+    path = packages / digest / "decision.json"
+    return Decision.parse(path.read_bytes(), str(path)) if path.is_file() else None
+
+
+def _lost(scored: list[Path], watched: list[WatchedTask]) -> dict[str, int]:
+    """Return how many rows of each administration, as the desk names it, jobs wrote and the desk does not have."""
+    from scoremux_files.rows.columns import present_columns
+    from scoremux_files.rows.readers import cell_text
+
+    written = Counter[str]()
+    received = Counter[str]()
+    for path in scored:
+        columns = present_columns(path, ("id", "administration"), ("id",))
+        named = (
+            columns["administration"].to_pylist() if "administration" in columns else [path.name] * len(columns["id"])
+        )
+        written.update(cell_text(name) or "" for name in named)
+    for task in watched:
+        received += task.administrations
+    return {name: max(0, count - received[name]) for name, count in written.items()}

@@ -1,0 +1,186 @@
+"""Labelled rows of live tasks → their new versions: eligible rows → scored rows → fitted decisions → published."""
+
+from dataclasses import dataclass, replace
+from datetime import date
+
+import numpy as np
+
+from scoremux_decide.decision import NEW_TASK, Decision, Look
+from scoremux_decide.policy import ScoringPolicy
+from scoremux_engine.engine import Engine
+from scoremux_engine.packages.package_files import DECISION_JSON
+from scoremux_engine.store.history import Change
+from scoremux_engine.store.store import Store
+from scoremux_evidence.figures.intervals import estimates
+from scoremux_evidence.promise.eligible import CalibrationReason, Eligible, TaskRows, eligible_rows
+from scoremux_evidence.promise.fit import Fitted, Tasks, decision_without_confidence, fit
+from scoremux_evidence.promise.labelled_scores import LabelledScores
+from scoremux_evidence.promise.scored import score_rows
+from scoremux_evidence.rows.label_table import LabelTable
+from scoremux_evidence.rows.ratings import Ratings, own_numbers
+from scoremux_evidence.verdicts.verdicts import Verdict, fewer_fails, fewer_passes, judge, read_criteria, worst
+
+Verdicts = dict[str, tuple[Verdict, list[str]]]
+"""The report's verdict of each task, and the criteria that it fails."""
+
+
+@dataclass(frozen=True)
+class Calibration(Fitted):
+    """Decisions of tasks, and the rows that they rest on.
+
+    Attributes:
+        before: The decisions of the live versions, of tasks that have one.
+        reasons: As those of `rows`, with those that scores give.
+        failing: Tasks that go to people for their verdict.
+    """
+
+    rows: Eligible
+    before: dict[str, Decision]
+    reasons: dict[str, CalibrationReason]
+    verdicts: Verdicts
+    failing: list[str]
+
+
+def calibrate_tasks(
+    engine: Engine, store: Store, policy: ScoringPolicy, labelled: LabelTable, *, unverified: bool = False
+) -> Calibration:
+    """Fit the decisions of all tasks that have rows, see `eligible_rows`. engine: scores rows without a prediction."""
+    return _fit_decisions(score_rows(engine, eligible_rows(store, policy, labelled, unverified=unverified)))
+
+
+def _fit_decisions(rows: Eligible) -> Calibration:
+    """Return the decision of each task; rows of untrained tasks are not part of a shared threshold."""
+    policy = rows.policy
+    reasons = _reasons(rows)
+    trained = {
+        name: of.scores
+        for name, of in rows.tasks.items()
+        if of.scores is not None and reasons.get(name) is not CalibrationReason.UNTRAINED
+    }
+    looks = {name: _looks(policy, rows.tasks[name], of) for name, of in trained.items()}
+    numbers = {name: number for name, (_, number) in looks.items()}
+    verdicts = _verdicts(policy, trained) if trained else {}
+    gate = {"fail": Verdict.FAIL, "not enough rows": Verdict.NOT_ENOUGH_ROWS, "off": -1}[policy.gate.verdict]
+    failing = [name for name, (verdict, _) in verdicts.items() if verdict <= gate]
+    fitted = fit(policy, trained, numbers, failing)
+    decisions = {
+        name: replace(
+            decision,
+            arithmetic=rows.arithmetic,
+            looks=looks[name][0] if name in looks else rows.tasks[name].looks,
+        )
+        for name, decision in sorted((_without_promise(rows, reasons) | fitted.decisions).items())
+    }
+    before = {name: before for name in decisions if (before := rows.tasks[name].before) is not None}
+    return Calibration(
+        **vars(replace(fitted, decisions=decisions)),
+        rows=rows,
+        before=before,
+        reasons=reasons,
+        verdicts=verdicts,
+        failing=failing,
+    )
+
+
+def _verdicts(policy: ScoringPolicy, tasks: Tasks) -> Verdicts:
+    """Return the verdicts of tasks as a report without groups has them."""
+    columns = [(of.human, of.level, of.second, of.weight, of.student) for of in tasks.values()]
+    human, level, second, weight, student = map(np.concatenate, zip(*columns, strict=True))
+    place = np.repeat(np.arange(len(tasks)), [len(of) for of in tasks.values()])
+    who = None if (student < 0).all() else own_numbers(student)
+    ratings = Ratings.of(
+        human,
+        level,
+        second,
+        weight=weight,
+        student=who,
+    )
+    criteria = [criterion for criterion in read_criteria(policy.criteria) if criterion.of == "task"]
+    found = estimates([criterion.statistic for criterion in criteria], ratings, place, len(tasks))
+    judged = fewer_fails({criterion: judge(criterion, found[criterion.statistic]) for criterion in criteria})
+    overall = fewer_passes(worst(judged.items(), len(tasks)))
+    verdicts = {}
+    for n, name in enumerate(tasks):
+        fails = [criterion.title for criterion, of in judged.items() if of.verdict[n] == Verdict.FAIL]
+        verdicts[name] = Verdict(int(overall.verdict[n])), fails
+    return verdicts
+
+
+def _looks(
+    policy: ScoringPolicy,
+    task: TaskRows,
+    scores: LabelledScores,
+) -> tuple[tuple[Look, ...], int]:
+    """Return the tests of a task's promises, and which of them the present one is, whatever their targets.
+
+    Rows that were looked at before are no further look: of targets that are tested on the same rows, the least one that
+    is broken decides whether a broken one is found.
+    """
+    target = policy.target
+    looks = task.looks
+    if target is None or target.human_share is not None or len(scores) < policy.rows.new:
+        return looks, 1
+    promise = target.model_dump_json(exclude={"human_share", "one_level"}, exclude_none=True)
+    digests = [look.digest for look in looks]
+    if task.digest in digests:
+        return looks, digests.index(task.digest) + 1
+    population = tuple(f"{count} {origin}" for origin, count in sorted(task.origins.items()))
+    look = Look(
+        date.today().isoformat(),
+        promise,
+        len(scores),
+        population,
+        task.digest,
+    )
+    return (*looks, look), len(digests) + 1
+
+
+def _reasons(rows: Eligible) -> dict[str, CalibrationReason]:
+    """Return the reasons of eligible tasks, with those that their scores give."""
+    reasons = dict(rows.reasons)
+    for name, task_rows in rows.tasks.items():
+        if not task_rows.count and task_rows.before is not None:
+            continue  # no row is left, and the task keeps the calibration that it has
+        if task_rows.task.untrained:
+            reasons[name] = CalibrationReason.UNTRAINED
+        elif task_rows.scores is None:
+            reasons[name] = CalibrationReason.NO_CONFIDENCE if task_rows.count else CalibrationReason.NO_ROW_LEFT
+    return dict(sorted(reasons.items()))
+
+
+def _without_promise(rows: Eligible, reasons: dict[str, CalibrationReason]) -> dict[str, Decision]:
+    """Return the decisions of eligible tasks that are untrained, or have no row with probabilities."""
+    policy = rows.policy
+    decisions = dict[str, Decision]()
+    for name, task_rows in rows.tasks.items():
+        reason = reasons.get(name)
+        untrained = reason is CalibrationReason.UNTRAINED
+        if untrained and task_rows.scores is not None:
+            decisions |= fit(policy.model_copy(update={"target": None}), {name: task_rows.scores}).decisions
+        elif untrained or reason in (CalibrationReason.NO_CONFIDENCE, CalibrationReason.NO_ROW_LEFT):
+            decisions[name] = decision_without_confidence(policy, name, task_rows.count)
+        if untrained or (reason is CalibrationReason.NO_ROW_LEFT and policy.target is not None):
+            decisions[name] = replace(
+                decisions[name],
+                threshold=replace(NEW_TASK, rows=task_rows.count),
+            )
+    return decisions
+
+
+def publish(
+    engine: Engine,
+    store: Store,
+    calibration: Calibration,
+    *,
+    dry_run: bool = False,
+) -> list[Change]:
+    """Publish all decisions in one change, or none. Raises StoreError where a task was changed meanwhile."""
+    live = {name: calibration.rows.tasks[name] for name in calibration.decisions}
+    packages = [live[n].files.replace(DECISION_JSON, d.to_json()) for n, d in calibration.decisions.items()]
+    before = {name: task_rows.version for name, task_rows in live.items()}
+    return store.publish(
+        packages,
+        engine.backbone,
+        before=before,
+        dry_run=dry_run,
+    )

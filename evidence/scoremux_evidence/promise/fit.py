@@ -1,0 +1,162 @@
+"""Labelled rows and a policy → the decision of each task."""
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from scoremux_client.contract import Reason
+from scoremux_decide.decision import NONE, OWN, Decision, Expected, Unusual
+from scoremux_decide.policy import ScoringPolicy
+from scoremux_evidence.figures.agreement import qwk
+from scoremux_evidence.promise.labelled_scores import LabelledScores
+from scoremux_evidence.promise.ranges import Growth, fit_ranges
+from scoremux_evidence.promise.task_thresholds import everyone, promise_of, thresholds_of
+from scoremux_evidence.promise.temperature import Change, temperatures_of
+from scoremux_evidence.promise.thresholds import NearMiss, RowsUnderTest, effective_rows, nearest
+from scoremux_evidence.promise.unusual import fit_unusual
+
+_ONE_LEVEL = 0.95
+"""The share of rows with one level of the machine from which on the level says nothing about a response."""
+
+Tasks = Mapping[str, LabelledScores]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Decisions of tasks, and which of them have no temperature or threshold of their rows.
+
+    Attributes:
+        worse: Tasks that keep a temperature of 1, as a fitted one made their confidences worse on held-out rows, with
+            the change of their Brier score and its 95 % interval.
+        one_level: Tasks without a threshold, as the machine gives one level to this share of their rows.
+        below_gate: Tasks without a threshold, as their QWK is below the policy's.
+        near_misses: The nearest cuts of tasks that were tested by themselves and keep nothing.
+    """
+
+    decisions: dict[str, Decision]
+    worse: dict[str, Change]
+    one_level: dict[str, float]
+    below_gate: dict[str, float]
+    near_misses: dict[str, NearMiss]
+
+
+def fit(
+    policy: ScoringPolicy, tasks: Tasks, looks: Mapping[str, int] | None = None, failing: Collection[str] = ()
+) -> Fitted:
+    """Return the decision of each task.
+
+    Args:
+        looks: How often each task's promise was tested, this time included; by default it is the first time for all.
+        failing: Tasks that go to people for their verdict.
+
+    Raises:
+        InputError: The policy compares with two humans, and the rows have one.
+    """
+    temperatures, held_out, worse = temperatures_of(tasks)
+    with_one_level = dict(_one_level(policy, tasks))
+    below_gate = dict(_below_gate(policy, tasks))
+    to_people = {*with_one_level, *failing, *below_gate}
+    tested = {}
+    thresholds = {name: everyone(Reason.LOW_CONFIDENCE, OWN, len(tasks[name])) for name in to_people}
+    if policy.target is not None:
+        tested = {n: RowsUnderTest.of(rows, held_out[n]) for n, rows in tasks.items() if n not in to_people}
+        thresholds |= thresholds_of(policy, policy.target, tasks, tested, looks or {})
+    ranges = {}
+    if policy.range_confidence is not None:
+        growths = {name: Growth.of(rows, rows.calibrated(held_out[name])) for name, rows in tasks.items()}
+        ranges = fit_ranges(growths, policy.rows.own, policy.range_confidence)
+    decisions = {
+        name: Decision(
+            policy=policy.digest,
+            conditions=policy.conditions_of(name),
+            truncated=policy.truncated_to_people,
+            temperature=temperatures[name],
+            threshold=thresholds.get(name),
+            level_range=ranges.get(name),
+            unusual=_unusual(policy, rows),
+            expected=_expected(rows, tested[name], thresholds[name].least) if name in tested else None,
+        )
+        for name, rows in tasks.items()
+    }
+    near_misses = dict(_near_misses(policy, decisions, tasks))
+    return Fitted(decisions, worse, with_one_level, below_gate, near_misses)
+
+
+def _with_rows(policy: ScoringPolicy, tasks: Tasks) -> Iterator[tuple[str, LabelledScores]]:
+    """Yield the tasks that are not new to the policy."""
+    return ((name, rows) for name, rows in tasks.items() if len(rows) >= max(1, policy.rows.new))
+
+
+def _one_level(policy: ScoringPolicy, tasks: Tasks) -> Iterator[tuple[str, float]]:
+    """Yield tasks that have no threshold, as the machine gives one level to this share of their rows."""
+    target = policy.target
+    if target is None or target.one_level == "keep" or target.human_share is not None:
+        return
+    for name, rows in _with_rows(policy, tasks):
+        share = float(np.bincount(rows.level, rows.weight).max() / rows.weight.sum())
+        if share >= _ONE_LEVEL:
+            yield name, share
+
+
+def _below_gate(policy: ScoringPolicy, tasks: Tasks) -> Iterator[tuple[str, float]]:
+    """Yield tasks that have no threshold, as their QWK is below the policy's, with their QWK."""
+    if policy.gate.qwk is None:
+        return
+    for name, rows in _with_rows(policy, tasks):
+        # Undefined where both give one and the same level: nothing shows that the machine tells responses apart.
+        kappa = float(np.nan_to_num(qwk(rows.human, rows.level, rows.weight)))
+        if kappa < policy.gate.qwk:
+            yield name, kappa
+
+
+def _near_misses(
+    policy: ScoringPolicy, decisions: Mapping[str, Decision], tasks: Tasks
+) -> Iterator[tuple[str, NearMiss]]:
+    """Yield the nearest cut of each task that was tested and keeps nothing, by itself."""
+    for name, decision in decisions.items():
+        threshold = decision.threshold
+        temperature = decision.temperature
+        if policy.target and temperature and threshold and threshold.confidence and threshold.least is None:
+            miss = nearest(RowsUnderTest.of(tasks[name], temperature.value), promise_of(policy.target))
+            if miss is not None:
+                needed = None if miss.needed is None else max(miss.needed, policy.rows.own)
+                yield name, replace(miss, needed=needed)
+
+
+def decision_without_confidence(policy: ScoringPolicy, task: str, rows: int) -> Decision:
+    """Return the decision of a task whose head gives no probabilities: a target sends all its rows to people.
+
+    rows: how many labelled ones it has.
+    """
+    threshold = None if policy.target is None else everyone(Reason.LOW_CONFIDENCE, NONE, rows)
+    return Decision(
+        policy.digest,
+        policy.conditions_of(task),
+        policy.truncated_to_people,
+        threshold=threshold,
+    )
+
+
+def _expected(
+    rows: LabelledScores,
+    tested: RowsUnderTest,
+    least: float | None,
+) -> Expected | None:
+    """Return the expected error and levels of responses to come; None where a threshold leaves none to the machine."""
+    if least is None:
+        return None
+    kept = tested.take(np.flatnonzero(tested.confidence >= least))
+    if not len(kept):
+        return None
+    effective = effective_rows(kept, kept.correlation())[-1]
+    shares = np.bincount(rows.level, rows.weight, rows.probabilities.shape[1]) / rows.weight.sum()
+    error = float(np.average(1 - kept.confidence, weights=kept.weight))
+    return Expected(error, int(effective), tuple(shares.tolist()))
+
+
+def _unusual(policy: ScoringPolicy, rows: LabelledScores) -> Unusual | None:
+    if policy.unusual is None or rows.pooled is None or len(rows) < policy.rows.new:
+        return None
+    has_vector = ~np.isnan(rows.pooled[:, 0])
+    return fit_unusual(rows.pooled[has_vector], rows.level[has_vector], policy.unusual.quantile)

@@ -1,0 +1,213 @@
+"""The threshold of each task: its own, one that tasks with few rows share, or none, so that people get everything."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from scoremux_client.contract import Reason
+from scoremux_client.errors import InputError
+from scoremux_decide.decision import NONE, OWN, POOLED, Threshold
+from scoremux_decide.policy import AgreementTarget, ScoringPolicy
+from scoremux_evidence.promise.labelled_scores import LabelledScores
+from scoremux_evidence.promise.thresholds import (
+    Promise,
+    RowsUnderTest,
+    choose,
+    cuts_of,
+    effective_rows,
+    shares_up_to,
+)
+from scoremux_evidence.rows.ratings import Floats
+
+_LOW = Reason.LOW_CONFIDENCE.value
+
+_LEAST_ROWS = 5
+"""Rows of its own, of those that the machine would keep, without which a task has no part in a shared threshold."""
+
+_RATES = (np.arange(500) + 0.5) / 500
+_PRECISIONS = np.geomspace(2, 20, 9)
+"""How many rows of its own the other tasks' rates may be worth to a task. Tasks in which the machine is seldom sure are
+harder than the mean: with more, 30 % of tasks missed their target in simulation."""
+
+
+def thresholds_of(
+    policy: ScoringPolicy,
+    target: AgreementTarget,
+    tasks: Mapping[str, LabelledScores],
+    tested: Mapping[str, RowsUnderTest],
+    looks: Mapping[str, int],
+) -> dict[str, Threshold]:
+    """Return the threshold of each tested task: its own, one that tasks with fewer rows share, or all to people.
+
+    A shared one may be wrong as often as its tasks' looks allow on average, weighted by their rows.
+    """
+    thresholds = {}
+    shared = []
+    for name, rows in tested.items():
+        count = len(tasks[name])
+        if count < policy.rows.new:
+            thresholds[name] = everyone(Reason.NEW_TASK, NONE, count)
+        elif count >= policy.rows.own:
+            wrong_at_look = _wrong(target, looks.get(name, 1))
+            thresholds[name] = _threshold(
+                target,
+                rows,
+                Threshold(_LOW, OWN, count, 1.0),
+                wrong_at_look,
+            )
+        else:
+            shared.append(name)
+    if shared:
+        counts = [len(tasks[name]) for name in shared]
+        parts = [tested[name] for name in shared]
+        empty = Threshold(
+            _LOW,
+            POOLED,
+            sum(counts),
+            1.0,
+            tasks=len(shared),
+        )
+        wrong = [_wrong(target, looks.get(name, 1)) for name in shared]
+        level = float(np.average(wrong, weights=np.maximum(counts, 1)))
+        together = _threshold(target, RowsUnderTest.joined(parts), empty, level)
+        leasts = [together.least] * len(shared)
+        if together.least is not None and target.human_share is None:
+            leasts = choose_by_task(parts, together.least, promise_of(target))
+        for name, rows, least in zip(shared, parts, leasts, strict=True):
+            thresholds[name] = replace(together, least=least, share=rows.share_below(least))
+    return thresholds
+
+
+def _threshold(
+    target: AgreementTarget,
+    rows: RowsUnderTest,
+    empty: Threshold,
+    wrong: float,
+) -> Threshold:
+    """Return the threshold of rows that share one. empty: without a cut; wrong: as for `promise_of`."""
+    if target.human_share is not None:
+        share = target.human_share
+        least = _share_threshold(rows.confidence, rows.weight, share) if share < 1 else None
+        return replace(empty, least=least, share=rows.share_below(least))
+    if target.within_of_humans is not None and np.isnan(rows.worse).all():
+        raise InputError(
+            "within_of_humans needs rows with the levels of two humans (column `second`), and there are none"
+        )
+    least = choose(rows, promise_of(target, wrong))
+    promised = target.model_dump(include={"exact", "critical", "within_of_humans", "confidence"})
+    return replace(
+        empty,
+        least=least,
+        share=rows.share_below(least),
+        **promised,
+    )
+
+
+def _wrong(target: AgreementTarget, look: int) -> float:
+    """Return the chance that the k-th look may be wrong, (1 − confidence) · 6 / (π² k²): 1 − confidence for all k."""
+    return (1 - target.confidence) * 6 / (math.pi * look) ** 2
+
+
+def promise_of(target: AgreementTarget, wrong: float | None = None) -> Promise:
+    """Return the promise to test. wrong: the chance that it finds a broken promise; by default that of a first look."""
+    wrong = _wrong(target, 1) if wrong is None else wrong
+    errors = None if target.exact is None else 1 - target.exact
+    return Promise(errors, target.critical, 1 - wrong, target.within_of_humans)
+
+
+def _share_threshold(confidence: Floats, weight: Floats, share: float) -> float:
+    """Return the confidence below which this share of the rows lies."""
+    if share <= 0:
+        return 0.0
+    if not len(confidence):
+        return 1.0
+    order = np.argsort(confidence, kind="stable")
+    below = np.cumsum(weight[order]) - weight[order]
+    place = np.searchsorted(below, np.floor(share * len(order) + 0.5) / len(order) * weight.sum() * (1 - 1e-12))
+    return float(confidence[order][min(place, len(order) - 1)])
+
+
+def everyone(reason: Reason, source: str, rows: int) -> Threshold:
+    return Threshold(reason.value, source, rows, 1.0)
+
+
+def choose_by_task(
+    tasks: Sequence[RowsUnderTest],
+    least: float,
+    promise: Promise,
+) -> list[float | None]:
+    """Return for each of the tasks that share a threshold the least confidence that its own rows do not contradict.
+
+    The error rates of tasks are shrunk to their mean: Beta-distributed around it, with a precision that their counts
+    make likely. A task is left the first confidence from `least` on at which the probability that its rate is above
+    the promise is 1 − confidence at most; None without one. `within` is asked of the rows with a second human.
+    """
+    ranked = [rows.ranked() for rows in tasks]
+    everything = np.sort(np.concatenate([rows.confidence for rows in ranked]))[::-1]
+    cuts = [float(everything[end - 1]) for end in cuts_of(everything) if everything[end - 1] >= least][::-1]
+    limits = ((promise.errors, ("errors",)), (promise.critical, ("critical",)), (promise.within, ("worse", "better")))
+    tests = [(most, *_by_cut(ranked, cuts, names)) for most, names in limits if most is not None]
+    chosen: list[float | None] = [None] * len(tasks)
+    for place, cut in reversed(list(enumerate(cuts))):
+        kept = np.ones(len(tasks), bool)
+        for most, independent, counts in tests:
+            rates = [_rates(count, independent[place]) for count in counts[:, place]]
+            kept &= (independent[place] >= _LEAST_ROWS) & (_doubt(rates, most) <= 1 - promise.confidence)
+        for task in np.flatnonzero(kept):
+            chosen[task] = cut
+    return chosen
+
+
+def _by_cut(
+    ranked: Sequence[RowsUnderTest],
+    cuts: Sequence[float],
+    names: Sequence[str],
+) -> tuple[Floats, Floats]:
+    """Return how many independent rows of each task each cut keeps, [C, T], and their sums of columns, [N, C, T].
+
+    Rows without a value in these columns are left out. ranked: rows of each task, in order of their confidence.
+    """
+    independent = np.zeros((len(cuts), len(ranked)))
+    counts = np.zeros((len(names), len(cuts), len(ranked)))
+    for task, rows in enumerate(ranked):
+        usable = rows.take(np.flatnonzero(~np.isnan(getattr(rows, names[0]))))
+        ends = np.searchsorted(-usable.confidence, -np.array(cuts), side="right")
+        some = ends > 0
+        independent[some, task] = effective_rows(usable, usable.correlation())[ends[some] - 1]
+        for place, name in enumerate(names):
+            counts[place, some, task] = shares_up_to(usable.weight, getattr(usable, name), ends[some])
+    return independent, counts * independent
+
+
+def _doubt(rates: Sequence[Floats], most: float) -> Floats:
+    """Return the probability that each task's rate, or the first less the second, is above `most`, [T].
+
+    rates: See `_rates`.
+    """
+    if len(rates) == 1:
+        return np.asarray(rates[0][:, most < _RATES].sum(axis=1))
+    return np.asarray(((rates[0] @ (_RATES[:, None] - _RATES > most)) * rates[1]).sum(axis=1))
+
+
+def _rates(errors: Floats, rows: Floats) -> Floats:
+    """Return how probable each of `_RATES` is as that of each task, from the rates of all, [T, R]."""
+    some = rows > 0
+    mean = float(((errors + 0.5) / (rows + 1))[some].mean()) if some.any() else 0.5
+    of_error = np.log(_RATES)
+    of_none = np.log1p(-_RATES)
+    logs = errors[:, None] * of_error + (rows - errors)[:, None] * of_none
+    likelihood = np.exp(logs - logs.max(axis=1, keepdims=True))
+    marginal = np.zeros(len(_PRECISIONS))
+    shares = np.zeros((len(_PRECISIONS), len(rows), len(_RATES)))
+    for place, precision in enumerate(_PRECISIONS):
+        alpha = mean * precision
+        beta = (1 - mean) * precision
+        log_prior = (alpha - 1) * of_error + (beta - 1) * of_none
+        prior = np.exp(log_prior - log_prior.max())
+        joint = likelihood * (prior / prior.sum())
+        marginal[place] = np.log(joint.sum(axis=1)).sum()
+        shares[place] = joint / joint.sum(axis=1, keepdims=True)
+    weights = np.exp(marginal - marginal.max())
+    return np.tensordot(weights / weights.sum(), shares, axes=1)

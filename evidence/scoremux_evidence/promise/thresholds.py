@@ -1,0 +1,294 @@
+"""Thresholds that keep a promise: fixed-sequence Learn-then-Test (Angelopoulos et al. 2021) on exact binomial tests.
+
+Rows are put in order of their confidence. Cuts are tested one after the other, from a strict one to looser ones, and
+the last before the first failure is taken. Which cut is first depends on confidences alone, never on labels, so the
+chance that the cut taken breaks the promise is at most 1 − confidence. The promise is about the rate among all
+responses to come: the share in a single batch of n rows that are kept varies around it by √(p (1 − p) / n).
+
+Rows of unequal weight, or of one student, count as the number of independent ones that tell as much
+(`effective_rows`), as in the intervals of Korn and Graubard (1998) for surveys.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from scoremux_decide.apply import calibrated
+from scoremux_decide.bounds import at_most, most_errors, upper_bound
+from scoremux_evidence.promise.labelled_scores import LabelledScores
+from scoremux_evidence.rows.ratings import Floats, Ints, Mask, own_numbers
+
+_CUTS = 60
+"""How many cuts are tried at most: each is one exact test of the sequence."""
+_LIKELY, _TIMES = 0.8, tuple(1.15**step for step in range(1, 25))
+"""How many times the rows are tried until some cut shows a promise with a chance of 80 %."""
+
+
+@dataclass(frozen=True)
+class RowsUnderTest:
+    """B distinct texts of one or of several tasks. The levels of equal texts are averaged.
+
+    Attributes:
+        confidence: Calibrated probability of the machine's level, float64 [B], the very bits that the scorer gives.
+        severe: Calibrated probability that it is two levels off or more, float64 [B].
+        errors: Share of wrong levels, float64 [B]: 0 or 1 but for equal texts.
+        critical: Share of levels two or more off.
+        worse: Share of rows where the machine is wrong and a second human right; NaN without a second human.
+        better: Share of rows where a second human alone is wrong.
+        weight: How many rows each stands for.
+        student: Who wrote it, int64 [B]; −1 where that is not known.
+    """
+
+    confidence: Floats
+    severe: Floats
+    errors: Floats
+    critical: Floats
+    worse: Floats
+    better: Floats
+    weight: Floats
+    student: Ints
+
+    def __len__(self) -> int:
+        return len(self.confidence)
+
+    @classmethod
+    def of(cls, rows: LabelledScores, temperature: float | Floats) -> "RowsUnderTest":
+        """Return one task's rows. temperature: of all rows, or of each."""
+        each = np.broadcast_to(temperature, len(rows)).tolist()
+        columns = zip(rows.probabilities.tolist(), rows.level.tolist(), each, strict=True)
+        confidence = [calibrated(probabilities, value)[level] for probabilities, level, value in columns]
+        shares = rows.calibrated(temperature)
+        far = np.abs(np.arange(shares.shape[1])[None, :] - rows.level[:, None]) > 1
+        wrong = rows.distance > 0
+        disagrees = rows.second != rows.human
+        has_second = ~np.isnan(rows.second)
+        table = (
+            np.array(confidence, dtype=np.float32).astype(np.float64),
+            (shares * far).sum(axis=1),
+            wrong,
+            rows.distance > 1,
+            np.where(has_second, wrong & ~disagrees, np.nan),
+            np.where(has_second, ~wrong & disagrees, np.nan),
+        )
+        _, first, text = np.unique(own_numbers(rows.text), return_index=True, return_inverse=True)
+        weight = np.bincount(text, rows.weight, len(first)).astype(np.float64)
+        sums: list[Any] = [np.bincount(text, rows.weight * column, len(first)) / weight for column in table]
+        sums += [weight, rows.student[first]]
+        return cls(*sums)
+
+    @classmethod
+    def joined(cls, parts: "Sequence[RowsUnderTest]") -> "RowsUnderTest":
+        """Return the rows of all parts; a student is the same in all of them."""
+        return cls(*map(np.concatenate, zip(*(vars(part).values() for part in parts), strict=True)))
+
+    def take(self, rows: Ints) -> "RowsUnderTest":
+        return RowsUnderTest(*(column[rows] for column in vars(self).values()))
+
+    def ranked(self) -> "RowsUnderTest":
+        """Return the rows in order of their confidence, the most confident first."""
+        return self.take(np.argsort(-self.confidence, kind="stable"))
+
+    def share_below(self, least: float | None) -> float:
+        """Return the share of rows that a threshold sends to people; None sends all."""
+        if least is None or not len(self):
+            return 1.0
+        return round(
+            float(self.weight[self.confidence < least].sum() / self.weight.sum()),
+            6,
+        )
+
+    def numbered_students(self) -> Ints:
+        """Return a number from 0 for each student, [B]; a row without a student has one of its own."""
+        return np.unique(own_numbers(self.student), return_inverse=True)[1]
+
+    def correlation(self) -> float:
+        """Return how alike the errors of one student's rows are, beyond their confidences; from 0 to 1.
+
+        The intraclass correlation of e − (1 − confidence), by moments, and one standard error more.
+        """
+        student = self.numbered_students()
+        residual = self.errors - (1 - self.confidence)
+        counts = np.bincount(student)
+        pairs = float((counts * (counts - 1)).sum())
+        if not pairs:
+            return 0.0
+        totals = np.bincount(student, residual)
+        products = float((totals**2).sum() - (residual**2).sum())
+        estimate = products / pairs / max(float((residual**2).mean()), 1e-12)
+        return float(np.clip(estimate + np.sqrt(2 / pairs), 0, 1))
+
+
+def effective_rows(rows: RowsUnderTest, correlation: float) -> Floats:
+    """Return how many independent rows of equal weight tell as much as the first k rows, float64 [B], for each k.
+
+    (Σ w)² / ((1 − ρ) Σ w² + ρ Σ over students (Σ w)²), after Kish (1965): k where weights are equal and each row is
+    another student's.
+    """
+    weight = rows.weight
+    student = rows.numbered_students()
+    order = np.argsort(student, kind="stable")
+    running = np.cumsum(weight[order])
+    first = np.flatnonzero(np.diff(student[order], prepend=-1))
+    before = np.repeat(
+        running[first] - weight[order][first],
+        np.diff(np.append(first, len(order))),
+    )
+    earlier = np.empty_like(weight)
+    earlier[order] = running - weight[order] - before
+    squares = np.cumsum(weight**2)
+    by_student = np.cumsum(weight**2 + 2 * earlier * weight)
+    return np.asarray(np.cumsum(weight) ** 2 / ((1 - correlation) * squares + correlation * by_student))
+
+
+@dataclass(frozen=True)
+class Promise:
+    """A promise about the rows that the machine keeps.
+
+    Attributes:
+        errors: Greatest share of rows with another level than the human's; None: no limit.
+        critical: Greatest share of levels two or more off; None: no limit.
+        within: How much more often the machine may be wrong than a second human, on the same rows; None: no limit.
+    """
+
+    errors: float | None
+    critical: float | None
+    confidence: float
+    within: float | None = None
+
+
+def choose(rows: RowsUnderTest, promise: Promise) -> float | None:
+    """Return the least confidence that the machine keeps, None if no cut shows that the promise is kept."""
+    if not len(rows):
+        return None
+    correlation = rows.correlation()
+    ranked = rows.ranked()
+    ends = cuts_of(ranked.confidence)
+    independent = np.floor(effective_rows(ranked, correlation)[ends - 1] + 1e-9).astype(np.int64)
+    kept = np.ones(len(ends), bool)
+    chance = np.ones(len(ends))
+    for most, observed, expected in (
+        (promise.errors, ranked.errors, 1 - ranked.confidence),
+        (promise.critical, ranked.critical, ranked.severe),
+    ):
+        if most is not None:
+            allowed = _allowed(independent, most, promise.confidence)
+            kept &= np.ceil(shares_up_to(ranked.weight, observed, ends) * independent - 1e-9) <= allowed
+            chance *= at_most(allowed, independent, shares_up_to(ranked.weight, expected, ends))
+    if promise.within is not None:
+        kept &= _within(ranked, ends, promise.within, promise.confidence, correlation)
+        chance *= _prospects(ranked, ends, promise.within)
+    least: float | None = None
+    for place in range(int(chance.argmax()), len(ends)):
+        if not kept[place]:
+            break
+        least = float(ranked.confidence[ends[place] - 1])
+    return least
+
+
+@dataclass(frozen=True)
+class NearMiss:
+    """The cut that most likely shows a promise, where it did not.
+
+    Attributes:
+        least: The confidence at the cut.
+        kept, errors: The share of rows above it, and the share of errors among these.
+        needed: With how many labelled rows some cut would most likely show the promise; None: with none in reach.
+    """
+
+    least: float
+    kept: float
+    errors: float
+    needed: int | None
+
+
+def nearest(rows: RowsUnderTest, promise: Promise) -> NearMiss | None:
+    """Return the nearest cut; None without a limit of errors. Cuts are judged by confidences, not by lucky labels."""
+    most = promise.errors
+    if most is None or not len(rows):
+        return None
+    ranked = rows.ranked()
+    ends = cuts_of(ranked.confidence)
+    independent = effective_rows(ranked, rows.correlation())[ends - 1]
+    expected = shares_up_to(ranked.weight, 1 - ranked.confidence, ends)
+
+    def chances(times: float) -> Floats:
+        counts = np.floor(independent * times + 1e-9).astype(np.int64)
+        return at_most(_allowed(counts, most, promise.confidence), counts, expected)
+
+    place = int(chances(1.0).argmax())
+    least = float(ranked.confidence[ends[place] - 1])
+    errors = float(shares_up_to(ranked.weight, ranked.errors, ends)[place])
+    enough = (int(np.ceil(times * len(rows))) for times in _TIMES if chances(times).max() >= _LIKELY)
+    return NearMiss(
+        least,
+        1 - rows.share_below(least),
+        errors,
+        next(enough, None),
+    )
+
+
+def _within(
+    ranked: RowsUnderTest,
+    ends: Ints,
+    most: float,
+    confidence: float,
+    correlation: float,
+) -> Mask:
+    """Return at which cuts the machine is more often wrong by `most` at most than a second human, on the same rows.
+
+    Upper bound of the share where the machine alone is wrong, minus the lower bound of that where the second human
+    alone is, each with half of the chance of an error.
+    """
+    half = (1 + confidence) / 2
+    double = np.flatnonzero(~np.isnan(ranked.worse))
+    both = ranked.take(double)
+    effective = effective_rows(both, correlation) if len(both) else np.zeros(0)
+    kept = []
+    for count in np.searchsorted(double, ends):
+        rows = int(effective[count - 1] + 1e-9) if count else 0
+        worse = int(np.ceil(_share(both.weight[:count], both.worse[:count]) * rows - 1e-9))
+        equal_or_worse = rows - int(np.floor(_share(both.weight[:count], both.better[:count]) * rows + 1e-9))
+        bounds = (upper_bound(errors, rows, half) if rows else 1.0 for errors in (worse, equal_or_worse))
+        kept.append(next(bounds) - (1 - next(bounds)) <= most)
+    return np.array(kept)
+
+
+def _prospects(ranked: RowsUnderTest, ends: Ints, most: float) -> Floats:
+    """Return how promising each cut is for `_within`, if the machine's confidences are right, from 0 on.
+
+    How many standard errors the expected difference is below the greatest: a second human is taken to be wrong as often
+    as two humans differ, whatever the machine says.
+    """
+    double = ~np.isnan(ranked.worse)
+    disagreement = float((ranked.better + np.where(ranked.errors > 0, 1 - ranked.worse, 0.0))[double].mean())
+    wrong = shares_up_to(ranked.weight, 1 - ranked.confidence, ends)
+    worse = wrong * (1 - disagreement)
+    better = (1 - wrong) * disagreement
+    scores = (most - worse + better) * np.sqrt(ends / np.maximum(worse + better, 1e-6))
+    return np.asarray(scores - scores.min() + 1e-12)
+
+
+def _allowed(rows: Ints, most: float, confidence: float) -> Ints:
+    """Return with how many errors among each number of rows a rate of `most` is shown, at most."""
+    return np.array(
+        [most_errors(count, most, confidence) for count in rows],
+        dtype=np.int64,
+    )
+
+
+def cuts_of(ranked: Floats) -> Ints:
+    """Return how many of the first rows each cut keeps, int64: rows of one confidence are on one side."""
+    last = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True)) + 1
+    step = max(1, len(last) // _CUTS)
+    return last[::-1][::step][::-1]
+
+
+def shares_up_to(weight: Floats, column: Floats, ends: Ints) -> Floats:
+    """Return the weighted mean of a column over the first rows up to each end."""
+    return np.asarray((np.cumsum(weight * column) / np.cumsum(weight))[ends - 1])
+
+
+def _share(weight: Floats, column: Floats) -> float:
+    return float((weight * column).sum() / weight.sum()) if len(weight) else 0.0

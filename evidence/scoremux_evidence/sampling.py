@@ -1,0 +1,243 @@
+"""One task's responses → those that people label next, each with the probability with which it was chosen."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from scoremux_batch.parts import outcome_columns, text_column
+from scoremux_batch.sources import expand
+from scoremux_client.contract import Status
+from scoremux_client.rows import Response, Scored
+from scoremux_evidence.rows.label_table import LabelTable, common_key, read_labels
+from scoremux_evidence.rows.labelled_row import LabelColumns, Rows
+from scoremux_evidence.rows.ratings import Floats, Ints
+from scoremux_evidence.rows.similar_texts import related
+from scoremux_evidence.rows.weights import SAMPLE
+from scoremux_files.errors import InputError
+from scoremux_files.rows.writers import SCHEMA, write_rows
+
+EQUAL = 0.5
+"""Share of the sample that is divided equally among strata; the rest is divided by their size.
+
+A response therefore stands for at most 1 / (1 − EQUAL) times as many others as in a simple random sample.
+"""
+
+MOST = 10_000
+"""Responses of a task that are compared with each other for near copies."""
+
+
+@dataclass(frozen=True)
+class SampledRows:
+    """The chosen rows of B responses.
+
+    Attributes:
+        rows, probability: The places of the chosen responses in the file, and how probable each choice was.
+        units: How many responses could have been chosen together: near copies, and a student's, count once.
+        left_out: How many responses are near copies of labelled ones, or of the same student.
+    """
+
+    rows: Ints
+    probability: Floats
+    units: int
+    left_out: int
+
+
+@dataclass(frozen=True)
+class TaskSample:
+    """The sample of a task: the rows of the queue, and of how many responses."""
+
+    task: str
+    rows: Rows
+    responses: int
+    drawn: SampledRows
+
+
+def choose(
+    pool: LabelTable,
+    labelled: LabelTable,
+    count: int,
+    seed: int,
+) -> list[TaskSample]:
+    """Draw `count` responses of each task, by task. Labelled responses and their near copies are not chosen."""
+    key = common_key(pool, labelled)
+    labelled_keys = {key(row) for row in labelled.rows}
+    of_labelled = labelled.by_task()
+    samples = []
+    for task, responses in sorted(pool.by_task().items()):
+        places = thin(len(responses), seed, task)
+        # Labelled responses come last: what is drawn of the others has their places.
+        rows = [*(responses[place] for place in places), *(row for row in of_labelled.get(task, ()) if row.text)]
+        drawn = draw(
+            related([row.response for row in rows], [row.student for row in rows]),
+            ["".join(row.groups.values()) for row in rows],
+            count,
+            seed,
+            task,
+            np.array([key(row) in labelled_keys for row in rows], bool),
+        )
+        thinned = len(places) / len(responses)
+        chosen = [
+            replace(rows[place], chosen_by=SAMPLE, probability=thinned * probability)
+            for place, probability in zip(drawn.rows.tolist(), drawn.probability.tolist(), strict=True)
+        ]
+        samples.append(TaskSample(task, chosen, len(responses), drawn))
+    return samples
+
+
+def read_unlabelled(sources: Sequence[str], out: Path, columns: LabelColumns) -> LabelTable:
+    """Return the responses of files. Raises InputError, also where there is none."""
+    table = read_labels(
+        [Path(source.path) for source in expand(sources, out)],
+        columns,
+        ("task", "text"),
+    )
+    table.require(columns)
+    if not table.rows:
+        raise InputError(f"there are no rows in {', '.join(sources[:3])}")
+    return table
+
+
+def read_without(files: Sequence[Path], columns: LabelColumns) -> LabelTable:
+    """Return rows that must not be chosen. Columns have the names of the responses' ones, or those of scoremux."""
+    columns = replace(
+        columns,
+        student=columns.student or "student",
+        groups=(),
+        own_names=True,
+    )
+    return read_labels(files, columns, ("id", "task"))
+
+
+def write_queue(out: Path, rows: Rows) -> None:
+    fields = [field for field in SCHEMA if field.name not in ("read_behind", "student")]
+    more = [
+        ("text", "string"),
+        ("student", "string"),
+        ("chosen_by", "string"),
+        ("probability", "float64"),
+    ]
+    if any(row.administration for row in rows):
+        more.append(("administration", "string"))
+    schema = pa.schema([*fields, *more])
+    unscored = [Scored.without_score(Response(r.task, ""), Status.UNKNOWN_TASK) for r in rows]
+    columns = {
+        **outcome_columns(
+            [r.id for r in rows],
+            [r.task for r in rows],
+            unscored,
+        ),
+        "text": text_column([r.text for r in rows]),
+        "student": text_column([r.student for r in rows]),
+        "chosen_by": [r.chosen_by for r in rows],
+        "probability": [r.probability for r in rows],
+        "administration": text_column([r.administration for r in rows]),
+    }
+    write_rows(
+        out,
+        [pa.table([columns[name] for name in schema.names], schema=schema)],
+        schema,
+    )
+
+
+def thin(
+    count: int,
+    seed: int,
+    task: str,
+    most: int = MOST,
+) -> list[int]:
+    """Return the places of all responses of a task or, of more than `most`, of `most` at random.
+
+    Each is among them with probability most / count, by which that of `draw` is multiplied (two-phase sampling).
+    """
+    if count <= most:
+        return list(range(count))
+    return sorted(map(int, _random(seed, task, "thin").choice(count, most, replace=False)))
+
+
+def draw(
+    related: Sequence[int], strata: Sequence[str], count: int, seed: int, task: str, labelled: npt.NDArray[np.bool_]
+) -> SampledRows:
+    """Choose responses of a task from all strata: one at most of near copies, and of one student's.
+
+    The stratum of a unit is that of its first response; each response of a chosen unit is as likely to be drawn.
+
+    Args:
+        related: A number for each of B responses, equal for those of one unit (`similar_texts.related`).
+        count: How many to choose; fewer if there are not as many units.
+        seed: The draw depends on it and on `task`.
+        labelled: Bool [B], responses that have a label already: their units are left out.
+    """
+    random = _random(seed, task, "draw")
+    _, unit = np.unique(np.array(related, np.int64), return_inverse=True)
+    taken = np.zeros(unit.max(initial=-1) + 1, bool)
+    taken[unit[labelled]] = True
+    open_rows = np.flatnonzero(~taken[unit])
+    left_out = len(unit) - len(open_rows) - int(labelled.sum())
+    if not len(open_rows):
+        return SampledRows(open_rows, np.empty(0), 0, left_out)
+    _, first, unit, rows = np.unique(
+        unit[open_rows],
+        return_index=True,
+        return_inverse=True,
+        return_counts=True,
+    )
+    _, stratum = np.unique([strata[place] for place in open_rows[first]], return_inverse=True)
+    in_stratum = np.bincount(stratum, weights=rows)
+    size = rows * ((1 - EQUAL) / rows.sum() + EQUAL / len(in_stratum) / in_stratum[stratum])
+    chance = inclusion_probabilities(size, count)
+    chosen = np.flatnonzero(_draw_systematically(chance, stratum, random))
+    order = random.permutation(len(unit))
+    picked = np.sort(order[np.unique(unit[order], return_index=True)[1]][chosen])  # of each unit, a row at random
+    return SampledRows(
+        open_rows[picked],
+        chance[unit[picked]] / rows[unit[picked]],
+        len(rows),
+        left_out,
+    )
+
+
+def inclusion_probabilities(size: Floats, count: int) -> Floats:
+    """Return probabilities proportional to sizes, 1 at most, that sum to `count`: float64 [N].
+
+    π = min(1, c · size), with c such that Σ π = count
+
+    Args:
+        size: The size of each unit, above 0, float64 [N].
+        count: How many units are chosen; with as many units or fewer, all are.
+    """
+    if count >= len(size):
+        return np.ones(len(size))
+    certain = np.zeros(len(size), bool)
+    while True:
+        share = np.where(certain, 0.0, size)
+        chance = np.where(certain, 1.0, (count - certain.sum()) * share / share.sum())
+        if not (chance > 1).any():
+            return chance
+        certain |= chance >= 1
+
+
+def _draw_systematically(
+    chance: Floats,
+    stratum: Ints,
+    random: np.random.Generator,
+) -> npt.NDArray[np.bool_]:
+    """Return which units are chosen, bool [N]: each with its probability, Σ chance in all, rounded likewise by stratum.
+
+    Units lie in a row by stratum, in a random order within it, each as long as its probability; a unit is chosen where
+    one of the points u, u + 1, u + 2, … lies on it.
+    """
+    order = np.lexsort((random.random(len(chance)), stratum))
+    ends = np.floor(np.round(np.cumsum(chance[order]), 9) + random.random())
+    chosen = np.zeros(len(chance), bool)
+    chosen[order] = np.diff(ends, prepend=0) > 0
+    return chosen
+
+
+def _random(*parts: object) -> np.random.Generator:
+    digest = hashlib.blake2b("\0".join(map(str, parts)).encode("utf-8", "replace"), digest_size=16).digest()
+    return np.random.Generator(np.random.Philox(key=int.from_bytes(digest, "big")))

@@ -1,0 +1,349 @@
+"""An assessment as JSON, as a table with a row for each figure, and as input of RSMTool."""
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from scoremux_evidence.figures.estimates import Estimates, Figure, Figures
+from scoremux_evidence.figures.reliability import RangeFigures, Routing
+from scoremux_evidence.rows.joined_columns import JoinedColumns
+from scoremux_evidence.rows.ratings import Floats
+from scoremux_evidence.verdicts.assessment import Assessment
+from scoremux_evidence.verdicts.comparison import ALL, MEAN, Comparison
+from scoremux_evidence.verdicts.groups import Groups
+from scoremux_evidence.verdicts.totals import Totals
+from scoremux_evidence.verdicts.verdicts import Judged, Judgement, Verdict
+from scoremux_files.atomic import replace_file
+from scoremux_files.errors import InputError, writing
+from scoremux_files.rows.writers import write_rows
+
+SCHEMA = pa.schema(
+    [
+        *(
+            (name, "string")
+            for name in (
+                "task",
+                "column",
+                "group",
+                "statistic",
+            )
+        ),
+        *((name, "float64") for name in ("value", "low", "high")),
+        ("n", "int64"),
+        ("verdict", "string"),
+        ("rows_needed", "int64"),
+    ]
+)
+"""Of the table. column, group: a column of the truth and its value; empty for a whole task. value, low, high: null
+where the figure is not defined. rows_needed: how many rows would decide, where there are not enough."""
+
+FORMAT = 1
+
+OF_LEVELS = ("exact", "sem", "machine_sem")
+"""Figures of each level of a task."""
+
+Record = dict[str, Any]
+
+
+def records(assessed: Assessment) -> Iterator[Record]:
+    """Yield a row for each figure: of the tasks, of all rows, of the groups."""
+    for cell, task in enumerate((*assessed.tasks, ALL)):
+        judged = assessed.judged if cell < len(assessed.tasks) else {}
+        yield from _records(_where(task), assessed.figures, judged, cell)
+    yield from _records(_where(MEAN), assessed.means, {}, 0)
+    groups = assessed.groups
+    names = _group_names(assessed)
+    for cell, where in enumerate(names):
+        yield from _records(where, groups.figures, groups.judged, cell)
+    for place, cell in enumerate(groups.of_all()):
+        yield from _records(names[cell] | {"task": MEAN}, groups.means, {}, place)
+    for cell, group in enumerate(groups.levels.group):
+        statistic = f"dif_{groups.levels.level[cell]}"
+        yield {**names[group], "statistic": statistic, **_of_level(groups, cell)}
+    yield from _fairness(assessed)
+
+
+def _where(
+    task: str,
+    column: str = "",
+    group: str = "",
+) -> Record:
+    return {"task": task, "column": column, "group": group}
+
+
+def _of_level(groups: Groups, cell: int) -> Record:
+    """Return the figure of a level of a group, which has no verdict."""
+    return _figure(groups.levels.beyond, cell) | _verdict(None, cell)
+
+
+def _fairness(assessed: Assessment) -> Iterator[Record]:
+    """Yield a row for each figure of fairness; they have no intervals."""
+    names = (*assessed.tasks, ALL)
+    for column, task, figures, rows in assessed.fairness:
+        where = _where(names[task], column)
+        for name, value in figures.items():
+            figure = {"value": _number(value), "low": None, "high": None, "n": rows}
+            yield {**where, "statistic": name, **figure, **_verdict(None, task)}
+
+
+def _figure(estimate: Estimates, cell: int) -> Record:
+    interval = zip(Figure._fields, map(_number, estimate.at(cell)), strict=True)
+    return {**dict(interval), "n": int(estimate.n[cell])}
+
+
+def figures_of(figures: Figures, cell: int) -> dict[str, Record]:
+    """Return the value, interval and number of rows of each statistic of a cell."""
+    return {name: _figure(estimate, cell) for name, estimate in figures.items()}
+
+
+def as_json(assessed: Assessment, joined: JoinedColumns, provenance: Record) -> Record:
+    """Return everything that the report shows, ready for `json.dumps`."""
+    return {
+        "format": FORMAT,
+        **provenance,
+        "rows": len(joined),
+        "left_out": [vars(rows) for rows in joined.left_out],
+        "criteria": [{**c.model_dump(), "title": c.title} for c in assessed.criteria],
+        "tasks": [_task(assessed, cell) for cell in range(len(assessed.tasks))],
+        "population": joined.population,
+        "all": {**_figures(assessed, -1), **_confidence(assessed, -1)},
+        "mean_of_tasks": figures_of(assessed.means, 0),
+        "groups": _groups(assessed),
+        "fairness": [
+            {
+                key: row[key]
+                for key in (
+                    "task",
+                    "column",
+                    "statistic",
+                    "value",
+                    "n",
+                )
+            }
+            for row in _fairness(assessed)
+        ],
+        "totals": _totals(assessed.totals),
+        "confidence_is_calibrated": joined.scored.calibrated,
+    }
+
+
+def _groups(assessed: Assessment) -> list[Record]:
+    groups = assessed.groups
+    levels = groups.levels
+    return [
+        {
+            **names,
+            "criteria": _verdicts(groups.judged, cell),
+            "statistics": figures_of(groups.figures, cell),
+            "levels": [
+                {
+                    "level": int(levels.level[n]),
+                    "gap": _number(levels.gap[n]),
+                    **_of_level(groups, n),
+                }
+                for n in np.flatnonzero(levels.group == cell)
+            ],
+        }
+        for cell, names in enumerate(_group_names(assessed))
+    ]
+
+
+def _totals(totals: Totals | str) -> Record | None:
+    """Return students' totals; same: the share of them who pass and fail as by the other person."""
+    if isinstance(totals, str):
+        return {"why": totals} if totals else None
+    kinds = {}
+    for name in totals.by:
+        mean, sd = totals.moments(name)
+        kinds[name] = {
+            "mean": mean,
+            "sd": sd,
+            "passing": totals.passing(name).tolist(),
+        }
+        if name in totals.same:
+            kinds[name] |= {
+                **figures_of(totals.figures[name], 0),
+                "same": _numbers(totals.same[name].value),
+            }
+    return {
+        "students": len(totals.by["people"]),
+        "cuts": totals.cuts.tolist(),
+        **kinds,
+    }
+
+
+def write_table(path: Path, assessed: Assessment) -> None:
+    """Write the figures to a .csv, .json or .parquet file. Raises InputError."""
+    rows = list(records(assessed))
+    suffix = path.suffix.lower()
+    if suffix == ".json":
+        write_json(path, rows)
+    elif suffix in (".csv", ".parquet"):
+        write_rows(path, [pa.Table.from_pylist(rows, SCHEMA)], SCHEMA)
+    else:
+        raise InputError(f"{path}: figures are written to .csv, .json and .parquet files")
+
+
+def write_comparison(path: Path, comparison: Comparison) -> None:
+    """Write a comparison to a JSON file. Raises InputError."""
+    parts = {"old": comparison.old, "new": comparison.new, "change": comparison.changes}
+    cells = [
+        {
+            "name": name,
+            **figures_of(comparison.shares, cell),
+            **{k: figures_of(v, cell) for k, v in parts.items()},
+        }
+        for cell, name in enumerate(comparison.names)
+    ]
+    left_out = [vars(rows) for rows in comparison.left_out]
+    write_json(
+        path,
+        {"format": FORMAT, "cells": cells, "rows_by_levels_moved": comparison.moves, "left_out": left_out},
+    )
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a JSON file. Raises InputError."""
+    with writing(path):
+        replace_file(
+            path,
+            [json.dumps(content, ensure_ascii=False, indent=1).encode(), b"\n"],
+        )
+
+
+def write_rsm(path: Path, joined: JoinedColumns) -> None:
+    """Write the input of RSMTool's rsmeval: spkitemid, sc1, sc2 if there is a second human, raw, and the groups.
+
+    raw is the machine's level, which a report judges; `expected` is the mean level, and `weight`, where rows have one,
+    that of the row, neither of which RSMTool reads. It takes no id twice: where one is, ids begin with task and
+    administration.
+    """
+    ratings = joined.ratings
+    ids = joined.scored.ids
+    of = joined.scored.administration
+    if len(ids.unique()) < len(ids):
+        names = [
+            joined.scored.task.texts(),
+            *([] if of is None else [of.texts()]),
+            ids,
+        ]
+        ids = pc.binary_join_element_wise(
+            *(pc.fill_null(pc.cast(part, "string"), "") for part in names),
+            "/",
+        )
+    columns: dict[str, Any] = {"spkitemid": ids, "sc1": ratings.human}
+    columns |= {"sc2": ratings.second} if not np.isnan(ratings.second).all() else {}
+    columns |= {"raw": ratings.machine, "expected": ratings.expected}
+    columns |= {"weight": ratings.weight} if (ratings.weight != 1).any() else {}
+    columns |= {name: codes.texts() for name, codes in joined.truth.groups.items()}
+    table = pa.table({n: pa.array(c, from_pandas=True) if isinstance(c, np.ndarray) else c for n, c in columns.items()})
+    write_rows(path, [table], table.schema)
+
+
+def _records(
+    names: Record,
+    figures: Figures,
+    judged: Judged,
+    cell: int,
+) -> Iterator[Record]:
+    by_name = {criterion.statistic: judgement for criterion, judgement in judged.items()}
+    for statistic, values in figures_of(figures, cell).items():
+        yield {
+            **names,
+            "statistic": statistic,
+            **values,
+            **_verdict(by_name.get(statistic), cell),
+        }
+
+
+def _group_names(assessed: Assessment) -> list[Record]:
+    """Return the task, column and value of each cell of the groups."""
+    groups = assessed.groups
+    names = (*assessed.tasks, ALL)
+    cells = zip(groups.task, groups.column, groups.value, strict=True)
+    return [_where(names[task], column, value) for task, column, value in cells]
+
+
+def _figures(assessed: Assessment, cell: int) -> Record:
+    return {
+        "statistics": figures_of(assessed.figures, cell),
+        "students": None if assessed.students is None else int(assessed.students[cell]),
+    }
+
+
+def _task(assessed: Assessment, cell: int) -> Record:
+    levels = assessed.by_level[cell]
+    return {
+        "task": assessed.tasks[cell],
+        **_verdict(assessed.overall, cell),
+        "item": _verdict(assessed.item, cell),
+        "criteria": _verdicts(assessed.judged, cell),
+        "versions": list(assessed.versions[cell]),
+        **_figures(assessed, cell),
+        "confusion": levels.confusion.tolist(),
+        "confusion_of_humans": levels.humans.tolist(),
+        "by_level": [
+            {
+                "level": level,
+                **{name: _figure(getattr(levels, name), place) for name in OF_LEVELS},
+            }
+            for place, level in enumerate(levels.levels)
+        ],
+        "left_out_share": float(assessed.dropped[cell]),
+        **_confidence(assessed, cell),
+    }
+
+
+def _confidence(assessed: Assessment, cell: int) -> Record:
+    reliability = assessed.confidence
+    bins = zip(reliability.rows[cell], reliability.stated[cell], reliability.right[cell], strict=True)
+    return {
+        "calibration_error": _number(reliability.error[cell]),
+        "reliability": [
+            {
+                "rows": int(n),
+                "stated": _number(p),
+                "right": _number(q),
+            }
+            for n, p, q in bins
+            if n
+        ],
+        "right_among_most_confident": _numbers(reliability.kept[cell]),
+        "right_among_most_confident_low": _numbers(reliability.kept_low[cell]),
+        "right_among_most_confident_high": _numbers(reliability.kept_high[cell]),
+        "ranges": _cell(assessed.ranges, cell),
+        "routing": _cell(assessed.routing, cell),
+    }
+
+
+def _cell(figures: RangeFigures | Routing, cell: int) -> Record:
+    return {name: _number(column[cell]) for name, column in vars(figures).items()}
+
+
+def _verdicts(judged: Judged, cell: int) -> Record:
+    return {criterion.title: _verdict(judgement, cell) for criterion, judgement in judged.items()}
+
+
+def _verdict(judgement: Judgement | None, cell: int) -> Record:
+    if judgement is None:
+        return {"verdict": None, "rows_needed": None}
+    needed = _number(judgement.needed[cell])
+    verdict = Verdict(int(judgement.verdict[cell]))
+    return {
+        "verdict": str(verdict),
+        "rows_needed": None if needed is None else int(needed),
+    }
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+def _numbers(values: Floats) -> list[float | None]:
+    return [_number(value) for value in values]

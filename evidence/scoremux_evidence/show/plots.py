@@ -1,0 +1,298 @@
+"""Plots as SVG: small, with titles and descriptions, in the colours of the page's style sheet.
+
+They are drawn here rather than by matplotlib, which with its dependencies would be a quarter of the installation, and
+takes a second for a dozen plots: a report may have a thousand.
+"""
+
+from collections.abc import Sequence
+from textwrap import wrap
+
+import numpy as np
+from markupsafe import Markup, escape
+
+from scoremux_evidence.figures.estimates import Estimates, rounded
+from scoremux_evidence.figures.reliability import COVERAGES, Reliability
+from scoremux_evidence.rows.ratings import Floats, Ints
+
+WIDTH, RIGHT = 340, 12
+"""Of a plot, in pixels: a phone's width, where letters keep their size."""
+
+_BESIDE, _LINE = 20, 46
+"""Letters of the longest name that is beside its interval, and of a line above it."""
+
+
+Plot = dict[str, str]
+"""A plot's title, and the plot as SVG."""
+
+
+class Plots:
+    """Draws the plots of one page, whose ids all differ."""
+
+    def __init__(self) -> None:
+        self._drawn = 0
+
+    def forest(
+        self, names: Sequence[str], estimate: Estimates, limits: Sequence[float], label: str, title: str
+    ) -> Plot:
+        """Draw a figure of each name with its interval, and lines at the limits of a criterion."""
+        ends = [
+            x
+            for x in (
+                *estimate.low,
+                *estimate.high,
+                *estimate.value,
+                *limits,
+            )
+            if np.isfinite(x)
+        ]
+        beside = max(map(len, names)) <= _BESIDE
+        left = 14 + int(6.6 * max(map(len, names))) if beside else 12
+        # Long names take lines of their own above their intervals.
+        above = [[] if beside else wrap(name, _LINE) for name in names]
+        heights = [18 + 14 * len(lines) for lines in above]
+        frame = _Frame(
+            left,
+            sum(heights),
+            _nice(min(ends, default=0), max(ends, default=1)),
+            (0, sum(heights)),
+        )
+        body = [frame.grid(label)]
+        body += [frame.line([(limit, 0), (limit, sum(heights))], "limit") for limit in limits]
+        for place, name in enumerate(names):
+            middle = sum(heights[place:]) - heights[place] + 9
+            if beside:
+                body.append(f'<text x="{left - 6}" y="{frame.y(middle) + 4:.1f}" class="end">{escape(name)}</text>')
+            for line, words in enumerate(reversed(above[place])):
+                body.append(f'<text x="{left}" y="{frame.y(middle) - 9 - 14 * line:.1f}">{escape(words)}</text>')
+            if np.isfinite(estimate.low[place]):
+                ends_of_line = [(estimate.low[place], middle), (estimate.high[place], middle)]
+                body.append(frame.line(ends_of_line, "machine thick"))
+            if np.isfinite(estimate.value[place]):
+                body.append(frame.dot(estimate.value[place], middle, 4))
+        spoken = (
+            f"{name}: {rounded(value)}" + (f", from {rounded(low)} to {rounded(high)}" if np.isfinite(low) else "")
+            for name, value, low, high in zip(names, estimate.value, estimate.low, estimate.high, strict=True)
+            if np.isfinite(value)
+        )
+        return self._svg(
+            frame,
+            body,
+            title,
+            "; ".join(spoken) or "no figure is defined",
+        )
+
+    def distributions(
+        self,
+        levels: range,
+        table: Ints,
+        title: str,
+    ) -> Plot:
+        """Draw the shares of levels that human and machine gave; table: rows by level of human and machine."""
+        human = table.sum(axis=1) / table.sum()
+        machine = table.sum(axis=0) / table.sum()
+        top = _nice(0, float(max(human.max(), machine.max())))[1]
+        frame = _Frame(
+            44,
+            130,
+            (0, len(table)),
+            (0, top),
+        )
+        body = [frame.grid("level", x_ticks=False, y_label="share of rows")]
+        for place, shares in enumerate(zip(human, machine, strict=True)):
+            middle = f'x="{frame.x(place + 0.5):.1f}" y="{frame.bottom + 15}"'
+            body.append(f'<text {middle} class="mid">{levels[place]}</text>')
+            for side, (share, who) in enumerate(zip(shares, ("human", "machine"), strict=True)):
+                x = frame.x(place + 0.14 + 0.38 * side)
+                y = frame.y(float(share))
+                size = f'width="{frame.x(0.34) - frame.x(0):.1f}" height="{frame.bottom - y:.1f}"'
+                body.append(f'<rect x="{x:.1f}" y="{y:.1f}" {size} class="bar {who}"/>')
+        for side, who in enumerate(("human", "machine")):
+            body.append(f'<rect x="{WIDTH - 150 + 70 * side}" y="3" width="10" height="10" class="bar {who}"/>')
+            body.append(f'<text x="{WIDTH - 136 + 70 * side}" y="12">{who}</text>')
+        spoken = (f"level {n}: human {h:.0%}, machine {m:.0%}" for n, h, m in zip(levels, human, machine, strict=True))
+        return self._svg(frame, body, title, "; ".join(spoken))
+
+    def reliability(
+        self,
+        reliability: Reliability,
+        cell: int,
+        title: str,
+    ) -> Plot:
+        """Draw the share of right levels against the stated confidence, in tenths."""
+        some = reliability.rows[cell] > 0
+        columns = (reliability.stated, reliability.right, reliability.rows)
+        stated, right, rows = (column[cell][some] for column in columns)
+        frame = _Frame(
+            44,
+            230,
+            (0, 1),
+            (0, 1),
+        )
+        body = [frame.grid("stated confidence", y_label="share of right levels")]
+        body += [
+            frame.line([(0, 0), (1, 1)], "limit"),
+            frame.line(list(zip(stated, right, strict=True)), "machine"),
+        ]
+        body += [frame.dot(p, q, 3 + 8 * np.sqrt(n / rows.sum())) for p, q, n in zip(stated, right, rows, strict=True)]
+        bins = zip(stated, right, rows, strict=True)
+        spoken = (f"stated {p:.2f}, right {q:.2f}, {int(n):,} rows" for p, q, n in bins)
+        return self._svg(frame, body, title, "; ".join(spoken))
+
+    def risk(
+        self, reliability: Reliability, cell: int, title: str, policy: tuple[float, float] = (np.nan, np.nan)
+    ) -> Plot:
+        """Draw the share of wrong levels among the most confident rows, against how many rows those are.
+
+        policy: the share of rows that it leaves to the machine, and the share of wrong levels among them.
+        """
+        shares = (reliability.kept, reliability.kept_high, reliability.kept_low)
+        wrong, least, most = (1 - share[cell] for share in shares)
+        frame = _Frame(
+            44,
+            200,
+            (0, 1),
+            (0, _nice(0, max(0.05, float(most.max())))[1]),
+        )
+        body = [frame.grid("share of rows scored by the machine", y_label="share of wrong levels")]
+        body.append(frame.band(COVERAGES, least, most))
+        body.append(frame.line(list(zip(COVERAGES, wrong, strict=True)), "machine"))
+        body += [frame.dot(share, risk, 3) for share, risk in zip(COVERAGES, wrong, strict=True)]
+        columns = (
+            column[1::2]
+            for column in (
+                COVERAGES,
+                wrong,
+                least,
+                most,
+            )
+        )
+        points = zip(*columns, strict=True)
+        spoken = [f"{c:.0%} of rows: {w:.1%} wrong, from {a:.1%} to {b:.1%}" for c, w, a, b in points]
+        if np.isfinite(policy).all():
+            body += [
+                frame.line([(policy[0], 0), (policy[0], policy[1])], "limit"),
+                frame.dot(*policy, 7),
+            ]
+            spoken.append(f"the policy: {policy[0]:.0%} of rows, {policy[1]:.1%} wrong")
+        return self._svg(frame, body, title, "; ".join(spoken))
+
+    def _svg(
+        self,
+        frame: "_Frame",
+        body: Sequence[str],
+        title: str,
+        description: str,
+    ) -> Plot:
+        self._drawn += 1
+        title_id = f"plot-{self._drawn}-title"
+        text_id = f"plot-{self._drawn}-text"
+        names = f'<title id="{title_id}">{escape(title)}</title><desc id="{text_id}">{escape(description)}</desc>'
+        box = f'viewBox="0 0 {WIDTH} {frame.bottom + 38}"'
+        opened = f'<svg {box} role="img" aria-labelledby="{title_id}" aria-describedby="{text_id}">'
+        return {"title": title, "svg": Markup(f"{opened}{names}{''.join(body)}</svg>")}
+
+
+class _Frame:
+    """The axes of a plot: where its figures are, in pixels."""
+
+    def __init__(
+        self,
+        left: int,
+        height: int,
+        x: tuple[float, float],
+        y: tuple[float, float],
+    ) -> None:
+        self._left = left
+        self._height = height
+        self._x = x
+        self._y = y
+        self.bottom = height + 26
+
+    def x(self, value: float) -> float:
+        """Return where a value is from the left."""
+        return self._left + (value - self._x[0]) / (self._x[1] - self._x[0]) * (WIDTH - self._left - RIGHT)
+
+    def y(self, value: float) -> float:
+        """Return where a value is from the top."""
+        return self.bottom - (value - self._y[0]) / (self._y[1] - self._y[0]) * self._height
+
+    def dot(
+        self,
+        x: float,
+        y: float,
+        radius: float,
+    ) -> str:
+        """Return a point of the machine's."""
+        return f'<circle cx="{self.x(x):.1f}" cy="{self.y(y):.1f}" r="{radius:.1f}" class="bar machine"/>'
+
+    def line(
+        self,
+        points: Sequence[tuple[float, float]],
+        style: str,
+    ) -> str:
+        """Return a line through points."""
+        places = " ".join(f"{self.x(x):.1f},{self.y(y):.1f}" for x, y in points)
+        return f'<polyline points="{places}" class="{style}"/>'
+
+    def band(
+        self,
+        x: Floats,
+        low: Floats,
+        high: Floats,
+    ) -> str:
+        """Return the area between two lines."""
+        ends = [*zip(x, high, strict=True), *zip(x[::-1], low[::-1], strict=True)]
+        places = " ".join(f"{self.x(a):.1f},{self.y(b):.1f}" for a, b in ends)
+        return f'<polygon points="{places}" class="band"/>'
+
+    def grid(
+        self,
+        x_label: str,
+        x_ticks: bool = True,
+        y_label: str = "",
+    ) -> str:
+        """Return lines, numbers and labels of the axes; numbers at the left only where that axis has a label."""
+        parts = []
+        for value in _ticks(*self._x) if x_ticks else []:
+            parts.append(self.line([(value, self._y[0]), (value, self._y[1])], "rule"))
+            parts.append(f'<text x="{self.x(value):.1f}" y="{self.bottom + 15}" class="mid">{_number(value)}</text>')
+        for value in _ticks(*self._y) if y_label else []:
+            parts.append(self.line([(self._x[0], value), (self._x[1], value)], "rule"))
+            parts.append(f'<text x="{self._left - 6}" y="{self.y(value) + 4:.1f}" class="end">{_number(value)}</text>')
+        middle = (self._left + WIDTH - RIGHT) / 2
+        parts.append(f'<text x="{middle:.1f}" y="{self.bottom + 32}" class="mid">{escape(x_label)}</text>')
+        if y_label:
+            parts.append(f'<text x="4" y="12">{escape(y_label)}</text>')
+        return "".join(parts)
+
+
+def _nice(low: float, high: float) -> tuple[float, float]:
+    """Return round ends of an axis that has room for both values."""
+    step = _step(low, high)
+    return float(np.floor(low / step - 1e-9) * step), float(np.ceil(high / step + 1e-9) * step)
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    step = _step(low, high)
+    return [float(n * step) for n in range(round(np.ceil(low / step - 1e-6)), round(np.floor(high / step + 1e-6)) + 1)]
+
+
+def _step(low: float, high: float) -> float:
+    rough = max(high - low, 1e-6) / 5
+    power = 10.0 ** np.floor(np.log10(rough))
+    return float(
+        next(
+            power * n
+            for n in (
+                1,
+                2,
+                5,
+                10,
+            )
+            if power * n >= rough * 0.999
+        )
+    )
+
+
+def _number(value: float) -> str:
+    return f"{value + 0.0:.4g}"

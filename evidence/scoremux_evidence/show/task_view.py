@@ -1,0 +1,201 @@
+"""The values of the page about one task."""
+
+from collections.abc import Iterator
+from math import isnan
+
+import numpy as np
+
+from scoremux_evidence.figures.agreement import OF_EXPECTED, STATISTICS
+from scoremux_evidence.figures.estimates import rounded
+from scoremux_evidence.figures.levels import LevelFigures
+from scoremux_evidence.show.plots import Plots
+from scoremux_evidence.show.words import LEAST_SHOWN, View, figures_shown, group_shown, rows_shown, shown, verdict_shown
+from scoremux_evidence.verdicts.assessment import MOST_DROPPED, Assessment
+from scoremux_evidence.verdicts.groups import Groups
+from scoremux_evidence.verdicts.verdicts import Verdict, rows_in_words, worst
+
+GROUP_COLUMNS = ("exact", "gap_exact", "qwk", "gap_qwk", "smd", "dsm")
+ROUTE_COLUMNS = ("people", "exact", "qwk", "kept_exact", "kept_qwk", "record_exact", "record_qwk")
+"""All machine scores, the machine's share and the score of record."""
+
+MEAN_COLUMNS = (
+    "human_exact",
+    "human_qwk",
+    "human_mean",
+    "human_sd",
+    "machine_mean",
+    "machine_sd",
+    "below",
+    "above",
+)
+"""Agreement of two people, means and deviations, and errors by their direction."""
+
+_IN_FILES_ALONE = (*OF_EXPECTED, "r_disattenuated", "human_length_r")
+_SHOWN = ("qwk", "exact", "smd")
+_REASONS = {
+    Verdict.FAIL: "fails",
+    Verdict.NOT_ENOUGH_LEVELS: "people gave one level only for",
+    Verdict.NOT_ENOUGH_ROWS: "not decided",
+    Verdict.NOT_MEASURED: "not measured",
+}
+_DECIDED = (Verdict.FAIL, Verdict.NOT_ENOUGH_LEVELS, Verdict.NOT_ENOUGH_ROWS)
+
+
+def task_view(assessed: Assessment, cell: int, plots: Plots) -> View:
+    """Return the values of the template that are about one task, a row of its tables included."""
+    name = assessed.tasks[cell]
+    levels = assessed.by_level[cell]
+    risk = f"Risk against coverage, {name}"
+    error = assessed.confidence.error[cell]
+    return {
+        **row_view(assessed, cell),
+        "name": name,
+        "verdict": verdict_shown(assessed.overall, cell),
+        "fails": ", ".join(criteria_with(Verdict.FAIL, assessed, cell)),
+        "item": verdict_shown(assessed.item, cell),
+        "needed": rows_in_words(
+            assessed.overall.needed[cell],
+            assessed.figures["exact"].n[cell],
+        ),
+        "reasons": _reasons(assessed, cell),
+        "plot": plots.distributions(levels.levels, levels.confusion, f"Levels of {name}, rows not weighted"),
+        "risk": None if isnan(error) else plots.risk(assessed.confidence, cell, risk, policy_of(assessed, cell)),
+        "routing": routes_in_words(assessed, cell).strip(),
+        "levels": list(levels.levels),
+        "confusion": list(_confusion(levels)),
+        "humans": [[f"{count:,}" for count in counts] for counts in levels.humans] if levels.humans.any() else [],
+        "figures": list(_figures(assessed, cell)),
+        "groups": list(groups_view(assessed.groups, cell)),
+        "group_levels": list(levels_view(assessed.groups, cell)),
+        "versions": assessed.versions[cell],
+        "calibration": "" if isnan(error) else f"{error:.3f}",
+    }
+
+
+def row_view(
+    assessed: Assessment,
+    cell: int,
+    mean: bool = False,
+) -> View:
+    """Return the figures of a task, −1 for all rows, in the tables of all tasks; mean: of tasks, in place of a cell."""
+    figures = assessed.means if mean else assessed.figures
+    students = assessed.students
+    pooled = cell < 0 and len(assessed.tasks) > 1
+    (human,) = figures_shown(figures, cell, ("human_qwk",), pooled)
+    return {
+        "rows": rows_shown(figures, cell) + (" tasks" if mean else ""),
+        "students": "" if students is None or mean else f"{students[cell]:,}",
+        "shown": figures_shown(figures, cell, _SHOWN, pooled),
+        "human": human,
+        "routes": figures_shown(figures, cell, ROUTE_COLUMNS, pooled),
+    }
+
+
+def groups_view(
+    groups: Groups,
+    task: int,
+    columns: tuple[str, ...] = GROUP_COLUMNS,
+) -> Iterator[View]:
+    """Yield the groups of a task, −1 for those of all rows, each followed by its mean over tasks."""
+    few = {"value": "–", "interval": f"fewer than {LEAST_SHOWN} students"}
+    pooled = task < 0 and bool((groups.task > 0).any())
+    for place, cell in enumerate(np.flatnonzero(groups.task == task)):
+        judged = worst(((c, j.take(np.array([cell]))) for c, j in groups.judged.items()), 1)
+        too_few = groups.students[cell] < LEAST_SHOWN <= groups.figures["exact"].n[cell]
+        yield {
+            "name": group_shown(groups, cell),
+            "rows": rows_shown(groups.figures, cell),
+            "cells": [few] * len(columns) if too_few else figures_shown(groups.figures, cell, columns, pooled),
+            "verdict": verdict_shown(judged, 0, groups.figures["exact"].n[cell]),
+        }
+        if pooled:
+            tasks = f"{rows_shown(groups.means, place)} tasks"
+            yield {"name": "mean of tasks", "rows": tasks, "cells": figures_shown(groups.means, place, columns)}
+
+
+def levels_view(groups: Groups, task: int) -> Iterator[View]:
+    """Yield the levels of a task's groups that have rows enough to be shown."""
+    levels = groups.levels
+    for cell in np.flatnonzero((groups.task[levels.group] == task) & (levels.beyond.n >= LEAST_SHOWN)):
+        rows = levels.beyond.n[cell]
+        yield {
+            "group": group_shown(groups, levels.group[cell]),
+            "level": int(levels.level[cell]),
+            "rows": f"{rows:,.0f}",
+            "gap": rounded(levels.gap[cell], 2, "+").replace("-", "−"),
+            "beyond": shown(levels.beyond, cell),
+        }
+
+
+def policy_of(assessed: Assessment, cell: int) -> tuple[float, float]:
+    """Return the share of rows that the policy leaves to the machine, and that of wrong levels among them."""
+    return float(assessed.routing.machine[cell]), float(assessed.routing.wrong[cell])
+
+
+def routes_in_words(assessed: Assessment, cell: int) -> str:
+    """Say where the policy stands, and how the calibration changed the error."""
+    routing = assessed.routing
+    parts = []
+    before = routing.error_before[cell]
+    after = assessed.confidence.error[cell]
+    if before != after and not isnan(before):
+        parts.append(f"Before the calibration the error was {before:.3f}, now it is {after:.3f}.")
+    if not isnan(routing.machine[cell]):
+        share = f"{routing.machine[cell]:.0%}"
+        wrong = routing.wrong[cell]
+        wrong_levels = "" if isnan(wrong) else f"; {wrong:.1%} of their levels are not the human's"
+        parts.append(f"The policy leaves {share} of the rows to the machine (the large dot){wrong_levels}.")
+    if (rows := int(assessed.ranges.rows[cell])) > 0:
+        covered = f"{assessed.ranges.held[cell]:.1%}"
+        width = f"{assessed.ranges.width[cell]:.2f}"
+        parts.append(f"The range of levels holds the human's in {covered} of {rows:,} rows and has {width} on average.")
+    return "".join(f" {part}" for part in parts)
+
+
+def criteria_with(
+    verdict: Verdict,
+    assessed: Assessment,
+    cell: int,
+) -> list[str]:
+    """Return the criteria of a task and its groups that have a verdict."""
+    groups = assessed.groups
+    judged = ((c, j) for c, j in assessed.judged.items() if c.of == "task")
+    titles = [c.title for c, j in judged if j.verdict[cell] == verdict and (c.required or verdict in _DECIDED)]
+    if verdict is not Verdict.NOT_MEASURED:
+        of_groups = ((c, j.verdict[groups.task == cell]) for c, j in groups.judged.items())
+        titles += [f"{c.title} of a group" for c, verdicts in of_groups if (verdicts == verdict).any()]
+    return titles
+
+
+def _reasons(assessed: Assessment, cell: int) -> str:
+    """Say which criteria fail and which are not decided."""
+    by_verdict = ((words, criteria_with(verdict, assessed, cell)) for verdict, words in _REASONS.items())
+    parts = [f"{words}: {', '.join(titles)}" for words, titles in by_verdict if titles]
+    if not parts and assessed.overall.verdict[cell] == Verdict.NOT_ENOUGH_ROWS:
+        parts.append("passes each criterion, but not after Holm's correction for the number of tasks")
+    if assessed.dropped[cell] > MOST_DROPPED:
+        parts.append(f"{assessed.dropped[cell]:.0%} of the rows were left out for what people gave them")
+    sentence = "; ".join(parts)
+    return f"{sentence[0].upper()}{sentence[1:]}." if parts else ""
+
+
+def _confusion(levels: LevelFigures) -> Iterator[View]:
+    for place, counts in enumerate(levels.confusion):
+        figures = (shown(getattr(levels, name), place) for name in ("exact", "sem", "machine_sem"))
+        yield {"counts": [f"{count:,}" for count in counts], "figures": list(figures)}
+
+
+def _figures(assessed: Assessment, cell: int) -> Iterator[View]:
+    criteria = {criterion.statistic: criterion for criterion in assessed.judged}
+    for statistic in STATISTICS:
+        estimate = assessed.figures[statistic.name]
+        if not estimate.n[cell] or statistic.name in _IN_FILES_ALONE:
+            continue
+        criterion = criteria.get(statistic.name)
+        yield {
+            "title": statistic.title,
+            **shown(estimate, cell, digits=3),
+            "rows": f"{int(estimate.n[cell]):,}",
+            "criterion": criterion.title if criterion else "",
+            "verdict": verdict_shown(assessed.judged[criterion], cell, estimate.n[cell]) if criterion else None,
+        }

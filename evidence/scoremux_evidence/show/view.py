@@ -1,0 +1,209 @@
+"""The content of the page, as words: an assessment turned into the values of the template."""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from scoremux_evidence.rows.joined_columns import JoinedColumns
+from scoremux_evidence.show.plots import Plots
+from scoremux_evidence.show.task_view import (
+    MEAN_COLUMNS,
+    ROUTE_COLUMNS,
+    groups_view,
+    policy_of,
+    routes_in_words,
+    row_view,
+    task_view,
+)
+from scoremux_evidence.show.words import (
+    View,
+    figures_shown,
+    group_shown,
+    left_out_shown,
+    shown,
+)
+from scoremux_evidence.verdicts.assessment import Assessment
+from scoremux_evidence.verdicts.totals import FIGURES, Totals
+from scoremux_evidence.verdicts.verdicts import MOST_WRONG, Criterion, Judged, Judgement, Verdict
+
+FOREST_ROWS = 30
+"""Figures in one forest plot."""
+
+FOLD_ABOVE = 10
+"""With more tasks than this, each is folded on the screen. Print shows all."""
+
+
+def view(assessed: Assessment, joined: JoinedColumns) -> View:
+    """Return the values of the template `page.html`."""
+    plots = Plots()
+    routed = bool(assessed.figures["people"].n[-1])
+    counts = _counts(assessed.overall)
+    return {
+        "folded": len(assessed.tasks) > FOLD_ABOVE,
+        "too_small": counts[Verdict.NOT_ENOUGH_ROWS] + counts[Verdict.NOT_ENOUGH_LEVELS] == len(assessed.tasks),
+        "summary": _summary(assessed, len(joined)),
+        "has_second_human": bool(assessed.figures["human_qwk"].n[-1]),
+        "criteria": [_criterion(c, judged) for c, judged in _all_judged(assessed).items()],
+        "errors": f"Verdicts are corrected for their number (Holm 1979): with {len(assessed.tasks):,} tasks, the "
+        f"chance of a single wrong PASS is {MOST_WRONG:.0%} at most, that of a single wrong FAIL {MOST_WRONG / 2:.1%}.",
+        "forests": list(_forests(assessed, plots)),
+        "groups": list(groups_view(assessed.groups, -1)),
+        "groups_by_mean": list(groups_view(assessed.groups, -1, MEAN_COLUMNS)),
+        "groups_by_route": list(groups_view(assessed.groups, -1, ROUTE_COLUMNS)) if routed else [],
+        "routed": _routed(assessed) if routed else "",
+        "totals": _totals(assessed.totals),
+        "group_plots": list(_group_plots(assessed, plots)),
+        "failing_groups": _failing_groups(assessed),
+        "confidence": _confidence(assessed, joined.scored.calibrated, plots),
+        "left_out": [left_out_shown(rows) for rows in joined.left_out],
+        "tasks": [task_view(assessed, cell, plots) for cell in range(len(assessed.tasks))],
+        "whole": row_view(assessed, -1),
+        "mean": row_view(assessed, 0, mean=True),
+        "population": joined.population,
+        "second_human_note": _doubly(assessed, len(joined)),
+        "unit": "row" if joined.truth.student is None else "student",
+    }
+
+
+def _summary(assessed: Assessment, rows: int) -> str:
+    counts = _counts(assessed.overall)
+    parts = (f"{counts[verdict]} {words}" for verdict, words in _IN_WORDS.items() if counts[verdict])
+    return f"{len(assessed.tasks):,} tasks: {', '.join(parts)}. {rows:,} rows have a score and a human's level."
+
+
+_IN_WORDS = {
+    Verdict.PASS: "passed",
+    Verdict.FAIL: "failed",
+    Verdict.NOT_ENOUGH_LEVELS: "with human levels of one value only",
+    Verdict.NOT_ENOUGH_ROWS: "without enough rows for a verdict",
+    Verdict.NOT_MEASURED: "without a measurement that is required",
+}
+
+
+def _counts(judgement: Judgement) -> dict[Verdict, int]:
+    return {verdict: int((judgement.verdict == verdict).sum()) for verdict in Verdict}
+
+
+def _all_judged(assessed: Assessment) -> Judged:
+    groups = assessed.groups
+    return assessed.judged | {c: j.take(groups.task >= 0) for c, j in groups.judged.items()}
+
+
+def _criterion(criterion: Criterion, judgement: Judgement) -> View:
+    counts = _counts(judgement)
+    title = criterion.title + {
+        "group": ", each group",
+        "item": " (the item)",
+    }.get(criterion.of, "")
+    return {
+        "title": title,
+        "source": criterion.source,
+        "counts": [f"{counts[verdict]:,}" for verdict in _IN_WORDS],
+    }
+
+
+def _doubly(assessed: Assessment, rows: int) -> str:
+    """Say which rows two humans read, and how they differ from the others."""
+    exact = assessed.figures["exact"]
+    double = assessed.figures["double_exact"]
+    if not double.n[-1]:
+        return ""
+    return (
+        f"Two humans read {double.n[-1] / rows:.0%} of the rows. There the machine agrees exactly with the first human "
+        f"in {double.value[-1]:.1%}, in all rows in {exact.value[-1]:.1%}."
+    )
+
+
+def _routed(assessed: Assessment) -> str:
+    """Say which rows each of the three kinds of scores is about."""
+    figures = assessed.figures
+    all_rows, kept_rows, record_rows = (int(figures[name].n[-1]) for name in ("people", "kept_exact", "record_exact"))
+    return (
+        f"All machine scores: what the machine gave every response ({all_rows:,} rows). The machine's share: the rows "
+        f"that the policy leaves to it ({kept_rows:,}). The score of record: the machine's level there and a person's "
+        f"elsewhere, compared with another person's level ({record_rows:,} rows): of the rows sent to people, those "
+        "that two people read stand for all, and without any the score of record is not measured. Adjudication is not "
+        "counted."
+    )
+
+
+def _forests(assessed: Assessment, plots: Plots) -> Iterator[View]:
+    qwk = assessed.figures["qwk"]
+    limits = _limits(assessed.judged, "qwk")
+    for first in range(0, len(assessed.tasks), FOREST_ROWS):
+        names = assessed.tasks[first : first + FOREST_ROWS]
+        title = "QWK by task" if len(names) == len(assessed.tasks) else f"QWK, {names[0]} to {names[-1]}"
+        part = qwk.take(np.arange(first, first + len(names)))
+        yield plots.forest(names, part, limits, "QWK", title)
+
+
+def _limits(judged: Judged, statistic: str) -> list[float]:
+    limits = [limit for c in judged if c.statistic == statistic for limit in (c.at_least, c.at_most)]
+    return [limit for limit in limits if limit is not None]
+
+
+def _group_plots(assessed: Assessment, plots: Plots) -> Iterator[View]:
+    groups = assessed.groups
+    names = [group_shown(groups, cell) for cell in groups.of_all()]
+    if names:
+        title = "DSM by group, mean of tasks"
+        yield plots.forest(names, groups.means["dsm"], _limits(groups.judged, "dsm"), "DSM", title)
+
+
+def _totals(totals: Totals | str) -> View | None:
+    if isinstance(totals, str):
+        return {"why": totals} if totals else None
+    kinds = [
+        {
+            "name": name,
+            "moments": [f"{moment:.2f}" for moment in totals.moments(name)],
+            "figures": figures_shown(totals.figures[name], 0, FIGURES) if name in totals.figures else [],
+        }
+        for name in totals.by
+    ]
+    passing = {name: totals.passing(name) for name in totals.by}
+    cuts = [
+        {
+            "cut": f"{cut:g}",
+            "people": f"{passing['people'][place]:.1%}",
+            "others": [(f"{passing[name][place]:.1%}", shown(same, place)) for name, same in totals.same.items()],
+        }
+        for place, cut in enumerate(totals.cuts)
+    ]
+    return {
+        "students": f"{len(totals.by['people']):,}",
+        "why": "",
+        "kinds": kinds,
+        "cuts": cuts,
+        "names": list(totals.same),
+    }
+
+
+def _failing_groups(assessed: Assessment) -> str:
+    groups = assessed.groups
+    if not groups.value:
+        return ""
+    verdicts = [judgement.verdict for judgement in groups.judged.values()]
+    cells = [cell for cell in np.flatnonzero(groups.task >= 0) if any(v[cell] == Verdict.FAIL for v in verdicts)]
+    names = [f"{assessed.tasks[groups.task[cell]]} ({group_shown(groups, cell)})" for cell in cells]
+    return f"Groups of a task that fail a criterion: {', '.join(names) or 'none'}."
+
+
+def _confidence(assessed: Assessment, calibrated: bool, plots: Plots) -> View | None:
+    reliability = assessed.confidence
+    error = reliability.error[-1]
+    if math.isnan(error):
+        return None
+    what = "the calibrated probability of its level" if calibrated else "the greatest of its probabilities"
+    sentence = (
+        f"The machine's confidence is {what}. The expected calibration error is {error:.3f} over all rows "
+        f"(mean of tasks: {np.nanmean(reliability.error[:-1]):.3f}): how far stated confidence and share of right "
+        "levels are apart, on average. The second plot shows how the share of wrong levels falls, with 95 % intervals, "
+        "if the machine keeps only the rows of which it is most confident."
+    )
+    plot_views = [
+        plots.reliability(reliability, -1, "Reliability, all rows"),
+        plots.risk(reliability, -1, "Risk against coverage, all rows", policy_of(assessed, -1)),
+    ]
+    return {"sentence": sentence + routes_in_words(assessed, -1), "plots": plot_views}

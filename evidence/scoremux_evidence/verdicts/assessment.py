@@ -1,0 +1,180 @@
+"""The content of a report about scored rows with known levels: figures, intervals, verdicts, by task and group."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from scoremux_evidence.figures.agreement import OF_EXPECTED, OF_ROWS, STATISTICS
+from scoremux_evidence.figures.estimates import Estimates, Figures, joined_figures, means_of, taken
+from scoremux_evidence.figures.intervals import estimates
+from scoremux_evidence.figures.levels import LevelFigures, measure_levels
+from scoremux_evidence.figures.reliability import (
+    RangeFigures,
+    Reliability,
+    Routing,
+    measure_confidence,
+    measure_ranges,
+    measure_routing,
+)
+from scoremux_evidence.rows.joined_columns import UNKNOWN_LEVELS, JoinedColumns
+from scoremux_evidence.rows.ratings import Floats, Ints, Ratings, by_cell, fewer_rows
+from scoremux_evidence.verdicts.fairness import Fairness
+from scoremux_evidence.verdicts.groups import Groups, fairness_by_column, measure_groups
+from scoremux_evidence.verdicts.totals import Totals, measure_totals
+from scoremux_evidence.verdicts.verdicts import (
+    Criterion,
+    Judged,
+    Judgement,
+    Verdict,
+    fewer_fails,
+    fewer_passes,
+    judge,
+    worst,
+)
+
+MOST_DROPPED = 0.05
+"""The greatest share of rows that may be left out of a task that passes, for what people gave them."""
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """Figures and verdicts of each task.
+
+    Attributes:
+        figures: Of the tasks, and after them of all rows together.
+        overall: The verdict on all criteria of a task and its groups.
+        item: The verdict on those of the item.
+        dropped: The share of scored rows left out since the human's level is off the scale or not a number.
+        fairness: How much of the error each column of groups explains.
+        students: How many students each task has, and all tasks together; None where no column says it.
+        totals: Of students over all tasks, or why there are none.
+        versions: The digests that scored each task's rows.
+    """
+
+    tasks: tuple[str, ...]
+    criteria: tuple[Criterion, ...]
+    figures: Figures
+    judged: Judged
+    overall: Judgement
+    item: Judgement
+    dropped: Floats
+    groups: Groups
+    fairness: list[Fairness]
+    by_level: list[LevelFigures]
+    students: Ints | None
+    means: Figures
+    confidence: Reliability
+    ranges: RangeFigures
+    routing: Routing
+    totals: Totals | str
+    versions: tuple[tuple[str, ...], ...]
+
+
+def assess(joined: JoinedColumns, criteria: Sequence[Criterion]) -> Assessment:
+    """Return figures, intervals, and verdicts corrected for the number of tasks and criteria (Holm 1979).
+
+    Raises InputError where a column of groups has too many values.
+    """
+    scored = joined.scored
+    ratings = joined.ratings
+    used = np.flatnonzero(np.bincount(scored.task.code, minlength=len(scored.task.values)))
+    task = np.searchsorted(used, scored.task.code)
+    cells = len(used)
+    figures = _figures(ratings, task, joined.sizes[used])
+    if joined.routes is not None:
+        figures["people"] = _known_share(figures["people"], joined.routes[used])
+    of_tasks = taken(figures, np.arange(cells))
+    judged = {c: judge(c, of_tasks[c.statistic]) for c in criteria if c.of in ("task", "item")}
+    tasks = tuple(scored.task.values[code] for code in used)
+    groups = measure_groups(
+        joined,
+        task,
+        [c for c in criteria if c not in judged],
+    )
+    fewer = fewer_fails({c: j for c, j in {**judged, **groups.judged}.items() if c.of != "item"})
+    judged = {c: fewer.get(c, j) for c, j in judged.items()}
+    groups = replace(groups, judged={c: fewer[c] for c in groups.judged})
+    of_task = ((c, j) for c, j in judged.items() if c.of == "task")
+    overall = worst([*of_task, *groups.worst_by_task(cells)], cells)
+    versions = [*scored.versions]
+    right = ratings.human == ratings.machine
+    level_counts = [None if count == UNKNOWN_LEVELS else int(count) for count in joined.levels[used]]
+    dropped = joined.dropped[used] / (joined.dropped[used] + np.bincount(task, minlength=cells))
+    confidence, stated = (
+        measure_confidence(c, right, ratings.weight, task, cells, ratings.students)
+        for c in (scored.confidence, scored.stated)
+    )
+    return Assessment(
+        tasks=tasks,
+        criteria=tuple(criteria),
+        figures=figures,
+        judged=judged,
+        overall=_unless_dropped(fewer_passes(overall), dropped),
+        item=worst(((c, j) for c, j in judged.items() if c.of == "item"), cells),
+        dropped=dropped,
+        groups=groups,
+        fairness=[*fairness_by_column(joined, task, cells)],
+        by_level=measure_levels(ratings, task, level_counts),
+        students=_students(ratings.students, task, cells),
+        means=means_of(of_tasks),
+        confidence=confidence,
+        ranges=measure_ranges(
+            scored.low,
+            scored.high,
+            ratings.human,
+            ratings.weight,
+            task,
+            cells,
+        ),
+        routing=measure_routing(
+            figures["people"].value,
+            ratings.weight * ratings.kept,
+            right,
+            task,
+            stated,
+        ),
+        totals=measure_totals(joined, task, cells),
+        versions=tuple(tuple(version for of, version in versions if of == name) for name in tasks),
+    )
+
+
+def _unless_dropped(judgement: Judgement, dropped: Floats) -> Judgement:
+    """Return the verdicts, but no PASS where more rows were left out than `MOST_DROPPED`."""
+    verdict = np.where(dropped > MOST_DROPPED, np.minimum(judgement.verdict, Verdict.NOT_MEASURED), judgement.verdict)
+    return replace(judgement, verdict=verdict.astype(np.int8))
+
+
+def _figures(ratings: Ratings, task: Ints, sizes: Ints) -> Figures:
+    """Return all statistics of each task, and of all rows, where a task counts with its size in the output."""
+    cells = len(sizes)
+    # Without lengths, kinds of rows tell as much as rows.
+    needed = OF_ROWS if not np.isnan(ratings.length).all() else OF_EXPECTED
+    of_rows, levels = ([s for s in STATISTICS if (s.name in needed) == single] for single in (True, False))
+    rows, cell = fewer_rows(ratings, task)
+    parts = estimates(levels, rows, cell, cells) | estimates(of_rows, ratings, task, cells)
+    weights = sizes / np.maximum(by_cell(task, ratings.weight, cells), 1e-300)
+    rows, ratings = (replace(of, weight=of.weight * weights[at]) for of, at in ((rows, cell), (ratings, task)))
+    cell = np.zeros_like(cell)
+    task = np.zeros_like(task)
+    whole = estimates(levels, rows, cell, 1) | estimates(of_rows, ratings, task, 1)
+    together = joined_figures([parts, whole])
+    return {statistic.name: together[statistic.name] for statistic in STATISTICS}
+
+
+def _known_share(people: Estimates, routes: Floats) -> Estimates:
+    """Return the share of rows sent to people as the output has it: it is known, and has no error."""
+    kept, sent = np.append(routes, routes.sum(axis=0, keepdims=True), axis=0).T
+    share = np.where(people.n > 0, sent / (kept + sent), np.nan)
+    return replace(people, value=share, low=share, high=share)
+
+
+def _students(
+    student: Ints | None,
+    task: Ints,
+    cells: int,
+) -> Ints | None:
+    if student is None:
+        return None
+    pairs = np.unique(np.stack([task, student]), axis=1)
+    return np.append(np.bincount(pairs[0], minlength=cells), len(np.unique(student)))

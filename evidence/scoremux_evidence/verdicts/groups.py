@@ -1,0 +1,218 @@
+"""Groups of students: the figures of each, its gaps to the other students, and verdicts."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from scoremux_client.errors import InputError
+from scoremux_evidence.figures.estimates import Estimates, Figures, difference, joined_figures, means_of, taken
+from scoremux_evidence.figures.intervals import dsm_estimates, estimates
+from scoremux_evidence.rows.joined_columns import JoinedColumns
+from scoremux_evidence.rows.ratings import Ints, Mask, Ratings, Values, by_cell, fewer_rows, undefined
+from scoremux_evidence.verdicts.fairness import Fairness, explained
+from scoremux_evidence.verdicts.level_gaps import LevelGaps, joined_gaps
+from scoremux_evidence.verdicts.verdicts import GAPS, OF_GROUPS, Criterion, Judged, Judgement, Verdict, judge
+
+MOST_GROUPS = 64
+"""Values that a column of groups may have."""
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Groups of students, one a cell.
+
+    Attributes:
+        column, value: A column of the truth and its value.
+        task: The group's task, a place among those of the assessment; −1 for all rows.
+        figures: With `dsm` and those of `GAPS`.
+        means: Means over tasks of the groups of all rows, in their order.
+        levels: Those of the groups of tasks.
+        students: How many students, or rows of which this is not known, each has.
+    """
+
+    column: tuple[str, ...]
+    value: tuple[str, ...]
+    task: Ints
+    figures: Figures
+    means: Figures
+    judged: Judged
+    levels: LevelGaps
+    students: Ints
+
+    def of_all(self) -> Ints:
+        """Return the cells of the groups of all rows."""
+        return np.flatnonzero(self.task < 0)
+
+    def worst_by_task(self, cells: int) -> Iterator[tuple[Criterion, Judgement]]:
+        """Yield the worst verdict of each task's groups by criterion, with the rows of the task that would decide."""
+        if not self.judged:
+            return
+        of_tasks = self.task >= 0
+        rows = self.figures["dsm"].n
+        of_task = np.bincount(self.task[of_tasks], rows[of_tasks], cells)
+        for criterion, judgement in self.judged.items():
+            measured = of_tasks & (judgement.verdict != Verdict.NOT_MEASURED)
+            task = self.task[measured]
+            part = judgement.take(measured)
+            verdict = np.full(cells, Verdict.PASS, np.int8)
+            np.minimum.at(verdict, task, part.verdict)
+            verdict[np.bincount(task, minlength=cells) == 0] = Verdict.NOT_MEASURED
+            needed = np.zeros(cells)
+            with undefined():
+                share = rows[measured] / of_task[task]
+                rows_of_task = np.ceil(part.needed / share)
+            np.maximum.at(needed, task, np.where(part.verdict == Verdict.NOT_ENOUGH_ROWS, rows_of_task, 0))
+            p_pass = np.zeros(cells)
+            p_fail = np.ones(cells)
+            np.maximum.at(p_pass, task, part.p_pass)
+            np.minimum.at(p_fail, task, part.p_fail)
+            yield criterion, Judgement(verdict, needed, p_pass, p_fail)
+
+
+_NOBODY = np.zeros(0, np.int64)
+_NONE = np.zeros(0)
+_NO_GAPS = LevelGaps(
+    _NOBODY,
+    _NOBODY,
+    _NONE,
+    Estimates(_NONE, _NONE, _NONE, _NONE, "difference"),
+)
+NO_GROUPS = Groups(
+    (),
+    (),
+    _NOBODY,
+    {},
+    {},
+    {},
+    _NO_GAPS,
+    _NOBODY,
+)
+
+
+def measure_groups(
+    joined: JoinedColumns,
+    task: Ints,
+    criteria: Sequence[Criterion],
+) -> Groups:
+    """Return the statistics of each group of each task and of all rows."""
+    names: list[tuple[str, str]] = []
+    tasks = []
+    students = []
+    parts = []
+    gaps = []
+    for column, codes in joined.truth.groups.items():
+        if len(codes.values) > MOST_GROUPS:
+            raise InputError(f"the column {column} has {len(codes.values):,} values; groups are {MOST_GROUPS} at most")
+        members = _Members.of(joined.ratings, task, codes.code)
+        level_gaps = LevelGaps.of(members.ratings, members.cell, members.group)
+        gaps.append(replace(level_gaps, group=level_gaps.group + len(names)))
+        in_one_cell = replace(members, cell=np.zeros_like(members.cell))
+        for rows, first in ((members, 0), (in_one_cell, -1)):
+            cell, group, count, figures = rows.figures()
+            names += [(column, codes.values[code]) for code in group]
+            tasks.append(cell + first)
+            students.append(count)
+            parts.append(figures)
+    if not names:  # columns may have no value
+        return NO_GROUPS
+    columns, values = zip(*names, strict=True)
+    figures = joined_figures(parts)
+    of_task = np.concatenate(tasks)
+    means = []
+    for place in np.flatnonzero(of_task < 0):
+        is_same = np.array([name == names[place] for name in names])
+        means.append(means_of(taken(figures, np.flatnonzero(is_same & (of_task >= 0)))))
+    return Groups(
+        column=columns,
+        value=values,
+        task=of_task,
+        figures=figures,
+        means=joined_figures(means),
+        judged={c: judge(c, figures[c.statistic]) for c in criteria if c.of == "group"},
+        levels=joined_gaps(gaps),
+        students=np.concatenate(students),
+    )
+
+
+def fairness_by_column(
+    joined: JoinedColumns,
+    task: Ints,
+    cells: int,
+) -> Iterator[Fairness]:
+    """Yield how much of the error each column of groups explains, in all rows and in each task."""
+    independent = replace(joined.ratings, student=np.broadcast_to(-1, len(joined)))
+    for column, codes in joined.truth.groups.items():
+        members = _Members.of(independent, task, codes.code)
+        inside = members.take(members.group >= 0)
+        for place in range(-1, cells):
+            rows = inside if place < 0 else inside.take(inside.cell == place)
+            if len(np.unique(rows.group)) > 1:
+                figures = explained(rows.ratings, rows.group)
+                yield Fairness(
+                    column,
+                    place,
+                    figures,
+                    int(rows.ratings.rows.sum()),
+                )
+
+
+@dataclass(frozen=True)
+class _Members:
+    """Rows, or kinds of rows, with the cell and the group that each is in (−1: none)."""
+
+    ratings: Ratings
+    cell: Ints
+    group: Ints
+
+    @classmethod
+    def of(
+        cls,
+        ratings: Ratings,
+        cell: Ints,
+        group: Values,
+    ) -> "_Members":
+        groups = int(group.max(initial=-1)) + 2
+        rows, pair = fewer_rows(ratings, cell * groups + group + 1)
+        return cls(rows, pair // groups, pair % groups - 1)
+
+    def figures(self) -> tuple[Ints, Ints, Ints, Figures]:
+        """Return cell, value, students and statistics of each group that some row is in."""
+        width = int(self.group.max(initial=0)) + 1
+        grouped = self.take(self.group >= 0)
+        pairs, place = np.unique(grouped.cell * width + grouped.group, return_inverse=True)
+        figures = estimates(OF_GROUPS, grouped.ratings, place, len(pairs))
+        cell = pairs // width
+        value = pairs % width
+        parts = []
+        order = []
+        for group in range(width):
+            cells = np.flatnonzero(value == group)
+            at = np.full(int(self.cell.max(initial=0)) + 1, -1)
+            at[cell[cells]] = np.arange(len(cells))
+            rows = self.take(at[self.cell] >= 0)
+            dsm = dsm_estimates(
+                rows.ratings,
+                at[rows.cell],
+                rows.group == group,
+                len(cells),
+            )
+            others = rows.take((rows.group >= 0) & (rows.group != group))
+            rest = estimates(
+                GAPS.values(),
+                others.ratings,
+                at[others.cell],
+                len(cells),
+            )
+            gaps = {gap: difference(figures[name].take(cells), rest[name]) for gap, name in GAPS.items()}
+            parts.append({"dsm": dsm, **gaps})
+            order.append(cells)
+        compared = taken(joined_figures(parts), np.argsort(np.concatenate(order)))
+        count = by_cell(place, grouped.ratings.rows, len(pairs)).astype(np.int64)
+        if grouped.ratings.students is not None:
+            once = np.unique(np.stack([place, grouped.ratings.student]), axis=1)
+            count = np.bincount(once[0], minlength=len(pairs))
+        return cell, value, count, {**figures, **compared}
+
+    def take(self, rows: Mask) -> "_Members":
+        return _Members(self.ratings.take(rows), self.cell[rows], self.group[rows])

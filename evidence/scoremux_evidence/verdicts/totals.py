@@ -1,0 +1,120 @@
+"""Students' totals over the tasks of a form: how the machine changes them, and who passes."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from scoremux_evidence.figures.estimates import Estimates, Figures
+from scoremux_evidence.figures.intervals import estimates
+from scoremux_evidence.rows.joined_columns import JoinedColumns
+from scoremux_evidence.rows.points import evenly_spaced
+from scoremux_evidence.rows.ratings import Floats, Ints, Ratings
+
+FIGURES = ("smd", "qwk", "r")
+_FEWEST = 10
+
+
+CHOSEN_ROWS = (
+    "Totals and pass rates need students whose every row was read. Rows of this file were chosen (routes, read-behind, "
+    "a sample): of students with all rows, the machine is unsure of every answer."
+)
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Totals of the students who have one row in each task, not weighted.
+
+    Attributes:
+        by: Whose totals, for each student. `as routed` and `the same people`: of students whose rows two people read.
+        figures: Of the machine's totals beside those of people; and of those as routed, and of the same people, beside
+            those of the second person; one cell.
+        cuts: The least total of a student of each tenth, by people.
+        same: The share of students who pass and fail at each cut as they do by the other person.
+    """
+
+    by: dict[str, Floats]
+    figures: dict[str, Figures]
+    cuts: Floats
+    same: dict[str, Estimates]
+
+    def moments(self, name: str) -> tuple[float, float]:
+        """Return mean and standard deviation (÷ N − 1)."""
+        return float(self.by[name].mean()), float(self.by[name].std(ddof=1))
+
+    def passing(self, name: str) -> Floats:
+        """Return the share of students who have the total of each cut."""
+        return np.asarray((self.by[name] >= self.cuts[:, None]).mean(axis=1))
+
+
+def measure_totals(
+    joined: JoinedColumns,
+    task: Ints,
+    cells: int,
+) -> Totals | str:
+    """Return totals, in points where the output has them, else in levels; or why there are none, empty for few."""
+    ratings = joined.ratings
+    student = ratings.students
+    if student is None or cells < 2:
+        return ""
+    if _is_chosen(joined):
+        return CHOSEN_ROWS
+    tasks_of = np.bincount(np.unique(student * cells + task) // cells)
+    complete = (tasks_of == cells) & (np.bincount(student) == cells)
+    if complete.sum() < _FEWEST:
+        return ""
+    machine, human, second = _in_points(joined)
+    people = np.bincount(student, human)
+    cuts = np.unique(np.quantile(people[complete], np.arange(1, 10) / 10, method="higher"))
+    compared = {"machine": (np.bincount(student, machine)[complete], people[complete])}
+    twice = complete & ~np.isnan(np.bincount(student, second))
+    if (ratings.kept == 0).any() and twice.sum() >= _FEWEST:
+        # A person is not compared with himself: both are beside another person.
+        routed, other = (np.bincount(student, of) for of in (np.where(ratings.kept == 1, machine, human), second))
+        of_both = {"as routed": routed, "the same people": people}
+        compared |= {name: (totals[twice], other[twice]) for name, totals in of_both.items()}
+    figures = {}
+    same = {}
+    for name, (totals, others) in compared.items():
+        one = np.zeros(len(totals), np.int64)
+        place = np.repeat(np.arange(len(cuts)), len(totals))
+        figures[name] = estimates(
+            FIGURES,
+            Ratings.of(others, totals),
+            one,
+            1,
+        )
+        passes = Ratings.of(*((of >= cuts[:, None]).ravel() for of in (others, totals)))
+        same[name] = estimates(["exact"], passes, place, len(cuts))["exact"]
+    by = {
+        "people": people[complete],
+        **{name: totals for name, (totals, _) in compared.items()},
+    }
+    return Totals(by, figures, cuts, same)
+
+
+def _is_chosen(joined: JoinedColumns) -> bool:
+    """Whether rows were chosen with a probability below 1, or some that the machine keeps were not read."""
+    sample = joined.truth.sample
+    ratings = joined.ratings
+    unread = joined.routes is not None and (ratings.kept == 1).sum() < joined.routes[:, 0].sum()
+    return bool((sample.weight != 1).any() or (sample.routed.any() and unread))
+
+
+def _in_points(joined: JoinedColumns) -> Floats:
+    """Return the points of machine, people and second people, [3, B]; levels of a task with unknown points."""
+    points = np.stack(
+        [
+            joined.ratings.machine,
+            joined.ratings.human,
+            joined.ratings.second,
+        ]
+    )
+    for code in np.unique(joined.scored.task.code):
+        rows = joined.scored.task.code == code
+        of_levels = evenly_spaced(joined.points[code])
+        known = np.flatnonzero(np.isfinite(of_levels))
+        levels = np.maximum(points[:, rows], 0)
+        given = levels[~np.isnan(levels)]
+        if np.isin([np.floor(given), np.ceil(given)], known).all():
+            points[:, rows] = np.interp(levels, known, of_levels[known])
+    return points

@@ -1,0 +1,330 @@
+"""The findings of `scoremux watch`, as the values of its page, as JSON, and as metrics."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from itertools import groupby, pairwise
+from typing import Any
+
+from scoremux_decide.policy import WatchPolicy
+from scoremux_evidence.rows.ratings import Ints
+from scoremux_evidence.watch.findings import LOSSES, RECOVERED, Finding, PlannedReads, Shift, calendar_days
+from scoremux_evidence.watch.watched_rows import LEAST_PAPERS, Day, WatchedTask
+from scoremux_files.errors import first_of
+
+_SHOWN_DAYS = 14
+_PAPERS = {
+    True: "raters' validity papers have: retrain raters, do not recalibrate",
+    False: "raters' validity papers have not either: the machine has, so calibrate on new labels",
+    None: "too few of raters' validity papers tell whether people have, or the machine",
+}
+_STATES = ("in", "machine", "to people", "final", "pending", "held", "lost")
+
+
+@dataclass(frozen=True)
+class Morning:
+    """The findings of one day.
+
+    Attributes:
+        lost: Rows that a job wrote and the desk does not have, by administration.
+        drawn: The reads that `scoremux score --read-behind` draws of each task.
+        store: The store, for the commands that act.
+    """
+
+    tasks: Sequence[WatchedTask]
+    findings: Sequence[Finding]
+    shifts: Sequence[Shift]
+    lost: Mapping[str, int]
+    drawn: Mapping[str, PlannedReads]
+    rules: WatchPolicy
+    today: str
+    store: str
+
+
+def as_json(morning: Morning) -> dict[str, Any]:
+    """Return everything that the page says; holds: tasks with an alarm, for `scoremux tasks hold --from`."""
+    return {
+        "rows": [dict(zip(("day", *_STATES), row, strict=True)) for row in _rows(morning.tasks, morning.lost)],
+        "lost": dict(morning.lost),
+        "read_behind": {task: reads.share for task, reads in morning.drawn.items()},
+        "warnings": [
+            {"task": s.task, "share": s.name, "usual": s.usual, "recent": s.recent, "since": s.since,}
+            for s in morning.shifts
+        ],
+        "promises": [
+            {
+                "task": finding.watched.task, "version": finding.watched.version, "promise": finding.promise,
+                "promised": finding.promised, "expected": finding.expected, "observed": _observed(finding),
+                "errors": finding.errors, "reads": finding.reads, "weeks": weeks(finding),
+                "last_28_days": recent(finding, morning.today),
+                "coded": sum(day.coded for day in finding.watched.days.values()), "interval": list(finding.sequence),
+                "late": _late(finding.watched), "since": min(finding.watched.days), "verdict": finding.verdict,
+                "alarm_since": finding.since, "population_changed_since": finding.moved, "held": finding.is_held,
+                "recovered": finding.recovered,
+                "papers_before": finding.papers.before.tolist(), "papers_recent": finding.papers.recent.tolist(),
+                "reads_to_find": {str(loss): reads for loss, reads in zip(LOSSES, finding.plan, strict=False)},
+            }
+            for finding in morning.findings
+        ],
+        "holds": [
+            {"task": f.watched.task, "version": f.watched.version, "promise": f.promise, "since": f.since}
+            for f in morning.findings
+            if f.since and not f.is_held and morning.rules.on_alarm == "hold"
+        ],
+    }  # fmt: skip
+
+
+def page_values(morning: Morning) -> dict[str, Any]:
+    """Return the values of the template `morning.html`."""
+    tasks = morning.tasks
+    findings = morning.findings
+    lost = morning.lost
+    today = morning.today
+    alarms = [finding for finding in findings if finding.since or finding.is_held]
+    late = sum(_late(task) for task in tasks)
+    waiting = [day for task in tasks for day, rows in task.days.items() if rows.pending]
+    unwatched = sorted({task.task for task in tasks} - {finding.watched.task for finding in findings})
+    raised = sum(f.since is not None for f in findings)
+    on_hold = len({f.watched.task for f in findings if f.is_held})
+    count = f"{raised or 'No'} alarm{'s' if raised > 1 else ''}"
+    count += f", {on_hold} on hold," if on_hold else ""
+    return {
+        "summary": f"{count} in {len({f.watched.task for f in findings}):,} tasks with a promise; "
+        f"{sum(lost.values()):,} rows lost, {late:,} picked rows not read in time.",
+        "rate": _rate(morning.rules),
+        "alarms": [{"task": f.watched.task, "words": _alarm(f, morning)} for f in alarms],
+        "shifts": [
+            {
+                "task": s.task,
+                "name": s.name,
+                "cells": [
+                    _percent(s.usual),
+                    _percent(s.recent),
+                    s.since,
+                ],
+            }
+            for s in morning.shifts
+        ],
+        "states": _STATES,
+        "days": [
+            {"name": name, "cells": [f"{count:,}" for count in cells]}
+            for name, *cells in _rows(tasks, lost)[-_SHOWN_DAYS:]
+        ],
+        "oldest": f"The oldest unread row came on {min(waiting)}." if waiting else "No row waits for people.",
+        "promises": [_row(finding, findings, today) for finding in findings],
+        "charts": [_chart(finding) for finding in findings if finding.promise == "exact" and finding.reads],
+        "unwatched": f"Without a promise that can be watched: {', '.join(unwatched)}." if unwatched else "",
+        "losses": [f"{loss:.0%}" for loss in LOSSES],
+        "plans": [_plan(finding, morning.drawn) for finding in findings if finding.plan],
+        "planned": _planned(morning),
+        "changes": list(_changes(tasks)),
+        "today": today,
+    }
+
+
+def metrics(morning: Morning) -> str:
+    """Return the figures in the text format of Prometheus, for node_exporter's textfile collector."""
+    lines = [
+        "# HELP scoremux_watch_rows Rows of the desk's export by what became of them.",
+        "# TYPE scoremux_watch_rows gauge",
+    ]
+    columns = list(zip(*_rows(morning.tasks, morning.lost), strict=True))[1:]
+    totals = [sum(column) for column in columns] or [0] * len(_STATES)
+    lines += [f'scoremux_watch_rows{{state="{name}"}} {n}' for name, n in zip(_STATES, totals, strict=True)]
+    help_text = "# HELP scoremux_watch_warnings Shares that are no longer what they were at the calibration."
+    lines += [help_text, "# TYPE scoremux_watch_warnings gauge", f"scoremux_watch_warnings {len(morning.shifts)}"]
+    for name, help_text, value in (
+        ("promised_errors", "Greatest promised share of errors.", lambda f: f.promised),
+        ("expected_errors", "Share of errors that confidences expect.", lambda f: f.expected),
+        ("observed_errors", "Share of errors among rows that people read.", _observed),
+        ("reads", "Picked rows that people read.", lambda f: f.reads),
+        ("alarm", "1 where the promise is contradicted.", lambda f: int(f.since is not None)),
+    ):
+        lines += [f"# HELP scoremux_watch_{name} {help_text}", f"# TYPE scoremux_watch_{name} gauge"]
+        for finding in morning.findings:
+            if value(finding) is not None:
+                task = json.dumps(finding.watched.task, ensure_ascii=False)
+                labels = f'task={task},version="{finding.watched.version}",promise="{finding.promise}"'
+                lines.append(f"scoremux_watch_{name}{{{labels}}} {value(finding):.6g}")
+    return "\n".join(lines) + "\n"
+
+
+def _rows(tasks: Sequence[WatchedTask], lost: Mapping[str, int]) -> list[tuple[Any, ...]]:
+    """Return a line for each day: its name, and rows by `_STATES`."""
+    totals: dict[str, Counter[str]] = {}
+    for task in tasks:
+        for name, day in task.days.items():
+            line = totals.setdefault(name, Counter())
+            line["in"] += day.rows.total()
+            line["machine"] += day.rows["machine"]
+            line["to people"] += day.rows["people"]
+            line["final"] += day.final
+            line["pending"] += day.pending
+            line["held"] += day.on_hold
+    rows = [(name, *(line[state] for state in _STATES)) for name, line in totals.items()]
+    if rows and lost:
+        last = max(rows)
+        rows[rows.index(last)] = (*last[:-1], sum(lost.values()))
+    return sorted(rows)
+
+
+def _observed(finding: Finding) -> float | None:
+    return finding.errors / finding.reads if finding.reads else None
+
+
+def _late(task: WatchedTask) -> int:
+    return sum(len(day.late) for day in task.days.values())
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{share:.1%}"
+
+
+def _rate(rules: WatchPolicy) -> str:
+    most = rules.false_alarms
+    count = f"a {most:.0%} chance of any false alarm" if most < 1 else f"{most:g} false alarms"
+    return f"Alarms are set for at most {count} in {rules.days} days, over all tasks together."
+
+
+def _alarm(finding: Finding, morning: Morning) -> str:
+    today = morning.today
+    owner = morning.rules.owner
+    age = (date.fromisoformat(today) - date.fromisoformat(finding.since or today)).days
+    why = (
+        f"confidences have changed since {finding.moved}, so the responses are others: calibrate on new labels"
+        if finding.moved
+        else f"confidences have not changed; {_PAPERS[finding.papers.moved]}"
+    )
+    words = f"{_percent(_observed(finding))} errors where at most {finding.promised:.1%} are promised"
+    if finding.recovered is not None:
+        ready = "" if finding.recovered >= RECOVERED else "not yet "
+        words += f". On hold: {finding.reads} reads since say {ready}that the promise is kept again "
+        return words + f"(e = {finding.recovered:.3g}, {RECOVERED:g} is needed)."
+    words += f"; {why}. Since {finding.since} ({age} days), owner: {owner or 'none is named in the policy'}. "
+    hold = f"scoremux tasks hold {finding.watched.task} --by NAME --store {morning.store}"
+    return f"{words}To send its responses to people: {hold}"
+
+
+def recent(finding: Finding, today: str) -> dict[str, Any]:
+    """Return errors, reads and the expected error of the last 28 days."""
+    first = (date.fromisoformat(today) - timedelta(days=27)).isoformat()
+    return _sums(
+        finding,
+        [day for name, day in finding.watched.days.items() if name >= first],
+    )
+
+
+def weeks(finding: Finding) -> list[dict[str, Any]]:
+    """Return errors, reads and the expected error of each week since the calibration."""
+    days = [(date.fromisoformat(name), day) for name, day in finding.watched.days.items()]
+    by_week = groupby(days, lambda named: (named[0] - days[0][0]).days // 7)
+    return [{"week": week, **_sums(finding, [day for _, day in of_week])} for week, of_week in by_week]
+
+
+def _sums(finding: Finding, days: Sequence[Day]) -> dict[str, Any]:
+    errors = [error for day in days for error in day.errors if abs(error) >= finding.least]
+    doubts = [doubt for day in days for doubt in day.doubts]
+    reads = sum(len(day.errors) for day in days)
+    expected = sum(doubts) / len(doubts) if doubts else None
+    return {
+        "errors": len(errors),
+        "above": sum(error > 0 for error in errors),
+        "reads": reads,
+        "expected": expected,
+    }
+
+
+def _chart(finding: Finding) -> dict[str, Any]:
+    """Return polylines of the share of errors by week, expected and observed, in a box of 300 by 100."""
+    of_weeks = weeks(finding)
+    last = max(of_weeks[-1]["week"], 1)
+    observed = [(w["week"], w["errors"] / w["reads"]) for w in of_weeks if w["reads"]]
+    expected = [(w["week"], w["expected"]) for w in of_weeks if w["expected"] is not None]
+    most = max(finding.promised, *(share for _, share in (*observed, *expected)))
+
+    def line(points: Sequence[tuple[int, float]]) -> str:
+        return " ".join(f"{300 * week / last:.0f},{100 - 100 * share / most:.0f}" for week, share in points)
+
+    height = 100 - 100 * finding.promised / most
+    lines = {
+        "observed": line(observed),
+        "expected": line(expected),
+        "promised": f"{height:.0f}",
+    }
+    return {
+        "task": finding.watched.task,
+        "most": _percent(most),
+        **lines,
+    }
+
+
+def _planned(morning: Morning) -> str:
+    """Say which losses the planned reads find, how many they are, and where the cap holds."""
+    rules = morning.rules
+    drawn = morning.drawn
+    capped = [f"{task} in {reads.days:.0f}" for task, reads in drawn.items() if reads.share >= rules.most_read]
+    cap = f"With {rules.most_read:.0%} at most (most_read in [watch]) it is later: {first_of(capped)} days. "
+    return (
+        f"The share drawn finds losses of {rules.find_loss:.0%} in {rules.find_days} days (half of them). "
+        f"{cap if capped else ''}"
+        f"In all {sum(reads.a_day for reads in drawn.values()):,.0f} reads a day are planned; give the JSON file "
+        "beside this page to scoremux score --read-behind."
+    )
+
+
+def _papers(readings: Ints) -> str:
+    wrong, read = readings.tolist()
+    return f"{wrong / read:.1%} of {read:,}" if read >= LEAST_PAPERS else "–"
+
+
+def _row(
+    finding: Finding,
+    findings: Sequence[Finding],
+    today: str,
+) -> dict[str, Any]:
+    versions = {other.watched.version for other in findings if other.watched.task == finding.watched.task}
+    last = recent(finding, today)
+    return {
+        "task": finding.watched.task + (f" ({finding.watched.version[:12]})" if len(versions) > 1 else ""),
+        "promise": "" if finding.promise == "exact" else "two levels or more off",
+        "style": "fail" if finding.since else "pass" if finding.verdict == "kept" else "open",
+        "verdict": finding.verdict,
+        "promised": _percent(finding.promised),
+        "expected": _percent(finding.expected if finding.promise == "exact" else None),
+        "observed": _percent(_observed(finding)),
+        "interval": f"[{_percent(finding.sequence[0])}, {_percent(finding.sequence[1])}]" if finding.reads else "",
+        "recent": [
+            _percent(last["expected"] if finding.promise == "exact" else None),
+            f"{last['errors'] - last['above']:,} + {last['above']:,} of {last['reads']:,}" if last["reads"] else "–",
+        ],
+        "reads": f"{finding.reads:,}",
+        "late": f"{_late(finding.watched):,}",
+        "papers": f"{_papers(finding.papers.before)} → {_papers(finding.papers.recent)}",
+        "since": min(finding.watched.days),
+    }
+
+
+def _plan(finding: Finding, drawn: Mapping[str, PlannedReads]) -> dict[str, Any]:
+    reads = finding.reads / calendar_days(finding.watched.days)
+    cells = [f"{reads_needed / reads:.0f} days" if reads else "never" for reads_needed in finding.plan]
+    planned = drawn.get(finding.watched.task)
+    share = _percent(planned.share if planned else None)
+    return {
+        "task": finding.watched.task,
+        "reads": f"{reads:.1f}",
+        "days": cells,
+        "share": share,
+    }
+
+
+def _changes(tasks: Sequence[WatchedTask]) -> Iterator[str]:
+    """Yield which versions came, and when holds began and ended."""
+    for task in tasks:
+        names = list(task.days)
+        yield f"{names[0]}: {task.task} has rows of version {task.version[:12] or 'none'}"
+        for before, now in pairwise(names):
+            was, is_held = (task.days[name].on_hold > 0 for name in (before, now))
+            if was != is_held:
+                yield f"{now}: {task.task} is {'on hold' if is_held else 'released'}"
