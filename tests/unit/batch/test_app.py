@@ -16,7 +16,7 @@ from scoremux.app import build, repeated, spread
 
 # fmt: off
 COMMANDS = {
-    "api", "ask", "calibrate", "compare", "evaluate", "export", "front-door", "judge", "report", "review",
+    "api", "ask", "calibrate", "compare", "evaluate", "export", "front-door", "report", "review",
     "sample", "score", "selftest", "serve", "tasks", "tokens", "train", "tune", "watch",
 }
 EXTRAS = {
