@@ -16,7 +16,6 @@ from scoremux_evidence.rows.joined_columns import JoinedColumns
 from scoremux_evidence.rows.ratings import Floats
 from scoremux_evidence.verdicts.assessment import Assessment
 from scoremux_evidence.verdicts.comparison import ALL, MEAN, Comparison
-from scoremux_evidence.verdicts.groups import Groups
 from scoremux_evidence.verdicts.totals import Totals
 from scoremux_evidence.verdicts.verdicts import Judged, Judgement, Verdict
 from scoremux_files.atomic import replace_file
@@ -63,9 +62,6 @@ def records(assessed: Assessment) -> Iterator[Record]:
         yield from _records(where, groups.figures, groups.judged, cell)
     for place, cell in enumerate(groups.of_all()):
         yield from _records(names[cell] | {"task": MEAN}, groups.means, {}, place)
-    for cell, group in enumerate(groups.levels.group):
-        statistic = f"dif_{groups.levels.level[cell]}"
-        yield {**names[group], "statistic": statistic, **_of_level(groups, cell)}
     yield from _fairness(assessed)
 
 
@@ -75,11 +71,6 @@ def _where(
     group: str = "",
 ) -> Record:
     return {"task": task, "column": column, "group": group}
-
-
-def _of_level(groups: Groups, cell: int) -> Record:
-    """Return the figure of a level of a group, which has no verdict."""
-    return _figure(groups.levels.beyond, cell) | _verdict(None, cell)
 
 
 def _fairness(assessed: Assessment) -> Iterator[Record]:
@@ -135,20 +126,11 @@ def as_json(assessed: Assessment, joined: JoinedColumns, provenance: Record) -> 
 
 def _groups(assessed: Assessment) -> list[Record]:
     groups = assessed.groups
-    levels = groups.levels
     return [
         {
             **names,
             "criteria": _verdicts(groups.judged, cell),
             "statistics": figures_of(groups.figures, cell),
-            "levels": [
-                {
-                    "level": int(levels.level[n]),
-                    "gap": _number(levels.gap[n]),
-                    **_of_level(groups, n),
-                }
-                for n in np.flatnonzero(levels.group == cell)
-            ],
         }
         for cell, names in enumerate(_group_names(assessed))
     ]

@@ -6,7 +6,6 @@ from math import isnan
 import numpy as np
 
 from scoremux_evidence.figures.agreement import OF_EXPECTED, STATISTICS
-from scoremux_evidence.figures.estimates import rounded
 from scoremux_evidence.figures.levels import LevelFigures
 from scoremux_evidence.show.plots import Plots
 from scoremux_evidence.show.words import LEAST_SHOWN, View, figures_shown, group_shown, rows_shown, shown, verdict_shown
@@ -66,7 +65,6 @@ def task_view(assessed: Assessment, cell: int, plots: Plots) -> View:
         "humans": [[f"{count:,}" for count in counts] for counts in levels.humans] if levels.humans.any() else [],
         "figures": list(_figures(assessed, cell)),
         "groups": list(groups_view(assessed.groups, cell)),
-        "group_levels": list(levels_view(assessed.groups, cell)),
         "versions": assessed.versions[cell],
         "calibration": "" if isnan(error) else f"{error:.3f}",
     }
@@ -111,20 +109,6 @@ def groups_view(
         if pooled:
             tasks = f"{rows_shown(groups.means, place)} tasks"
             yield {"name": "mean of tasks", "rows": tasks, "cells": figures_shown(groups.means, place, columns)}
-
-
-def levels_view(groups: Groups, task: int) -> Iterator[View]:
-    """Yield the levels of a task's groups that have rows enough to be shown."""
-    levels = groups.levels
-    for cell in np.flatnonzero((groups.task[levels.group] == task) & (levels.beyond.n >= LEAST_SHOWN)):
-        rows = levels.beyond.n[cell]
-        yield {
-            "group": group_shown(groups, levels.group[cell]),
-            "level": int(levels.level[cell]),
-            "rows": f"{rows:,.0f}",
-            "gap": rounded(levels.gap[cell], 2, "+").replace("-", "−"),
-            "beyond": shown(levels.beyond, cell),
-        }
 
 
 def policy_of(assessed: Assessment, cell: int) -> tuple[float, float]:

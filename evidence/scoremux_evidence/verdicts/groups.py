@@ -6,12 +6,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from scoremux_client.errors import InputError
-from scoremux_evidence.figures.estimates import Estimates, Figures, difference, joined_figures, means_of, taken
+from scoremux_evidence.figures.estimates import Figures, difference, joined_figures, means_of, taken
 from scoremux_evidence.figures.intervals import dsm_estimates, estimates
 from scoremux_evidence.rows.joined_columns import JoinedColumns
 from scoremux_evidence.rows.ratings import Ints, Mask, Ratings, Values, by_cell, fewer_rows, undefined
 from scoremux_evidence.verdicts.fairness import Fairness, explained
-from scoremux_evidence.verdicts.level_gaps import LevelGaps, joined_gaps
 from scoremux_evidence.verdicts.verdicts import GAPS, OF_GROUPS, Criterion, Judged, Judgement, Verdict, judge
 
 MOST_GROUPS = 64
@@ -27,7 +26,6 @@ class Groups:
         task: The group's task, a place among those of the assessment; −1 for all rows.
         figures: With `dsm` and those of `GAPS`.
         means: Means over tasks of the groups of all rows, in their order.
-        levels: Those of the groups of tasks.
         students: How many students, or rows of which this is not known, each has.
     """
 
@@ -37,7 +35,6 @@ class Groups:
     figures: Figures
     means: Figures
     judged: Judged
-    levels: LevelGaps
     students: Ints
 
     def of_all(self) -> Ints:
@@ -71,23 +68,7 @@ class Groups:
 
 
 _NOBODY = np.zeros(0, np.int64)
-_NONE = np.zeros(0)
-_NO_GAPS = LevelGaps(
-    _NOBODY,
-    _NOBODY,
-    _NONE,
-    Estimates(_NONE, _NONE, _NONE, _NONE, "difference"),
-)
-NO_GROUPS = Groups(
-    (),
-    (),
-    _NOBODY,
-    {},
-    {},
-    {},
-    _NO_GAPS,
-    _NOBODY,
-)
+NO_GROUPS = Groups((), (), _NOBODY, {}, {}, {}, _NOBODY)
 
 
 def measure_groups(
@@ -100,13 +81,10 @@ def measure_groups(
     tasks = []
     students = []
     parts = []
-    gaps = []
     for column, codes in joined.truth.groups.items():
         if len(codes.values) > MOST_GROUPS:
             raise InputError(f"the column {column} has {len(codes.values):,} values; groups are {MOST_GROUPS} at most")
         members = _Members.of(joined.ratings, task, codes.code)
-        level_gaps = LevelGaps.of(members.ratings, members.cell, members.group)
-        gaps.append(replace(level_gaps, group=level_gaps.group + len(names)))
         in_one_cell = replace(members, cell=np.zeros_like(members.cell))
         for rows, first in ((members, 0), (in_one_cell, -1)):
             cell, group, count, figures = rows.figures()
@@ -130,7 +108,6 @@ def measure_groups(
         figures=figures,
         means=joined_figures(means),
         judged={c: judge(c, figures[c.statistic]) for c in criteria if c.of == "group"},
-        levels=joined_gaps(gaps),
         students=np.concatenate(students),
     )
 
