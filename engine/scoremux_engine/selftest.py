@@ -3,7 +3,6 @@
 And what are they: digests of scores, which another machine's can be compared with, and their distance from float32's.
 """
 
-import hashlib
 import math
 import random
 import time
@@ -114,22 +113,6 @@ def pass_selftest(engine: Engine, folder: Path | None) -> None:
         raise RunnerError(f"bits are not stable on this machine: {changed}; selftest=off serves all the same")
     if passed:
         passed.touch()
-
-
-def digest_scores(engine: Engine) -> dict[str, str]:
-    """Return a digest of the scores, probabilities and vectors of made-up texts by live task version.
-
-    The texts are a function of the task's id alone: machines that compute in one arithmetic get equal digests.
-    """
-    texts, tasks = _made_up_texts(engine, (3, 16, 64))
-    digests: dict[str, str] = {}
-    for row in engine.score_plainly(texts, tasks, embeddings=True):
-        score = -1.0 if row.score is None else row.score
-        vector = () if row.embedding is None else row.embedding
-        values = np.array([row.level, score, *row.probabilities, *vector], np.float32).tobytes()
-        name = f"{row.task}@{row.version}"
-        digests[name] = hashlib.sha256(digests.get(name, "").encode() + values).hexdigest()
-    return digests
 
 
 def distances(engine: Engine, reference: Engine) -> dict[str, float]:

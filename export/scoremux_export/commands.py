@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from typer import Argument, Option
-
-from scoremux_client.errors import InputError
-
-if TYPE_CHECKING:
-    from scoremux_export.verify_graph import PrecisionChange
 
 export = typer.Typer(
     no_args_is_help=True,
@@ -28,7 +22,6 @@ _SAME_WEIGHTS = "MODEL has the weights of the base model that the adapters name.
 _SITES = "Without --for, Linears that take LoRA: suffixes, re:PATTERN, or all-linear (default: query,value)."
 _MAX_TOKENS = "Most tokens of a text (default: the model's limit, 2,048 at most)."
 _REPLACE_STORE = "Rename a store of another backbone to store-DIGEST."
-_COLUMN = "How it calls the columns task, text, level; repeatable."
 
 
 @export.command()
@@ -124,49 +117,3 @@ def plan(
             f"{precision} against float32 on ONNX Runtime: max |Δlogit| {spec.parity.max_abs_logit_difference:.1e}, "
             f"{spec.parity.levels_changed} of {spec.parity.rows} random rows change their level"
         )
-
-
-@export.command()
-def verify(
-    repository: Annotated[Path, Argument(help="Model repository with a backbone and tasks.")],
-    data: Annotated[Path, Option("--data", help="Rows with task, text and, if known, level.")],
-    column: Annotated[list[str] | None, Option("--column", metavar="KEY=NAME", help=_COLUMN)] = None,
-) -> None:
-    """Show what each precision that runs here changes, against float32 in ONNX Runtime.
-
-    Example: scoremux export verify REPO --data labelled.csv
-    """
-    from scoremux_evidence.rows.label_table import read_labels
-    from scoremux_evidence.rows.labelled_row import NO_NUMBER, label_columns
-    from scoremux_export.verify_graph import PrecisionChange
-    from scoremux_export.verify_graph import verify as run
-    from scoremux_files.terminal import print_table
-
-    rows = read_labels([data], label_columns(column, "level", data=data), ("task", "text")).rows
-    for row in rows:
-        if NO_NUMBER in row.remarks or not (math.isnan(row.level) or row.level.is_integer()):
-            raise InputError(f"{row.where}: its level is not a whole number")
-    columns = ("runner", "precision", "max |Δlogit|", "equal", "QWK", "ΔQWK", "flipped at")
-    changes, absent = [], []
-    for change in run(repository, rows):
-        if isinstance(change, PrecisionChange):
-            changes.append(_cells(change))
-        else:
-            absent.append(f"{change[0].name} on {change[0].device}: {change[1]}")
-    console = Console(highlight=False, markup=False)
-    print_table(console, columns, changes, title=f"{len(rows):,} rows", leave_out=("flipped at", "QWK"))
-    for line in absent:
-        console.print(f"does not run here: {line}", markup=False, soft_wrap=True)
-
-
-def _cells(change: PrecisionChange) -> list[str]:
-    flips = "none" if math.isnan(change.smallest_flip) else f"{change.smallest_flip:.3f}–{change.largest_flip:.3f}"
-    return [
-        change.runner.name,
-        change.runner.precision if change.runner.device == "cpu" else change.runner.device,
-        f"{change.max_abs_logit_difference:.1e}",
-        f"{change.equal:.2%}",
-        f"{change.qwk:.4f}",
-        f"{change.qwk - change.reference_qwk:+.4f} [{change.change[0]:+.4f}, {change.change[1]:+.4f}]",
-        flips,
-    ]

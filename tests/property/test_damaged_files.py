@@ -25,7 +25,6 @@ from scoremux_engine.store.store import Store
 from scoremux_files.errors import ScoremuxError
 from scoremux_files.rows.row_layout import RowLayout
 from scoremux_server.front_door.access_tokens import AccessTokenFile
-from scoremux_server.tuning.machine_scores import MachineScores
 
 FORMATS = ROOT / "tests/upgrade/format-1"
 MIXED = 40
@@ -92,12 +91,6 @@ def finished(folder: Path) -> None:
     assert Output(folder / "done.csv").finished(job_of(folder)) is not None
 
 
-def selftest(path: Path) -> None:
-    digests = {"x86-f32": {"t": "d"}}
-    here = MachineScores(format=1, processor="p", libraries={}, backbone="b", digests=digests)
-    here.compare(MachineScores.read(path), path)
-
-
 READERS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "journal": ("job/scored/journal.jsonl", lambda path: journal(path.parents[1])),
     "note": ("job/.done.csv.done.json", lambda path: finished(path.parent)),
@@ -109,7 +102,6 @@ READERS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "history": ("store/history.jsonl", lambda path: History(path.parent).entries()),
     "backbone": ("backbone/backbone.json", lambda path: read_spec(BackboneSpec, path, "export")),
     "decision": ("decision.json", lambda path: Decision.parse(path.read_bytes(), "decision.json")),
-    "self-test": ("selftest.json", selftest),
     "tokens": ("tokens.json", lambda path: AccessTokenFile(path).read()),
     "deaths": ("deaths.json", lambda path: InFlight(path.parent, 1).deadly),
 }
@@ -128,9 +120,6 @@ def files(tmp_path: Path) -> Iterator[Path]:
     note.write_text(json.dumps({**json.loads(note.read_text()), "job": job.as_json(), **stamp}))
     (decision,) = folder.glob("store/packages/*/decision.json")
     shutil.copy(decision, folder)
-    digests = {"x86-f32": {"t": "d"}}
-    content = {"format": 1, "processor": "p", "libraries": {"numpy": "1"}, "backbone": "b", "digests": digests}
-    (folder / "selftest.json").write_text(json.dumps(content))
     AccessTokenFile(folder / "tokens.json").add("one", ["t-*"], 0, 1)
     (folder / "part-000000.jsonl").write_text('{"source": "s", "line": 1}\n{"source": "s", "line": 2}\n')
     (folder / "deaths.json").write_text(json.dumps({"unfinished": {"a": 1}, "deadly": {"b": 2.0}, "oom_kills": 0}))

@@ -1,7 +1,8 @@
 """Records which arithmetics there are: what each runner gives for the probe (`scoremux_engine.runners.arithmetic`).
 
-python tests/support/recorded_probes.py           compute under every instruction set that can be chosen, and emulated
-python tests/support/recorded_probes.py FILE      add what `scoremux selftest REPO --write FILE` wrote elsewhere
+python tests/support/recorded_probes.py
+
+computes it under every instruction set that can be chosen on this machine, and under emulated ones.
 """
 
 import contextlib
@@ -12,7 +13,6 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
-from pathlib import Path
 
 from arithmetic import EMULATED, emulator
 from scoremux_engine.errors import RunnerError
@@ -89,14 +89,10 @@ def add(
     return RecordedArithmetics(arithmetics=tuple(sorted([*others, known], key=lambda a: a.name)))
 
 
-def main(files: list[Path]) -> None:
-    """Add what the files say, or what is computed here."""
+def main() -> None:
+    """Add what is computed here."""
     record = read_record()
-    for file in files:
-        told = json.loads(file.read_text(encoding="utf-8"))
-        for name, digest in told["probes"].items():
-            record = add(record, _DIGITS.sub("", name), digest, told["processor"], told["libraries"][library_of(name)])
-    for name, digest, processor in everywhere() if not files else ():
+    for name, digest, processor in everywhere():
         record = add(record, name, digest, processor, version(library_of(name)))
     RECORDED.write_text(json.dumps(record.model_dump(), indent=1) + "\n", encoding="utf-8")
 
@@ -105,4 +101,4 @@ if __name__ == "__main__":
     if "--print" in sys.argv:
         print_probes(sys.argv[-1])
     else:
-        main([Path(word) for word in sys.argv[1:]])
+        main()

@@ -1,10 +1,12 @@
-"""`scoremux selftest`: do this store's rows keep their bits on this machine, and are they those of another machine?"""
+"""`scoremux selftest`: do this store's rows keep their bits on this machine?"""
 
 import os
 import platform
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,28 +18,27 @@ from scoremux_engine.commands.printing import show_table
 from scoremux_engine.engine import Engine
 from scoremux_engine.errors import RunnerError
 from scoremux_engine.model.provenance import processor_name
-from scoremux_engine.runners.arithmetic import probe_digest, read_record
+from scoremux_engine.runners.arithmetic import read_record
 from scoremux_engine.runners.choose import ON_CPU, REFERENCE, RunnerChoice
-from scoremux_engine.selftest import SelfTest, digest_scores, distances, run_selftest
+from scoremux_engine.selftest import SelfTest, distances, run_selftest
 from scoremux_files.errors import first_of
 from scoremux_files.terminal import printable
 from scoremux_server.errors import SetupError
 from scoremux_server.profile import Profile, default_profile
 from scoremux_server.triton.installation import Installation
 from scoremux_server.triton.run_files import SHARED_MEMORY, shared_memory_free_bytes
-from scoremux_server.tuning.machine_scores import MachineScores, installed_libraries
 
 _SECONDS = 15.0
 _SHOWN_S = 5.0
 _FAR = 0.1
 """A probability that differs by more from float32's is named: those of the 27 examples differ by 0.03 at most."""
 _NAMED = 5
+_LIBRARIES = ("scoremux", "openvino", "onnxruntime", "onnxruntime-gpu", "numpy")
 
 _PROFILE = Option(
     help="Test this profile only (default: every runner and precision on the CPU, with threads and streams of "
     "REPOSITORY/profile.toml)."
 )
-_AGAINST = Option(help="Compare with the digests that another machine wrote to this file.")
 _MIXES = Option(
     min=1, help="Random mixes for each runner and precision (default: as many as 15 s allow, once tasks are loaded)."
 )
@@ -49,8 +50,6 @@ def selftest(
     profile: Annotated[str | None, _PROFILE] = None,
     mixes: Annotated[int | None, _MIXES] = None,
     longest: Annotated[int | None, Option(min=1, help="Longest text in tokens (default: the longest).")] = None,
-    write: Annotated[Path | None, Option(help="Write digests of this machine's scores to this file.")] = None,
-    against: Annotated[Path | None, _AGAINST] = None,
 ) -> None:
     """Score made-up rows of the store's tasks alone and in random mixes, and compare their bits.
 
@@ -59,55 +58,43 @@ def selftest(
     A line for each precision says how far it is from the export's expected outputs.
     Tasks whose probabilities in bfloat16 or int8 are far from those in float32 are named.
     The first line says what a bug report needs: system, versions, Triton and shared memory.
-    A line for each arithmetic says with which processors it was recorded; a name with six digits is of this machine.
-    With --write on one machine and --against on the others, a fleet proves that it computes in one arithmetic.
+    A line for each arithmetic says with which processors it was recorded. Machines on which the names are equal compute
+    equal bits.
 
-    Example: scoremux selftest repo --profile cpu --against first-server.json
+    Example: scoremux selftest repo --profile cpu
     """
     typer.echo(_about())
     limits = {"mixes": mixes, "seconds": None if mixes else _SECONDS, "longest": longest}
-    results = _test(repository, store, profile, limits, bool(write), bool(write or against))
+    results = _test(repository, store, profile, limits)
     heads = ("runner", "precision", "arithmetic", "size classes", "lengths", "mixes", "rows", "changed", "seconds")
     title = f"{processor_name()}, {len(os.sched_getaffinity(0))} cores"
     show_table(heads, results.rows, title=title, fold=("changed",))
     for sentence in (*map(_origin, results.arithmetics), *results.distances, *results.far):
         _say(sentence)
     _exit_unless_stable(results.tests)
-    _exchange(results.scores, write, against)
 
 
 @dataclass
 class _Results:
-    """The outcome of the self-tests of runners and precisions, and the digests of the scores."""
+    """The outcome of the self-tests of runners and precisions."""
 
-    scores: MachineScores
     rows: list[tuple[str, ...]] = field(default_factory=list)
     tests: list[SelfTest] = field(default_factory=list)
     distances: list[str] = field(default_factory=list)
     far: list[str] = field(default_factory=list)
     arithmetics: dict[str, None] = field(default_factory=dict)
 
-    def add(self, choice: RunnerChoice, engine: Engine, test: SelfTest, probed: bool, digested: bool) -> None:
+    def add(self, choice: RunnerChoice, engine: Engine, test: SelfTest) -> None:
         self.tests.append(test)
         if distance := engine.check(test.sizes):
             self.distances.append(f"{choice.name} {distance}")
         self.arithmetics[engine.arithmetic] = None
-        self.scores.backbone = engine.backbone.spec.digest
-        if probed and choice.device == "cpu":
-            self.scores.probes[engine.arithmetic] = probe_digest(choice.make)
-        if digested:
-            self.scores.digests[engine.arithmetic] = digest_scores(engine)
         self.rows.append(_row(choice, engine.arithmetic, test))
 
 
-def _test(
-    repository: Path, store: Path | None, profile: str | None, limits: Mapping[str, Any], probed: bool, digested: bool
-) -> _Results:
+def _test(repository: Path, store: Path | None, profile: str | None, limits: Mapping[str, Any]) -> _Results:
     """Test a profile, or every runner and precision on the CPU, until a bit changes."""
-    libraries = installed_libraries()
-    results = _Results(
-        MachineScores(format=1, processor=processor_name(), libraries=libraries, backbone="", digests={})
-    )
+    results = _Results()
     reference: Engine | None = None
     served = Profile.read(profile or default_profile(repository)).choice
     each = [replace(choice, threads=served.threads, streams=served.streams) for choice in ON_CPU]
@@ -121,26 +108,13 @@ def _test(
             results.rows.append((choice.name, choice.precision, *[""] * 5, f"not tested: {error}", ""))
             continue
         test = run_selftest(engine, report=_Report(setting), **limits)
-        results.add(choice, engine, test, probed, digested)
+        results.add(choice, engine, test)
         if test.changed:
             break
         if choice.precision != REFERENCE.precision:
             reference = reference or Engine.open(repository, store=store, runner=REFERENCE)
             results.far += _far_tasks(distances(engine, reference), setting)
     return results
-
-
-def _exchange(scores: MachineScores, write: Path | None, against: Path | None) -> None:
-    """Write the scores to one file, compare them with those of another; exit with status 1 where these differ."""
-    if write:
-        scores.write(write)
-        typer.echo(f"wrote {write}")
-    if against:
-        sentences, equal = scores.compare(scores.read(against), against)
-        for sentence in sentences:
-            _say(sentence)
-        if not equal:
-            raise typer.Exit(1)
 
 
 def _exit_unless_stable(tests: list[SelfTest]) -> None:
@@ -163,9 +137,16 @@ def _about() -> str:
         triton = Installation.find().name
     except SetupError as error:
         triton = str(error)
-    versions = ", ".join(f"{name} {version}" for name, version in installed_libraries().items())
+    versions = ", ".join(_installed_libraries())
     free = f"{shared_memory_free_bytes() >> 20:,} MiB free in {SHARED_MEMORY}"
     return f"{platform.platform()}; Python {platform.python_version()}; {versions}; {triton}; {free}"
+
+
+def _installed_libraries() -> Iterator[str]:
+    """Yield names and versions of those that are installed: one of the two of ONNX Runtime is not."""
+    for name in _LIBRARIES:
+        with suppress(PackageNotFoundError):
+            yield f"{name} {version(name)}"
 
 
 class _Report:
@@ -193,7 +174,7 @@ def _origin(arithmetic: str) -> str:
     recorded = next((a for a in read_record().arithmetics if a.name == arithmetic), None)
     if recorded:
         return f"{arithmetic} (recorded with: {', '.join((*recorded.processors, *recorded.libraries))})"
-    return f"{arithmetic} (not recorded: send the project the FILE that `scoremux selftest REPO --write FILE` writes)"
+    return f"{arithmetic} (not recorded: equal bits are known only among machines that print this name)"
 
 
 def _far_tasks(distances: Mapping[str, float], setting: str) -> Iterator[str]:

@@ -21,7 +21,6 @@ from scoremux_engine.model.exact_arithmetic import product, total
 from scoremux_engine.scoring.outcomes import TaskLists, decide, nearest
 from scoremux_engine.scoring.permission import Grant
 from scoremux_engine.store.store import Store
-from scoremux_export.verify_graph import logits_of
 
 WIDTHS = [2, 3, 5, 9, 17, 100]
 
@@ -100,8 +99,6 @@ def test_one_output_is_a_value_in_points(own_repository: Path, backbone: Backbon
         assert scored.status is Status.OK
         assert scored.score == points[scored.level] == min(points, key=lambda point: (abs(point - value), point))
         assert scored.probabilities == ()
-    by_distance = logits_of(engine, texts, ["v"] * len(texts))
-    assert np.nanargmax(by_distance, axis=1).tolist() == [scored.level for scored in mixed[:: len(tasks)]]
 
 
 def test_task_list_is_kept_by_patterns_until_the_tasks_change() -> None:

@@ -1,14 +1,12 @@
 """Which Linears become sites, what reads prefixes, and how graphs are compared."""
 
 import copy
-import math
 import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import peft
 import pytest
 import tokenizers
@@ -16,20 +14,15 @@ import torch
 import transformers
 from torch import nn
 
-from making import TASKS
 from scoremux_engine.bank.residents import Version
-from scoremux_engine.model.backbone import Backbone, Site
+from scoremux_engine.model.backbone import Site
 from scoremux_engine.model.buckets import SizeClass, padded_prefix
 from scoremux_engine.model.tokens import Tokenizer
 from scoremux_engine.packages.task import Task
-from scoremux_engine.runners.choose import REFERENCE, RunnerChoice
-from scoremux_evidence.rows.labelled_row import LabelledRow
 from scoremux_export.errors import ModelError
 from scoremux_export.opening.openable import find_sites, head_linears
 from scoremux_export.opening.opened import OpenHeadLinear, OpenSite, SiteInputs
 from scoremux_export.opening.prefix import find_prefix_layers
-from scoremux_export.plans.reduced_precision import write_reduced
-from scoremux_export.verify_graph import PrecisionChange, compare, verify
 
 LAYER = "bert.encoder.layer.{}.attention.self.{}"
 
@@ -166,39 +159,6 @@ def test_a_model_that_is_nowhere_is_named_without_asking_the_hub_again(tmp_path:
     said = " ".join(ended.stderr.split())
     assert ended.returncode == 2 and "nomodel is neither a folder nor a model that http://127.0.0.1:1 has" in said
     assert "Retrying" not in said and not (tmp_path / "repo").exists()
-
-
-NAN = np.nan
-EXPECTED = np.array([[3, 1, 0], [0, 2, 1.5], [1, 0, NAN], [NAN, NAN, NAN]], dtype=np.float32)
-
-
-def test_verdict_counts_flips_with_their_margin_and_rows_without_a_level_but_for_kappa() -> None:
-    verdict = compare(REFERENCE, EXPECTED, EXPECTED.copy(), [0, 1, 0, None])
-    assert (verdict.rows, verdict.max_abs_logit_difference, verdict.equal) == (3, 0, 1)
-    assert math.isnan(verdict.smallest_flip)
-    assert verdict.qwk == verdict.reference_qwk == 1
-    got = EXPECTED.copy()
-    got[1, 2] = 2.25
-    got[2, 1] = 1.5
-    verdict = compare(REFERENCE, EXPECTED, got, [0, 1, 0, None])
-    assert verdict.equal == pytest.approx(1 / 3)
-    assert verdict.max_abs_logit_difference == pytest.approx(1.5)
-    assert (verdict.smallest_flip, verdict.largest_flip) == (0.5, 1.0)
-    assert verdict.qwk < verdict.reference_qwk
-    verdict = compare(REFERENCE, EXPECTED, EXPECTED.copy(), [None, None, None, None])
-    assert verdict.rows == 3
-    assert math.isnan(verdict.qwk)
-
-
-def test_the_graphs_written_in_other_precisions_are_compared_too(own_repository: Path) -> None:
-    texts = ["the water moves", "heat"] * len(TASKS)
-    rows = [LabelledRow(str(n), [*TASKS, *TASKS][n], NAN, None, text=text) for n, text in enumerate(texts)]
-    assert list(verify(own_repository, rows, offered=())) == []
-    write_reduced(Backbone.open(own_repository / "backbone" / "1"), "bfloat16")
-    (verdict,) = verify(own_repository, rows, offered=())
-    assert isinstance(verdict, PrecisionChange)
-    assert (verdict.runner, verdict.rows) == (RunnerChoice("tensorrt", precision="bfloat16"), 2 * len(TASKS))
-    assert 0 < verdict.max_abs_logit_difference < 0.1
 
 
 PAD = 0
