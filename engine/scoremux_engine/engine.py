@@ -189,6 +189,7 @@ class Engine:
         (request,) = self._plan([Arrival(rows, pooled=pooled)], coding=coding)
         with request.versions:
             self.queue.run(request)
+        request.out = request.plan.merged(request.out)
         return request
 
     def _admit(self, arrivals: Sequence[Arrival]) -> list[RowRequest]:
@@ -231,7 +232,10 @@ class Engine:
         for requests in alike.values():
             answers: Sequence[Columns | Exception]
             try:
-                answers = [error] * len(requests) if (error := requests[0].error) else self._answer(requests)
+                if not (error := requests[0].error):
+                    for request in requests:
+                        request.out = request.plan.merged(request.out)
+                answers = [error] * len(requests) if error else self._answer(requests)
             except Exception as caught:
                 answers = [caught] * len(requests)
             for request, answer in zip(requests, answers, strict=True):

@@ -200,7 +200,8 @@ def _rows_by_bucket(
     lengths = [n for n in engine.backbone.buckets.lengths if n <= longest] or [engine.backbone.buckets.lengths[0]]
 
     def count(version: Version, text: str) -> int:
-        ids = engine.backbone.tokenizer.encode([version.task.render(text)])[0].ids
+        (tokens,) = engine.backbone.tokenizer.encode([version.task.render(text)])
+        ids = (tokens.windows or (tokens,))[0].ids
         return len(ids) - version.prefix_tokens(ids, engine.backbone.spec.pad_id)
 
     tokens_a_word = len(engine.backbone.tokenizer.encode([" ".join(MADE_UP_WORDS)])[0].ids) / len(MADE_UP_WORDS)

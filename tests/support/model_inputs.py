@@ -104,7 +104,7 @@ def tokens_of_transformers(auto: Any, given: str | Rendered) -> dict[str, Any]:
     The response ends its text: the same text or pair with `truncation` of that text alone. It does not: the whole,
     from which the last token within the response is removed until it fits.
     """
-    texts, side, end = ((given,), 0, len(given)) if isinstance(given, str) else given
+    texts, side, end = ((given,), 0, len(given)) if isinstance(given, str) else (given.texts, given.side, given.end)
     batch = [[text] for text in texts]  # a lone pair whose second text is empty would be no pair
     whole = auto(*batch, return_offsets_mapping=True)
     cut = len(whole["input_ids"][0]) > MAX_TOKENS

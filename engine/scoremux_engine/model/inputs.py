@@ -2,11 +2,11 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, field
 
 from pydantic import BaseModel, model_validator
 
+from scoremux_engine.model.windows import Windows
 from scoremux_files.settings import quote_key
 
 FIELDS = ("id", "language", "question", "reference", "rubric")
@@ -20,30 +20,35 @@ class Input(BaseModel, extra="forbid", frozen=True):
     """`input` of `task.json`: either `first` and `second`, a text pair, or `template`, one text.
 
     `{name}` in them stands for the response or a field of `task.json`, and `{{name}}` for the text `{name}`; all other
-    braces are text.
+    braces are text. With `windows`, long responses are read in several windows; `windows` may stand alone.
     """
 
     first: str | None = None
     second: str | None = None
     template: str | None = None
+    windows: Windows | None = None
 
     @model_validator(mode="after")
     def _one_kind(self) -> "Input":
         names = {name for name in ("first", "second", "template") if getattr(self, name) is not None}
-        if names not in ({"first", "second"}, {"template"}):
+        if names not in ({"first", "second"}, {"template"}) and (names or self.windows is None):
             raise ValueError("it is either a pair, `first` and `second`, or a `template`")
         return self
 
 
-class Rendered(NamedTuple):
+@dataclass(frozen=True)
+class Rendered:
     """The tokenizer's input: one text, or the two of a pair.
 
-    side: which of them has the response; end: where the response ends in it, in characters.
+    side: which of them has the response; start, end: where the response starts and ends in it, in characters; windows:
+    how it is read if it is long. Digests are of the representation, which these two do not change.
     """
 
     texts: tuple[str, ...]
     side: int
     end: int
+    start: int = field(default=0, repr=False)
+    windows: Windows | None = field(default=None, repr=False)
 
 
 ModelInput = str | Rendered
@@ -54,13 +59,14 @@ ModelInput = str | Rendered
 class Layout:
     """An input of one task, with all filled in but the response.
 
-    before, after: the text around the response; other: the other text of a pair; side: as in `Rendered`.
+    before, after: the text around the response; other: the other text of a pair; side, windows: as in `Rendered`.
     """
 
     before: str
     after: str
     other: str | None = None
     side: int = 0
+    windows: Windows | None = None
 
     @classmethod
     def of(cls, source: Input, fields: Mapping[str, str]) -> "Layout":
@@ -69,7 +75,10 @@ class Layout:
         Raises ValueError where the input names a field that does not exist or is empty, or does not name the response
         exactly once.
         """
-        texts = (source.template,) if source.template is not None else (source.first, source.second)
+        template = source.template
+        if template is None and source.first is None:
+            template = f"{{{RESPONSE}}}"
+        texts = (template,) if template is not None else (source.first, source.second)
         filled = [_fill(text or "", fields) for text in texts]
         sides = [side for side, parts in enumerate(filled) for _ in parts[1:]]
         if len(sides) != 1:
@@ -77,14 +86,15 @@ class Layout:
         (side,) = sides
         before, after = filled.pop(side)
         other = filled[0][0] if filled else None
-        return cls(before, after, other, side)
+        return cls(before, after, other, side, source.windows)
 
     def render(self, response: str) -> Rendered:
         """Return the tokenizer's input for a response."""
-        filled, end = f"{self.before}{response}{self.after}", len(self.before) + len(response)
-        if self.other is None:
-            return Rendered((filled,), 0, end)
-        return Rendered((self.other, filled) if self.side else (filled, self.other), self.side, end)
+        filled, start = f"{self.before}{response}{self.after}", len(self.before)
+        texts: tuple[str, ...] = (filled,)
+        if self.other is not None:
+            texts = (self.other, filled) if self.side else (filled, self.other)
+        return Rendered(texts, self.side, start + len(response), start, self.windows)
 
 
 def _fill(text: str, fields: Mapping[str, str]) -> list[str]:

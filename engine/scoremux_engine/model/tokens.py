@@ -1,6 +1,6 @@
 """Text → tokens, by the backbone's own `tokenizer.json`."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from os.path import commonprefix
 from pathlib import Path
@@ -9,7 +9,7 @@ from typing import Any
 from tokenizers import Tokenizer as HuggingFaceTokenizer
 
 from scoremux_engine.errors import BackboneError
-from scoremux_engine.model.inputs import ModelInput
+from scoremux_engine.model.inputs import ModelInput, Rendered
 
 _SLICE_CHARS = 1 << 15
 """The library's threads tokenise so much of a request at once: other requests' texts wait for it."""
@@ -22,12 +22,15 @@ _BEGINNINGS = ("", "The", " a", "\n\n", *"a1.,-'\"(_$éяع中한😀\n")
 class Tokens:
     """The tokens of one row: token ids and types, special tokens included.
 
-    truncated: whether the end of the response had to be cut off.
+    truncated: whether the end of the response had to be cut off; windows: those that a long response is read in, none
+    where it is read whole; adds: how many tokens of the response a window has that no earlier one has.
     """
 
     ids: list[int]
     types: list[int]
     truncated: bool
+    windows: tuple["Tokens", ...] = ()
+    adds: int = 0
 
     def after(self, count: int) -> "Tokens":
         """Return all but the first `count` tokens."""
@@ -91,14 +94,16 @@ class Tokenizer:
     def encode(self, inputs: Iterable[ModelInput]) -> list[Tokens]:
         """Return the tokens of each input (`Task.render`), at most `max_tokens`; equal ones are tokenised once.
 
-        If there are more, the last ones of the response are removed; a token that reaches beyond the response stays.
+        If there are more, the last ones of the response are removed; a token that reaches beyond the response stays. An
+        input with windows is read in several if it has more tokens than one of them, and is cut beyond the most of
+        them.
         """
         inputs = list(inputs)
         tokens: dict[ModelInput, Tokens] = {}
         for texts in _slices(dict.fromkeys(inputs)):
             fast = self._encode(list(map(_raw, texts)))
             encodings = dict(zip(texts, fast, strict=True))
-            long = [text for text, encoding in encodings.items() if len(encoding) > self.max_tokens]
+            long = [text for text, encoding in encodings.items() if len(encoding) > self._limit(text)]
             with_offsets = self._tokenizer.encode_batch(list(map(_raw, long)))
             encodings.update(zip(long, with_offsets, strict=True))
             tokens.update((text, self._fit(text, encoding)) for text, encoding in encodings.items())
@@ -119,8 +124,11 @@ class Tokenizer:
         return Trace(tokens, response[start:end])
 
     def room(self, empty: ModelInput) -> int:
-        """Return how many tokens a response may have beside the text of its task (`empty`: with an empty response)."""
-        return self.max_tokens - len(self._with_offsets(empty))
+        """Return how many tokens a response, or a window of it, may have beside the text of its task.
+
+        empty: The input with an empty response.
+        """
+        return self._limit(empty) - len(self._with_offsets(empty))
 
     def prefix(self, render: Callable[[str], ModelInput]) -> tuple[int, ...]:
         """Return the token ids that responses to a task begin with: at most all but the last of an empty response.
@@ -138,20 +146,49 @@ class Tokenizer:
     def _with_offsets(self, text: ModelInput) -> Any:
         return self._tokenizer.encode_batch([_raw(text)])[0]
 
+    def _limit(self, text: ModelInput) -> int:
+        """Return the most tokens that are read at once."""
+        return self.max_tokens if isinstance(text, str) or text.windows is None else text.windows.tokens
+
     def _fit(self, text: ModelInput, encoding: Any) -> Tokens:
         ids, types = encoding.ids, encoding.type_ids
-        if len(ids) <= self.max_tokens:
+        if len(ids) <= self._limit(text):
             return Tokens(ids, types, False)
+
+        def of(places: Sequence[int], adds: int = 0) -> Tokens:
+            return Tokens([ids[i] for i in places], [types[i] for i in places], False, adds=adds)
+
         kept = self._kept(text, encoding)
-        return Tokens([ids[i] for i in kept], [types[i] for i in kept], True)
+        whole, truncated = of(kept), len(kept) < len(ids)
+        windows = tuple(of(places, adds) for places, adds in _windows(text, encoding, len(ids) - len(kept)))
+        return Tokens(whole.ids, whole.types, truncated, windows)
 
     def _kept(self, text: ModelInput, encoding: Any) -> list[int]:
         """Return the places of the tokens that the backbone sees."""
-        excess = len(encoding) - self.max_tokens
-        if excess <= 0:
-            return list(range(len(encoding)))
+        end, most = len(encoding), self.max_tokens
+        if end <= self._limit(text):
+            return list(range(end))
         end = _response_end(text, encoding)
-        return [*range(max(0, end - excess)), *range(end, len(encoding))][: self.max_tokens]
+        if not isinstance(text, str) and text.windows:
+            start = _response_start(text, encoding)
+            around = len(encoding) - (end - start)
+            most = around + text.windows.most_tokens(text.windows.tokens - around)
+        excess = max(0, len(encoding) - most)
+        return [*range(max(0, end - excess)), *range(end, len(encoding))][:most]
+
+
+def _windows(text: ModelInput, encoding: Any, cut: int) -> Iterator[tuple[list[int], int]]:
+    """Yield the places of the tokens of each window of a long text, and how many of the response each adds.
+
+    cut: How many tokens at the response's end no window reads.
+    """
+    if isinstance(text, str) or text.windows is None:
+        return
+    start, end = _response_start(text, encoding), _response_end(text, encoding)
+    before, after = range(start), range(end, len(encoding))
+    room = text.windows.tokens - len(before) - len(after)
+    for span in text.windows.spans(end - cut - start, room):
+        yield [*before, *range(start + span.start, start + span.stop), *after], span.adds
 
 
 def _slices(texts: Iterable[ModelInput]) -> Iterator[list[ModelInput]]:
@@ -185,3 +222,10 @@ def _response_end(text: ModelInput, encoding: Any) -> int:
             if offsets[place][1] > end:
                 return place
     return last + 1
+
+
+def _response_start(text: Rendered, encoding: Any) -> int:
+    """Return the place of the first token that reaches into the response."""
+    offsets = encoding.offsets
+    places = (place for place, sequence in enumerate(encoding.sequence_ids) if sequence == text.side)
+    return next(place for place in places if offsets[place][1] > text.start)

@@ -10,6 +10,7 @@ from scoremux_decide.apply import UNDECIDED, Decider
 from scoremux_decide.decision import NEW_TASK
 from scoremux_engine.errors import PackageError
 from scoremux_engine.model.backbone import Backbone
+from scoremux_engine.model.tokens import Tokenizer
 from scoremux_engine.packages.adapter_tables import Array, Number, make_tables
 from scoremux_engine.packages.package_files import CONFIG_JSON, DECISION_JSON, TASK_JSON, TENSORS, PackageFiles
 from scoremux_engine.packages.task import Task
@@ -54,13 +55,11 @@ class TaskPackage:
         texts = {name: digest_of([files.read(name)]) for name in files.names if name != TENSORS}
         task, config, decider = files.task, files.config, UNDECIDED
         prefix = prefix_of(task, backbone)
-        if task.layout is not None:
-            most, room = backbone.spec.max_tokens, backbone.tokenizer.room(task.render(""))
-            if room < LEAST_ROOM_TOKENS:
-                raise PackageError(
-                    f"{files.path / TASK_JSON}: input: the text around the response has {most - room} of the {most} "
-                    f"tokens that the backbone takes; leave {LEAST_ROOM_TOKENS} to the response"
-                )
+        try:
+            if task.layout is not None:
+                check_room(task, backbone.tokenizer)
+        except ValueError as error:
+            raise PackageError(f"{files.path / TASK_JSON}: input: {error}") from error
         if DECISION_JSON in texts:
             data, path = files.read(DECISION_JSON), str(files.path / DECISION_JSON)
             width = backbone.spec.pooled_size
@@ -75,12 +74,28 @@ class TaskPackage:
         return cls(task, digest, tables, outputs, decider, prefix)
 
 
+def check_room(task: Task, tokenizer: Tokenizer) -> None:
+    """Raise ValueError where the text around a task's responses leaves no room, or its windows are too long."""
+    windows = task.layout.windows if task.layout else None
+    limit, what, least = tokenizer.max_tokens, "the backbone", LEAST_ROOM_TOKENS
+    if windows is not None:
+        if windows.tokens > limit:
+            raise ValueError(f"windows of {windows.tokens} tokens are longer than the {limit} that the backbone takes")
+        limit, what, least = windows.tokens, "a window", max(least, 2 * windows.overlap)
+    room = tokenizer.room(task.render(""))
+    if room < least:
+        raise ValueError(
+            f"the text around the response has {limit - room} of the {limit} tokens that {what} takes; leave {least} "
+            "to the response"
+        )
+
+
 def prefix_of(task: Task, backbone: Backbone) -> tuple[int, ...]:
     """Return the token ids that all responses to a task begin with, if the backbone reads prefixes and they are many.
 
-    A function of the task and the backbone alone.
+    A function of the task and the backbone alone. A task with windows has no prefix.
     """
-    if task.layout is None or not backbone.spec.prefix_layers:
+    if task.layout is None or task.layout.windows or not backbone.spec.prefix_layers:
         return ()
     prefix = backbone.tokenizer.prefix(task.render)
     return prefix if len(prefix) >= LEAST_PREFIX_TOKENS else ()
@@ -92,4 +107,8 @@ def adapter_digest(files: PackageFiles) -> str:
     A calibration changes it as little as another description of the task does. Raises PackageError as `blocks`.
     """
     digests = {name: digest_of(files.blocks(name)) for name in (CONFIG_JSON, TENSORS)}
-    return set_digest({**digests, TASK_JSON: digest_of([repr(files.task.render("\0")).encode()])})
+    task = files.task
+    around = repr(task.render("\0"))
+    if task.layout is not None and task.layout.windows:
+        around += repr(task.layout.windows)
+    return set_digest({**digests, TASK_JSON: digest_of([around.encode()])})

@@ -16,6 +16,7 @@ from scoremux_engine.errors import EngineError
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.model.buckets import SizeClass
 from scoremux_engine.model.tokens import Tokens
+from scoremux_engine.model.windows import weighted_mean
 from scoremux_engine.runners.runner import Outputs
 from scoremux_engine.scoring.in_flight import row_digest
 
@@ -42,11 +43,13 @@ class Rows:
 
 @dataclass(frozen=True, eq=False)
 class PlannedRow:
-    """A row that will be computed.
+    """A row that will be computed, or a window of one.
 
     Attributes:
+        place: Its place among the rows of the request; windows have places after those of all rows.
         prefix_tokens: How many of its first tokens the prefix of the version stands for.
         bucket: The padded length of the other tokens.
+        windows: What is computed in its place if its text is long.
     """
 
     place: int
@@ -55,6 +58,7 @@ class PlannedRow:
     condition: ResponseCondition | None
     prefix_tokens: int
     bucket: int
+    windows: "tuple[PlannedRow, ...]" = ()
 
     @property
     def shape(self) -> tuple[int, SizeClass, bool]:
@@ -78,14 +82,37 @@ class RowPlan:
 
     Attributes:
         tasks: Id of the task that each row named; None where the name is unknown.
-        rows: The rows that will be computed, in order; their status is OK.
+        rows: The rows that will have a score, in order; their status is OK.
+        windows: The windows of all long rows; their outputs have places after those of all rows.
         coded: Rows by place that have a condition's code instead of a score, with the version that says so.
     """
 
     status: list[Status]
     tasks: list[str | None]
     rows: list[PlannedRow]
+    windows: list[PlannedRow] = field(default_factory=list)
     coded: dict[int, tuple[Version, ResponseCondition]] = field(default_factory=dict)
+
+    @cached_property
+    def computed(self) -> list[PlannedRow]:
+        """What runs through the backbone: each row, or its windows."""
+        if not self.windows:
+            return self.rows
+        return [row for row in self.rows if not row.windows] + self.windows
+
+    def merged(self, out: Outputs) -> Outputs:
+        """Return the outputs of the rows: of one with windows their mean, weighted by the tokens that each adds."""
+        if not self.windows:
+            return out
+        size = len(self.status)
+        for row in self.rows:
+            if row.windows:
+                weights = [window.tokens.adds for window in row.windows]
+                places = [window.place for window in row.windows]
+                for values in (out.logits, out.pooled):
+                    if values is not None:
+                        values[row.place] = weighted_mean(values[places], weights)
+        return Outputs(out.logits[:size], None if out.pooled is None else out.pooled[:size])
 
     @cached_property
     def versions(self) -> list[Version]:
@@ -103,8 +130,8 @@ class RowPlan:
         return any(version.decider.needs_pooled for version in self.versions)
 
     def empty_outputs(self, levels_max: int, width: int, *, pooled: bool) -> Outputs:
-        """Return NaN for all rows. Vectors of rows whose decisions need them are there anyway."""
-        size = len(self.status)
+        """Return NaN for all rows, and after them for all windows. Vectors that decisions need are there anyway."""
+        size = len(self.status) + len(self.windows)
         logits = np.full((size, max(levels_max, self.outputs)), np.nan, dtype=np.float32)
         if not (pooled or self.needs_pooled):
             return Outputs(logits)
@@ -112,7 +139,7 @@ class RowPlan:
 
     @classmethod
     def joined(cls, plans: "Sequence[RowPlan]") -> "RowPlan":
-        """Return the plan of the rows of all these requests, one request after the other."""
+        """Return the plan of the rows of all these requests, once they are computed, one request after the other."""
         if len(plans) == 1:
             return plans[0]
         joined = cls([], [], [])
@@ -148,13 +175,20 @@ class RowPlan:
         admitted = [(plan, row) for plan, rows in pairs for row in plan._admit(rows, versions, coding)]
         all_tokens = backbone.tokenizer.encode(version.task.render(text) for _, (_, version, text, _) in admitted)
         for (plan, (place, version, _, condition)), tokens in zip(admitted, all_tokens, strict=True):
-            prefix_tokens = version.prefix_tokens(tokens.ids, backbone.spec.pad_id)
-            bucket = backbone.buckets.of(len(tokens.ids) - prefix_tokens)
-            row = PlannedRow(place, version, tokens, condition, prefix_tokens, bucket)
-            if deadly and row.digest in deadly:
+            if tokens.windows:
+                first = len(plan.status) + len(plan.windows)
+                windows = tuple(
+                    _planned(number, version, window, condition, backbone)
+                    for number, window in enumerate(tokens.windows, first)
+                )
+                row = PlannedRow(place, version, tokens, condition, 0, 0, windows)
+            else:
+                row = _planned(place, version, tokens, condition, backbone)
+            if deadly and any(one.digest in deadly for one in row.windows or [row]):
                 plan.status[place] = Status.SERVER_DIED
             else:
                 plan.rows.append(row)
+                plan.windows.extend(row.windows)
         return plans
 
     def _admit(self, rows: Rows, versions: BatchVersions, coding: bool) -> Iterator[_Admitted]:
@@ -171,6 +205,14 @@ class RowPlan:
                     else:
                         yield place, version, text, condition
             self.status.append(status)
+
+
+def _planned(
+    place: int, version: Version, tokens: Tokens, condition: ResponseCondition | None, backbone: Backbone
+) -> PlannedRow:
+    prefix_tokens = version.prefix_tokens(tokens.ids, backbone.spec.pad_id)
+    bucket = backbone.buckets.of(len(tokens.ids) - prefix_tokens)
+    return PlannedRow(place, version, tokens, condition, prefix_tokens, bucket)
 
 
 def _find(task: str | bytes, versions: BatchVersions, allowed: Allowed) -> tuple[Version | None, Status]:

@@ -79,7 +79,8 @@ class RowRequest:
 
     Attributes:
         versions: The versions of the rows; they stay in memory until they are given back.
-        out: NaN in rows that are not computed; filled in place.
+        out: NaN in rows that are not computed; filled in place; has windows after the rows (`RowPlan.merged`).
+        rows_left: How many rows and windows are not computed yet.
         trace: Gets the time and the shapes of the micro-batches that this request leads.
     """
 
@@ -95,8 +96,8 @@ class RowRequest:
     finished: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
-        self.rows_left = len(self.plan.rows)
-        self.tokens = sum(row.bucket for row in self.plan.rows)
+        self.rows_left = len(self.plan.computed)
+        self.tokens = sum(row.bucket for row in self.plan.computed)
         self.asked_at = self.arrival.at
         self.trace.batch = self.terms.batch
 
@@ -112,7 +113,7 @@ class RowRequest:
     @property
     def small(self) -> bool:
         """Whether the request should not wait for large ones."""
-        return (self.tokens <= _SMALL_TOKENS or len(self.plan.rows) == 1) and not self.terms.batch
+        return (self.tokens <= _SMALL_TOKENS or len(self.plan.computed) == 1) and not self.terms.batch
 
     def reason_to_drop(self, now: float) -> DroppedError | None:
         """Return why the rest of the request need not be computed, or None."""

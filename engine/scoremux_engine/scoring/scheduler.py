@@ -133,7 +133,7 @@ class Scheduler:
         may_kill = self._may_kill()
         parts = [
             Part(request, part.rows, bool(may_kill) and part.rows[0].digest in may_kill)
-            for part in split(request.plan.rows, self.budget_tokens, self._streams, may_kill)
+            for part in split(request.plan.computed, self.budget_tokens, self._streams, may_kill)
         ]
         with self._lock:
             if request.finished.is_set():  # dropped before it was here

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from scoremux_engine.model.backbone import HeadLinear, Site
 from scoremux_engine.model.tokens import Tokenizer
-from scoremux_engine.packages.package import LEAST_ROOM_TOKENS
+from scoremux_engine.packages.package import check_room
 from scoremux_engine.packages.task import Task
 from scoremux_evidence.rows.labelled_row import LabelledRow
 from scoremux_export.opening.base import weights_digest
@@ -171,11 +171,12 @@ def _prepare_task(task: Task, training: TrainingRows, plan: Plan, backbone: _Bac
         levels = [int(row.level) for row in rows]
         fold_of = assign(levels, groups, plan.folds, plan.seed, task.id, "folds")
     recipe = plan.of(task.id)
-    if task.layout is not None and (room := tokenizer.room(task.render(""))) < LEAST_ROOM_TOKENS:
-        raise DataError(
-            f"task {task.id}: its input leaves {room} of {tokenizer.max_tokens} tokens to the response; leave "
-            f"{LEAST_ROOM_TOKENS}"
-        )
+    try:
+        check_room(task, tokenizer)
+    except ValueError as error:
+        raise DataError(f"task {task.id}: input: {error}") from error
+    if task.layout is not None and task.layout.windows:
+        raise DataError(f"task {task.id}: `scoremux train` does not train with windows yet; train with PEFT")
     times, has_types = Counter(row.id for row in rows), classifier.token_types
     examples = []
     for row, tokens in zip(rows, tokenizer.encode([task.render(row.response) for row in rows]), strict=True):

@@ -47,7 +47,8 @@ def test_fields_are_filled_in_once_and_other_braces_are_text(given: Any, texts: 
     for response in ("R", "{question} {response} {{id}} \0 [SEP]", ""):
         rendered = make_task(given).render(response)
         expected = tuple(text.replace("R", response, 1) if n == side else text for n, text in enumerate(texts))
-        assert rendered == Rendered(expected, side, texts[side].index("R") + len(response))
+        start = texts[side].index("R")
+        assert rendered == Rendered(expected, side, start + len(response), start)
 
 
 def test_an_input_that_leaves_no_room_for_a_response_is_refused(backbone: Backbone, tmp_path: Path) -> None:
