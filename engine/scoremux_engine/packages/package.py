@@ -10,6 +10,7 @@ from scoremux_decide.apply import UNDECIDED, Decider
 from scoremux_decide.decision import NEW_TASK
 from scoremux_engine.errors import PackageError
 from scoremux_engine.model.backbone import Backbone
+from scoremux_engine.model.inputs import Layout
 from scoremux_engine.model.tokens import Tokenizer
 from scoremux_engine.packages.adapter_tables import Array, Number, make_tables
 from scoremux_engine.packages.package_files import CONFIG_JSON, DECISION_JSON, TASK_JSON, TENSORS, PackageFiles
@@ -56,8 +57,8 @@ class TaskPackage:
         task, config, decider = files.task, files.config, UNDECIDED
         prefix = prefix_of(task, backbone)
         try:
-            if task.layout is not None:
-                check_room(task, backbone.tokenizer)
+            if task.layout is not None:  # else the tokenizer need not be read
+                check_room(task.layout, backbone.tokenizer)
         except ValueError as error:
             raise PackageError(f"{files.path / TASK_JSON}: input: {error}") from error
         if DECISION_JSON in texts:
@@ -74,15 +75,15 @@ class TaskPackage:
         return cls(task, digest, tables, outputs, decider, prefix)
 
 
-def check_room(task: Task, tokenizer: Tokenizer) -> None:
+def check_room(layout: Layout, tokenizer: Tokenizer) -> None:
     """Raise ValueError where the text around a task's responses leaves no room, or its windows are too long."""
-    windows = task.layout.windows if task.layout else None
+    windows = layout.windows
     limit, what, least = tokenizer.max_tokens, "the backbone", LEAST_ROOM_TOKENS
     if windows is not None:
         if windows.tokens > limit:
             raise ValueError(f"windows of {windows.tokens} tokens are longer than the {limit} that the backbone takes")
         limit, what, least = windows.tokens, "a window", max(least, 2 * windows.overlap)
-    room = tokenizer.room(task.render(""))
+    room = tokenizer.room(layout.render(""))
     if room < least:
         raise ValueError(
             f"the text around the response has {limit - room} of the {limit} tokens that {what} takes; leave {least} "

@@ -172,7 +172,8 @@ def _prepare_task(task: Task, training: TrainingRows, plan: Plan, backbone: _Bac
         fold_of = assign(levels, groups, plan.folds, plan.seed, task.id, "folds")
     recipe = plan.of(task.id)
     try:
-        check_room(task, tokenizer)
+        if task.layout is not None:
+            check_room(task.layout, tokenizer)
     except ValueError as error:
         raise DataError(f"task {task.id}: input: {error}") from error
     if task.layout is not None and task.layout.windows:
