@@ -4,6 +4,7 @@ python -m pytest tests/slow/test_watch_drills.py -s
 """
 
 from collections import Counter
+from dataclasses import replace
 from datetime import date, timedelta
 
 import numpy as np
@@ -19,7 +20,7 @@ from scoremux_evidence.promise.fit import fit
 from scoremux_evidence.promise.labelled_scores import LabelledScores
 from scoremux_evidence.watch.detectors import alarms, error_detector
 from scoremux_evidence.watch.findings import find, find_shifts
-from scoremux_evidence.watch.watched_rows import Day, WatchedTask
+from scoremux_evidence.watch.watched_rows import Day, Papers, WatchedTask
 from waiting import Result, Scaled
 
 PROMISED, BEFORE, AFTER = 0.15, 0.12, 0.25
@@ -197,9 +198,12 @@ def test_shares_without_labels_are_warned_of(
                 changed = half_year % 2 and task == 0 and ago < 90
                 by_day = np.clip((moved if changed else usual) + random.normal(0, spread, 3), 0.001, 1)
                 counts = random.multinomial(rows, by_day / by_day.sum())
-                having = {f"level {place}": int(count) for place, count in enumerate(counts)}
+                shares = {
+                    f"level {place}": [("", float(row < count)) for row in range(rows)]
+                    for place, count in enumerate(counts)
+                }
                 name = (date(2026, 11, 30) - timedelta(days=ago)).isoformat()
-                days[name] = Day(having=Counter(having), asked=Counter(dict.fromkeys(having, rows)))
+                days[name] = Day(shares=shares)
             tasks.append(WatchedTask(f"t-{task}", "a" * 64, decision, days))
         shifts = find_shifts(tasks, WatchPolicy(), "2026-11-30")
         found = [date.fromisoformat(str(shift.since)) for shift in shifts if half_year % 2 and shift.task == "t-0"]
@@ -220,8 +224,8 @@ def test_another_population_is_told_from_another_machine(result: Result) -> None
         other_population, days = drill % 2 == 0, {}
         for ago in range(60, -1, -1):
             now, doubt = 0.30 if ago < 30 else 0.12, 0.22 if ago < 30 and other_population else 0.12
-            errors = (random.random(READS) < now).astype(float).tolist()
-            doubts = (doubt * random.uniform(0.5, 1.5, 100)).tolist()
+            errors = [("", float(wrong)) for wrong in random.random(READS) < now]
+            doubts = [("", float(value)) for value in doubt * random.uniform(0.5, 1.5, 100)]
             name = (date(2026, 11, 30) - timedelta(days=ago)).isoformat()
             days[name] = Day(rows=Counter(machine=100), kept=100, doubts=doubts, errors=errors)
         (exact,) = find([WatchedTask("t-1", "a" * 64, decision, days)], WatchPolicy(), "2026-11-30")
@@ -232,3 +236,109 @@ def test_another_population_is_told_from_another_machine(result: Result) -> None
         f"{right / found:.3f} of {found} alarms in {drills} drills",
     )
     assert right >= 0.95 * found and found >= 0.95 * drills
+
+
+LAST = date(2026, 11, 30)
+CLUSTERED = Decision("p", Conditions(), False, Temperature(1.0, "own", 300), THRESHOLD, expected=Expected(0.12, 300))
+
+
+def _reads(kind: str, shares: npt.NDArray[np.float64], spread: float, random: np.random.Generator) -> dict[str, Day]:
+    """Return days of `READS` reads; shares: of errors on each day; spread: standard deviation between clusters."""
+    days: dict[str, Day] = {}
+    of_cluster: dict[str, float] = {}
+    for number, share in enumerate(shares):
+        names = {
+            "independent rows": [""],
+            "one class a day": [f"class {number}"],
+            "one school a week": [f"school {number // 7}"],
+            "five schools a day": [f"school {place}" for place in random.choice(200, 5, replace=False)],
+        }[kind]
+        errors = []
+        for name in names:
+            tail = share * (1 - share) / spread**2 - 1
+            rate = of_cluster.setdefault(f"{name} {share}", float(random.beta(share * tail, (1 - share) * tail)))
+            rate = rate if name else share
+            errors += [(name, float(wrong)) for wrong in random.random(READS // len(names)) < rate]
+        days[(LAST - timedelta(days=len(shares) - 1 - number)).isoformat()] = Day(errors=errors, kept=100)
+    return days
+
+
+@pytest.mark.parametrize("spread", [0.05, 0.10])
+@pytest.mark.parametrize("kind", ["one class a day", "one school a week", "five schools a day", "independent rows"])
+def test_rows_of_clusters(kind: str, spread: float, scaled: Scaled, result: Result) -> None:
+    """Errors at the limit for half a year; and 0.12 for half a year, then 0.25."""
+    random, runs = np.random.default_rng(11), scaled(200)
+    false, delays = 0, []
+    at_limit = np.full(HALF_YEAR, PROMISED)
+    broken = np.repeat([BEFORE, AFTER], HALF_YEAR)
+    for _ in range(runs):
+        for shares in (at_limit, broken):
+            days = _reads(kind, shares, spread, random)
+            watched = WatchedTask("t-1", "a" * 64, CLUSTERED, days, has_clusters=kind != "independent rows")
+            (exact,) = find([watched], WatchPolicy(), LAST.isoformat())
+            begun = LAST - timedelta(days=HALF_YEAR - 1)
+            if shares is broken:
+                delays.append((date.fromisoformat(exact.since) - begun).days + 1 if exact.since else 999)
+            else:
+                false += exact.since is not None
+    found = np.mean([0 < delay <= HALF_YEAR for delay in delays])
+    result(
+        f"watch: {kind}, errors of clusters ± {spread}",
+        f"false alarm in {false / runs:.3f} of half years; {BEFORE} → {AFTER} found in {np.median(delays):.0f} days "
+        f"(median), in half a year {found:.3f}",
+    )
+    assert false / runs <= 0.05
+    assert np.median(delays) <= {"independent rows": 28, "one class a day": 50}.get(kind, HALF_YEAR)
+    assert found >= 0.9
+
+
+@pytest.mark.parametrize("machine", [False, True], ids=["raters change", "the machine changes"])
+def test_validity_papers_accuse_the_machine_with_reason_alone(machine: bool, scaled: Scaled, result: Result) -> None:
+    """Raters go from 0.08 to 0.25 wrong, on papers too; or the machine from 0.12 to 0.27."""
+    random, runs = np.random.default_rng(12), scaled(400)
+    lines = []
+    for before, recent in ((100, 20), (400, 80), (2000, 400)):
+        blamed = people = 0
+        for _ in range(runs):
+            days = _reads("independent rows", np.repeat([BEFORE, 0.27], [60, 30]), 0.1, random)
+            now = 0.08 if machine else 0.25
+            counts = [(random.binomial(count, share), count) for count, share in ((before, 0.08), (recent, now))]
+            papers = Papers(np.array(counts[0]), np.array(counts[1]))
+            watched = WatchedTask("t-1", "a" * 64, CLUSTERED, days)
+            (exact,) = find([watched], WatchPolicy(), LAST.isoformat(), {"t-1": papers})
+            blamed += exact.verdict == "machine changed"
+            people += exact.verdict == "people changed"
+        lines.append(f"{recent} papers in four weeks: machine blamed {blamed / runs:.3f}, people {people / runs:.3f}")
+        assert machine or blamed / runs <= 0.10
+        assert not machine or people / runs <= 0.10
+    result("watch: whom papers accuse, " + ("machine changed" if machine else "raters changed"), "; ".join(lines))
+
+
+@pytest.mark.parametrize("spread", [0.08, 0.15])
+def test_shares_of_clusters_are_warned_of(spread: float, scaled: Scaled, result: Result) -> None:
+    """One class of 50 rows a day; level shares differ by `spread` between classes; calibrated on 20 classes of 20."""
+    random, runs = np.random.default_rng(13), scaled(100)
+    false, delays = 0, []
+    for run in range(runs):
+        labelled = np.clip(0.3 + random.normal(0, spread, 20), 0.01, 0.99)
+        usual = random.binomial(20, labelled).mean() / 20
+        told = 400 / (1 + 19 * spread**2 / 0.21)
+        decision = replace(CLUSTERED, expected=Expected(0.12, int(told), (1 - usual, usual)))
+        days = {}
+        for number in range(HALF_YEAR):
+            moved = 0.15 if run % 2 and number >= 92 else 0.0
+            rate = np.clip(0.3 + moved + random.normal(0, spread), 0.01, 0.99)
+            rows = [(f"class {number}", float(has_it)) for has_it in random.random(50) < rate]
+            days[(LAST - timedelta(days=HALF_YEAR - 1 - number)).isoformat()] = Day(shares={"level 1": rows})
+        task = WatchedTask("t-1", "a" * 64, decision, days, has_clusters=True)
+        since = [shift.since for shift in find_shifts([task], WatchPolicy(), LAST.isoformat())]
+        if run % 2:
+            begun = LAST - timedelta(days=HALF_YEAR - 1 - 92)
+            delays.append((date.fromisoformat(str(since[0])) - begun).days if since else 999)
+        else:
+            false += bool(since)
+    result(
+        f"watch: level shares, one class a day, ± {spread}",
+        f"false warning in {2 * false / runs:.3f} of half years; a move by 0.15 found in {np.median(delays):.0f} days",
+    )
+    assert 2 * false / runs <= 0.05

@@ -26,7 +26,10 @@ LABELS_HELP = f"{COLUMN_HELP}, administration (tells equal ids apart), rater (tw
 
 COLUMNS = "columns.toml"
 """A file beside the data that names columns once for all commands: `KEY = "NAME"`, and `[levels]` for words."""
-_ALL_KEYS = {"id", "task", "text", "level", "score", "second", "rater", "student", "administration", "group", "keep"}
+_ALL_KEYS = {
+    *("id", "task", "text", "level", "score", "second", "rater", "student", "cluster", "administration"),
+    *("group", "keep"),
+}
 
 
 def columns_beside(data: Path | None) -> dict[str, Any]:

@@ -46,7 +46,9 @@ def watch(
 ) -> None:
     """Test promises on read-behind rows; run it each morning. Everything is computed again from the files.
 
-    The exit status is 4 where a task has an alarm and is not on hold.
+    A column `cluster` says which rows belong together, such as a class or a school; columns.toml beside FINAL may name
+    another one. An alarm in the JSON file of the last run stays until the task is on hold or calibrated again. The exit
+    status is 4 where a task has an alarm and is not on hold.
 
     Example: scoremux watch final.parquet papers.parquet --tasks REPO/store --policy policy.toml --out today.html
     """
@@ -54,8 +56,9 @@ def watch(
     from scoremux_evidence.rows.trained_rows import packages_of
     from scoremux_evidence.show import render
     from scoremux_evidence.watch import watch_view as view
-    from scoremux_evidence.watch.findings import find, find_shifts, planned_reads
+    from scoremux_evidence.watch.findings import find, find_shifts, keep_alarms, planned_reads
     from scoremux_evidence.watch.watched_rows import read_papers, read_watched
+    from scoremux_files.rows.row_layout import column_names
 
     if out and out.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"{out}: the page is an .html file")
@@ -63,11 +66,14 @@ def watch(
     packages = packages_of(tasks)
     today = date.today()
     days_ago = [(today - timedelta(days=days)).isoformat() for days in (rules.late_days, 28)]
-    watched = read_watched(final, lru_cache(None)(lambda digest: _decision(packages, digest)), days_ago[0])
+    cluster = column_names(None, final, cluster="cluster")["cluster"]
+    watched = read_watched(final, lru_cache(None)(lambda digest: _decision(packages, digest)), days_ago[0], cluster)
     if not watched:
         raise InputError(f"there are no rows in {final}")
     readings = read_papers(papers, days_ago[1]) if papers else {}
     findings = find(watched, rules, today.isoformat(), readings)
+    if out:
+        keep_alarms(findings, watched, _last_alarms(out.with_suffix(".json")))
     morning = view.Morning(
         tasks=watched,
         findings=findings,
@@ -89,6 +95,19 @@ def watch(
         print(f"{alarm['task']}: {alarm['words']}")
     if any(finding.since and not finding.is_held for finding in findings):
         raise typer.Exit(ALARM_STATUS)
+
+
+def _last_alarms(path: Path) -> dict[tuple[str, str, str], str]:
+    """Return the days of the alarms that the last run wrote, by task, version and promise."""
+    if not path.exists():
+        return {}
+    try:
+        lines = json.loads(path.read_bytes())["promises"]
+        return {(line["task"], line["version"], line["promise"]): str(line["alarm_since"] or "") for line in lines}
+    except (ValueError, LookupError, TypeError, RecursionError):
+        raise InputError(
+            f"{path} is not what `scoremux watch` writes: move it, or name another page with --out"
+        ) from None
 
 
 def _write(path: Path, content: str) -> None:

@@ -52,6 +52,13 @@ _BETS = np.array([0.02, 0.05, 0.1, 0.2, 0.4, 0.7])
 _OF_BETS = np.full(2 * len(_BETS), 0.5 / len(_BETS))
 """The weight of each bet, up and down."""
 
+_CLUSTER_BETS = np.array([0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.9])
+"""As `_BETS`, for errors of clusters above what is promised. `benchmarks/clusters.py` measures what they find."""
+
+LEAST_CLUSTERS = 20
+"""Clusters in a term with fewer of which nothing can be told: then an error of 0.25 where 0.15 is promised stays unseen
+in one term of five."""
+
 _USUAL_SPREAD, _SPREAD_DAYS = 0.08, 7
 """A day's rows come from a few schools, so its share varies more than its number of rows says: by so much, and this
 counts as much as so many days."""
@@ -80,6 +87,13 @@ def mean_detector(values: Floats, least: float, most: float) -> Floats:
     gains = np.stack([above, below], axis=1)
     bets = 1 + gains[:, :, None] * _BETS
     return _shiryaev_roberts(bets.reshape(len(values), len(_OF_BETS)), _OF_BETS)
+
+
+def cluster_detector(means: Floats, promised: float) -> Floats:
+    """Return M after each cluster's mean share of errors, [U]: high where their mean is above the promised share."""
+    promised = _inside(promised)
+    bets = 1 + ((means - promised) / promised)[:, None] * _CLUSTER_BETS
+    return _shiryaev_roberts(bets, np.full(len(_CLUSTER_BETS), 1 / len(_CLUSTER_BETS)))
 
 
 def spread_between_days(counts: Floats) -> float:
@@ -155,8 +169,8 @@ def alarms(e_values: Mapping[Name, float], rate: float) -> set[Name]:
 
 
 def confidence_sequence(
-    errors: int,
-    rows: int,
+    errors: float,
+    rows: float,
     confidence: float = 0.95,
 ) -> tuple[float, float]:
     """Return an interval of a share that holds at all numbers of rows together, by a uniform mixture of bets.
@@ -205,6 +219,29 @@ def recovery(errors: Floats, promised: float) -> float:
     right = float(len(errors) - errors.sum())
     logs = wrong * np.log(shares / promised) + right * np.log((1 - shares) / (1 - promised))
     return float(np.exp(np.minimum(logs, 690)).mean())
+
+
+def cluster_recovery(means: Floats, promised: float) -> float:
+    """Return the e-value of `recovery` from means of clusters."""
+    promised = _inside(promised)
+    logs = np.log1p(((promised - means) / (1 - promised))[:, None] * _CLUSTER_BETS).sum(axis=0)
+    return float(np.exp(np.minimum(logs, 690)).mean())
+
+
+def clusters_needed(means: Floats, promised: float, worse_by: float, clusters_until_false: float) -> int:
+    """Return after how many clusters half of the detectors find that all errors rose by `worse_by`, by resampling.
+
+    Args:
+        means: Shares of errors of the clusters so far, [U].
+        clusters_until_false: Clusters in which one false alarm is accepted.
+    """
+    random = np.random.default_rng(1)
+    worse = np.minimum(means + worse_by, 1)
+    needed = []
+    for _ in range(51):
+        reached = cluster_detector(random.choice(worse, 2000), promised) >= clusters_until_false
+        needed.append(int(reached.argmax()) + 1 if reached.any() else 2000)
+    return int(np.median(needed))
 
 
 def reads_needed(

@@ -1,17 +1,20 @@
 """Watched rows → promised, expected and observed errors of each task, and which promises no longer hold."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, timedelta
 from itertools import pairwise
 
 import numpy as np
 
 from scoremux_decide.policy import WatchPolicy
 from scoremux_evidence.watch.detectors import (
-    Floats,
+    LEAST_CLUSTERS,
     alarms,
+    cluster_detector,
+    cluster_recovery,
+    clusters_needed,
     confidence_sequence,
     error_detector,
     mean_detector,
@@ -20,6 +23,7 @@ from scoremux_evidence.watch.detectors import (
     share_detector,
     spread_between_days,
 )
+from scoremux_evidence.watch.observations import Named, Observations, cluster_means, single_rows
 from scoremux_evidence.watch.watched_rows import Day, Papers, WatchedTask, promises_of, usual_shares
 
 RECOVERED = 20.0
@@ -51,8 +55,10 @@ class Finding:
         since: The day of the alarm, None without one.
         moved: The day on which confidences were first unlike those of the calibration, None if they never were.
         recovered: The e-value that the promise is kept again, where the task is on hold; else None.
-        term: How many reads a term has.
-        plan: For each of `LOSSES`, after how many reads half of such losses are found.
+        observations: What the detector read: single reads, or means of clusters.
+        term: How many observations a term has.
+        recent: The share of errors in the last 28 days with rows; None where nothing was read in them.
+        plan: For each of `LOSSES`, after how many observations half of such losses are found.
         papers: Raters' levels of validity papers of the task.
     """
 
@@ -65,7 +71,9 @@ class Finding:
     reads: int
     sequence: tuple[float, float]
     e_values: dict[str, float]
+    observations: Observations
     term: float
+    recent: float | None = None
     since: str | None = None
     moved: str | None = None
     recovered: float | None = None
@@ -78,16 +86,36 @@ class Finding:
         return next(reversed(self.watched.days.values())).on_hold > 0
 
     @property
+    def has_few_clusters(self) -> bool:
+        """Whether the rows come from so few clusters that no alarm can be told from chance."""
+        return self.watched.has_clusters and self.term < LEAST_CLUSTERS
+
+    @property
     def verdict(self) -> str:
         """The verdict of the rows on the promise."""
         if self.is_held:
             return "on hold"
         if self.since:
-            if self.moved:
-                return "population changed"
-            moved = self.papers.moved
-            return "machine or people changed" if moved is None else "people changed" if moved else "machine changed"
-        return "kept" if self.reads and self.sequence[1] <= self.promised else "not contradicted"
+            return self.cause
+        if self.has_few_clusters:
+            return "cannot tell: too few clusters"
+        is_kept = self.reads and self.sequence[1] <= self.promised and (self.recent or 0.0) <= self.promised
+        return "kept" if is_kept else "not contradicted"
+
+    @property
+    def cause(self) -> str:
+        """What changed, as far as confidences and validity papers tell.
+
+        The machine is named only where raters' papers exclude that people alone explain the errors beyond the promise.
+        """
+        if self.moved:
+            return "population changed"
+        increase = self.papers.increase()
+        if increase is None or self.recent is None:
+            return "machine or people changed"
+        if increase[0] > 0:
+            return "people changed"
+        return "machine changed" if increase[1] < self.recent - self.promised else "machine or people changed"
 
 
 @dataclass
@@ -118,22 +146,44 @@ def find(
     findings = []
     for task in tasks:
         if promises := list(promises_of(task.decision)):
-            doubts = np.array([doubt for day in task.days.values() for doubt in day.doubts])
-            moved = _moved(task, doubts, rules)
+            moved = _moved(task, rules)
             readings = (papers or {}).get(task.task, Papers())
-            findings += [_finding(task, *promise, rules, doubts, moved, readings) for promise in promises]
+            findings += [_finding(task, *promise, rules, moved, readings) for promise in promises]
     current = _current(findings, tasks)
     _raise_alarms(current, rules, today)
     for finding in current:
         if finding.promise == "exact":
             lone = _lone_alarm(current, rules)
-            finding.plan = tuple(_reads_for(finding.promised, loss, finding.term * lone) for loss in LOSSES)
+            finding.plan = tuple(_needed(finding, loss, finding.term * lone) for loss in LOSSES)
     return findings
+
+
+def keep_alarms(
+    findings: Sequence[Finding], tasks: Sequence[WatchedTask], before: Mapping[tuple[str, str, str], str]
+) -> None:
+    """Keep the alarms of an earlier run about live calibrations, unless a hold has answered them since.
+
+    before: The day of each alarm, empty without one, by task, version and promise.
+    """
+    for finding in _current(findings, tasks):
+        watched = finding.watched
+        day = before.get((watched.task, watched.version, finding.promise))
+        last_held = max((name for name, of_day in watched.days.items() if of_day.on_hold), default="")
+        if day and day > last_held:
+            finding.since = min(day, finding.since or day)
 
 
 def _lone_alarm(current: Sequence[Finding], rules: WatchPolicy) -> float:
     """Return the e-value from which a promise has an alarm, if no other one is broken."""
     return max(len(current) / rules.false_alarms, 1.0)
+
+
+def _needed(finding: Finding, loss: float, until_false: float) -> int:
+    """Return after how many observations half of such losses are found. until_false: those with one false alarm."""
+    if not finding.watched.has_clusters:
+        return _reads_for(finding.promised, loss, until_false)
+    means = finding.observations.values
+    return clusters_needed(means, finding.promised, loss, until_false) if len(means) else 0
 
 
 def _reads_for(promised: float, loss: float, until_false: float) -> int:
@@ -150,7 +200,7 @@ def find_shifts(
     shifts = []
     for task in _newest(tasks).values():
         usual = usual_shares(task.decision) if task.decision else {}
-        names = {name for day in task.days.values() for name in day.asked}
+        names = {name for day in task.days.values() for name in day.shares}
         shifts += [shift for name in sorted(names) if (shift := _shift(task, name, usual.get(name), rules))]
     _raise_alarms(shifts, rules, today)
     return [shift for shift in shifts if shift.since]
@@ -189,9 +239,19 @@ def _shift(
     rules: WatchPolicy,
 ) -> Shift | None:
     """Return the change of a share; None while its first rows are all there is to compare it with."""
-    by_day = {day: (of_day.having[name], of_day.asked[name]) for day, of_day in task.days.items() if of_day.asked[name]}
-    days = [*by_day]
-    counts = np.array([*by_day.values()], float)
+    days = {day: of_day.shares[name] for day, of_day in task.days.items() if name in of_day.shares}
+    return (
+        _cluster_shift(task, name, usual, days, rules)
+        if task.has_clusters
+        else _day_shift(task, name, usual, days, rules)
+    )
+
+
+def _day_shift(
+    task: WatchedTask, name: str, usual: float | None, days: Mapping[str, Sequence[Named]], rules: WatchPolicy
+) -> Shift | None:
+    """Return the change of a share of rows that name no cluster: a day's rows are one observation."""
+    counts = np.array([(sum(has_it for _, has_it in rows), len(rows)) for rows in days.values()], float)
     first = 0
     rows = task.decision.expected.rows if task.decision and task.decision.expected else 1
     if usual is None:
@@ -203,14 +263,31 @@ def _shift(
     spread = spread_between_days(counts[:_FIRST_DAYS])
     reached = share_detector(counts[first:], *_around(usual, rows, _NO_NEWS), spread)
     recent = counts[-_RECENT_DAYS:].sum(axis=0)
-    e_values = dict(zip(days[first:], reached / max(len(days), rules.days), strict=True))
-    return Shift(
-        task.task,
-        name,
-        usual,
-        float(recent[0] / recent[1]),
-        e_values,
-    )
+    e_values = dict(zip([*days][first:], reached / max(len(days), rules.days), strict=True))
+    return Shift(task.task, name, usual, float(recent[0] / recent[1]), e_values)
+
+
+def _cluster_shift(
+    task: WatchedTask, name: str, usual: float | None, days: Mapping[str, Sequence[Named]], rules: WatchPolicy
+) -> Shift | None:
+    """Return the change of a share between clusters; None while too few tell it."""
+    clusters = cluster_means(days)
+    first = 0
+    rows = float(task.decision.expected.rows) if task.decision and task.decision.expected else 1.0
+    if usual is None:
+        first = int(np.searchsorted(np.cumsum(clusters.rows), _FIRST_ROWS)) + 1
+        before = clusters.take(slice(first))
+        rows = max(before.independent_rows(), 1.0)
+        usual = before.mean()
+    later = clusters.take(slice(first, None))
+    term = _reads_in(rules.days, len(later), days)
+    if not len(later) or term < LEAST_CLUSTERS:
+        return None
+    reached = mean_detector(later.values, *_around(usual, rows, _NO_NEWS))
+    e_values = {day: float(reached[end - 1]) / term for day in days if (end := later.until(day))}
+    last_days = [*days][-_RECENT_DAYS:]
+    recent = [has_it for day in last_days for _, has_it in days[day]]
+    return Shift(task.task, name, usual, float(np.mean(recent)), e_values)
 
 
 def _finding(
@@ -219,40 +296,50 @@ def _finding(
     promised: float,
     least: float,
     rules: WatchPolicy,
-    doubts: Floats,
     moved: str | None,
     papers: Papers,
 ) -> Finding:
     days = _since_hold(task.days)
-    errors = {name: np.array([float(abs(error) >= least) for error in day.errors]) for name, day in days.items()}
-    every = np.concatenate([*errors.values(), np.zeros(0)])
-    reached = error_detector(every, promised)
-    ends = np.cumsum([len(part) for part in errors.values()])
-    term = max(_reads_in(rules.days, len(every), days), 1.0)
+    named = {day: [(c, float(abs(error) >= least)) for c, error in of_day.errors] for day, of_day in days.items()}
+    observed = cluster_means(named) if task.has_clusters else single_rows(named)
+    detector = cluster_detector if task.has_clusters else error_detector
+    reached = detector(observed.values, promised)
     # A hold has answered alarms up to its last day; what was read during it still counts.
     last_held = max((name for name, day in task.days.items() if day.on_hold), default="")
-    e_values = {
-        name: reached[end - 1] / term if end else 0.0
-        for name, end in zip(errors, ends, strict=True)
-        if name > last_held
-    }
-    now = int(every.sum())
+    e_values: dict[str, float] = {}
+    term = 1.0
+    for day in days:
+        end = observed.until(day)
+        # A day is judged by the reads of a term at the rate that was known then, so that no alarm goes by later reads.
+        term = max(_reads_in(rules.days, end, [min(days), day]), 1.0)
+        if day > last_held:
+            e_values[day] = float(reached[end - 1]) / term if end else 0.0
+    if task.has_clusters and term < LEAST_CLUSTERS:
+        e_values = dict.fromkeys(e_values, 0.0)
+    every = np.array([error for of_day in named.values() for _, error in of_day])
+    reads = len(every)
+    tells = observed.independent_rows() / reads if reads and task.has_clusters else 1.0
+    doubts = [doubt for day in task.days.values() for _, doubt in day.doubts]
+    last_28 = (date.fromisoformat(max(days)) - timedelta(days=27)).isoformat()
+    recent = [error for day, of_day in named.items() if day >= last_28 for _, error in of_day]
     finding = Finding(
         watched=task,
         promise=promise,
         promised=promised,
         least=least,
-        expected=float(doubts.mean()) if len(doubts) else None,
-        errors=now,
-        reads=len(every),
-        sequence=confidence_sequence(now, len(every)),
+        expected=float(np.mean(doubts)) if doubts else None,
+        errors=int(every.sum()),
+        reads=reads,
+        sequence=confidence_sequence(float(every.sum()) * tells, reads * tells),
         e_values=e_values,
+        observations=observed,
         term=term,
+        recent=float(np.mean(recent)) if recent else None,
         moved=moved,
         papers=papers,
     )
     if finding.is_held:
-        finding.recovered = recovery(every, promised)
+        finding.recovered = (cluster_recovery if task.has_clusters else recovery)(observed.values, promised)
     return finding
 
 
@@ -281,9 +368,11 @@ def planned_reads(findings: Sequence[Finding], rules: WatchPolicy) -> dict[str, 
         kept_a_day = sum(day.kept for day in days.values()) / calendar_days(days)
         if finding.promise != "exact" or not kept_a_day:
             continue
+        # Reads of one cluster tell less than as many independent ones.
+        told = finding.observations.independent_rows() / finding.reads if finding.watched.has_clusters else 1.0
         reads = 10.0
         for _ in range(3):  # with more reads, there are more that must raise no alarm
-            reads = _reads_for(finding.promised, rules.find_loss, term * reads) / rules.find_days
+            reads = _reads_for(finding.promised, rules.find_loss, term * reads) / rules.find_days / (told or 1.0)
         share = min(rules.most_read, math.ceil(reads / kept_a_day * 1e4) / 1e4)
         a_day = share * kept_a_day
         days_needed = float(rules.find_days)
@@ -300,23 +389,27 @@ def _since_hold(days: dict[str, Day]) -> dict[str, Day]:
     return dict(list(days.items())[first:])
 
 
-def _moved(task: WatchedTask, doubts: Floats, rules: WatchPolicy) -> str | None:
+def _moved(task: WatchedTask, rules: WatchPolicy) -> str | None:
     """Return the day on which the expected error was first unlike that of the calibration."""
     usual = task.decision.expected if task.decision else None
-    blocks = len(doubts) // _BLOCK
-    if usual is None or not blocks:
+    doubts = {day: of_day.doubts for day, of_day in task.days.items()}
+    if task.has_clusters:
+        observed = cluster_means(doubts)
+    else:
+        rows = single_rows(doubts)
+        blocks = len(rows) // _BLOCK
+        means = rows.values[: blocks * _BLOCK].reshape(blocks, _BLOCK).mean(axis=1)
+        ends = rows.days[_BLOCK - 1 :: _BLOCK]
+        observed = Observations(means, np.full(blocks, float(_BLOCK)), ends[:blocks])
+    if usual is None or not len(observed):
         return None
-    values = doubts[: blocks * _BLOCK].reshape(blocks, _BLOCK).mean(axis=1)
-    term = _reads_in(rules.days, blocks, task.days)
-    reached = mean_detector(values, *_around(usual.error, usual.rows))
+    term = _reads_in(rules.days, len(observed), task.days)
+    reached = mean_detector(observed.values, *_around(usual.error, usual.rows))
     above = np.flatnonzero(reached >= term / min(rules.false_alarms, 1.0))
-    if not len(above):
-        return None
-    ends = np.cumsum([len(day.doubts) for day in task.days.values()])
-    return list(task.days)[int(np.searchsorted(ends, (above[0] + 1) * _BLOCK))]
+    return observed.days[above[0]] if len(above) else None
 
 
-def _around(share: float, rows: int, more: float = 0.0) -> tuple[float, float]:
+def _around(share: float, rows: float, more: float = 0.0) -> tuple[float, float]:
     """Return the shares within two standard errors of one that so many rows have, and `more` on each side."""
     margin = more + 2 * np.sqrt(share * (1 - share) / max(rows, 1))
     return max(share - margin, 0.0), min(share + margin, 1.0)
@@ -325,12 +418,13 @@ def _around(share: float, rows: int, more: float = 0.0) -> tuple[float, float]:
 def _reads_in(
     term: int,
     count: int,
-    days: dict[str, Day],
+    days: Iterable[str],
 ) -> float:
     """Return how many observations a term of that many days has at the rate of `days`, no fewer than `count`."""
     return max(count, count * term / calendar_days(days))
 
 
-def calendar_days(days: dict[str, Day]) -> int:
+def calendar_days(days: Iterable[str]) -> int:
     """Return how many days there are from the first to the last, with those that have no rows."""
-    return (date.fromisoformat(max(days)) - date.fromisoformat(min(days))).days + 1
+    names = sorted(days)
+    return (date.fromisoformat(names[-1]) - date.fromisoformat(names[0])).days + 1

@@ -15,10 +15,12 @@ from scoremux_evidence.watch.watched_rows import LEAST_PAPERS, Day, WatchedTask
 from scoremux_files.errors import first_of
 
 _SHOWN_DAYS = 14
-_PAPERS = {
-    True: "raters' validity papers have: retrain raters, do not recalibrate",
-    False: "raters' validity papers have not either: the machine has, so calibrate on new labels",
-    None: "too few of raters' validity papers tell whether people have, or the machine",
+_CAUSES = {
+    "people changed": "raters are wrong more often on validity papers: retrain raters, and do not recalibrate",
+    "machine changed": "raters' validity papers exclude that people alone explain it: the machine has changed, so "
+    "calibrate on new labels",
+    "machine or people changed": "raters' validity papers cannot tell whether the machine or people have changed: let "
+    "people read more of them before you calibrate again",
 }
 _STATES = ("in", "machine", "to people", "final", "pending", "held", "lost")
 
@@ -64,7 +66,8 @@ def as_json(morning: Morning) -> dict[str, Any]:
                 "alarm_since": finding.since, "population_changed_since": finding.moved, "held": finding.is_held,
                 "recovered": finding.recovered,
                 "papers_before": finding.papers.before.tolist(), "papers_recent": finding.papers.recent.tolist(),
-                "reads_to_find": {str(loss): reads for loss, reads in zip(LOSSES, finding.plan, strict=False)},
+                "clusters": len(finding.observations) if finding.watched.has_clusters else None,
+                "to_find": {str(loss): reads for loss, reads in zip(LOSSES, finding.plan, strict=False)},
             }
             for finding in morning.findings
         ],
@@ -93,7 +96,7 @@ def page_values(morning: Morning) -> dict[str, Any]:
     return {
         "summary": f"{count} in {len({f.watched.task for f in findings}):,} tasks with a promise; "
         f"{sum(lost.values()):,} rows lost, {late:,} picked rows not read in time.",
-        "rate": _rate(morning.rules),
+        "rate": _rate(morning),
         "alarms": [{"task": f.watched.task, "words": _alarm(f, morning)} for f in alarms],
         "shifts": [
             {
@@ -182,10 +185,19 @@ def _percent(share: float | None) -> str:
     return "–" if share is None else f"{share:.1%}"
 
 
-def _rate(rules: WatchPolicy) -> str:
+def _rate(morning: Morning) -> str:
+    """Say how often alarms are false, and which rows are taken as independent."""
+    rules = morning.rules
     most = rules.false_alarms
     count = f"a {most:.0%} chance of any false alarm" if most < 1 else f"{most:g} false alarms"
-    return f"Alarms are set for at most {count} in {rules.days} days, over all tasks together."
+    rate = f"Alarms are set for at most {count} in {rules.days} days, over all tasks together."
+    without = [task.task for task in morning.tasks if not task.has_clusters]
+    if without:
+        return (
+            f"{rate} Rows of {first_of(sorted({*without}))} name no cluster, such as a class or a school: each row is "
+            "taken as independent. If classes or schools come one after the other, most half years have a false alarm."
+        )
+    return f"{rate} Rows of one cluster within a week count as one observation."
 
 
 def _alarm(finding: Finding, morning: Morning) -> str:
@@ -195,7 +207,7 @@ def _alarm(finding: Finding, morning: Morning) -> str:
     why = (
         f"confidences have changed since {finding.moved}, so the responses are others: calibrate on new labels"
         if finding.moved
-        else f"confidences have not changed; {_PAPERS[finding.papers.moved]}"
+        else f"confidences have not changed; {_CAUSES[finding.cause]}"
     )
     words = f"{_percent(_observed(finding))} errors where at most {finding.promised:.1%} are promised"
     if finding.recovered is not None:
@@ -224,8 +236,8 @@ def weeks(finding: Finding) -> list[dict[str, Any]]:
 
 
 def _sums(finding: Finding, days: Sequence[Day]) -> dict[str, Any]:
-    errors = [error for day in days for error in day.errors if abs(error) >= finding.least]
-    doubts = [doubt for day in days for doubt in day.doubts]
+    errors = [error for day in days for _, error in day.errors if abs(error) >= finding.least]
+    doubts = [doubt for day in days for _, doubt in day.doubts]
     reads = sum(len(day.errors) for day in days)
     expected = sum(doubts) / len(doubts) if doubts else None
     return {
@@ -256,6 +268,9 @@ def _chart(finding: Finding) -> dict[str, Any]:
     return {
         "task": finding.watched.task,
         "most": _percent(most),
+        "promise": _percent(finding.promised),
+        "first": min(finding.watched.days),
+        "last": max(finding.watched.days),
         **lines,
     }
 
@@ -308,7 +323,8 @@ def _row(
 
 def _plan(finding: Finding, drawn: Mapping[str, PlannedReads]) -> dict[str, Any]:
     reads = finding.reads / calendar_days(finding.watched.days)
-    cells = [f"{reads_needed / reads:.0f} days" if reads else "never" for reads_needed in finding.plan]
+    observed = len(finding.observations) / calendar_days(finding.watched.days)
+    cells = [f"{needed / observed:.0f} days" if observed else "never" for needed in finding.plan]
     planned = drawn.get(finding.watched.task)
     share = _percent(planned.share if planned else None)
     return {

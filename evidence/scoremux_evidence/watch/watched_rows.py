@@ -14,6 +14,7 @@ from scoremux_client.contract import HUMAN, MACHINE, Reason, Status
 from scoremux_client.errors import InputError
 from scoremux_decide.decision import Decision
 from scoremux_evidence.rows.ratings import Ints
+from scoremux_evidence.watch.observations import Named
 from scoremux_files.rows.readers import read_rows
 from scoremux_files.settings import validate
 
@@ -43,6 +44,7 @@ class _FinalRow(BaseModel, allow_inf_nan=False, coerce_numbers_to_str=True):
     student: _Text = ""
     administration: _Text = ""
     decision: int | None = None
+    cluster: _Text = ""
 
     @property
     def machine_gave(self) -> int | None:
@@ -60,11 +62,12 @@ class Day:
         final: Responses that have a final score or code.
         on_hold: Responses that a version on hold scored.
         kept: Responses that the machine keeps, or would keep without a hold.
-        doubts: 1 − confidence of each of these that has a confidence, in their order.
+        doubts: 1 − confidence of each of these that has a confidence, in their order, with their clusters.
         errors: For each of these that people read as well, in their order, how far the machine was above the
-            first person's level: promises are about one person, and a level that two settled is nearer to the machine.
+            first person's level, with its cluster: promises are about one person, and a level that two settled is
+            nearer to the machine. A row whose second reading or adjudication still waits counts with its first.
         coded: Those that people gave a condition code.
-        having, asked: Of each share that is watched without labels, how many rows have it, and of how many.
+        shares: Of each share that is watched without labels, whether each row has it, with its cluster.
         late: Ids of those picked for people that were not read in time.
     """
 
@@ -73,11 +76,10 @@ class Day:
     final: int = 0
     on_hold: int = 0
     kept: int = 0
-    doubts: list[float] = field(default_factory=list)
-    errors: list[float] = field(default_factory=list)
+    doubts: list[Named] = field(default_factory=list)
+    errors: list[Named] = field(default_factory=list)
     coded: int = 0
-    having: Counter[str] = field(default_factory=Counter)
-    asked: Counter[str] = field(default_factory=Counter)
+    shares: dict[str, list[Named]] = field(default_factory=dict)
     late: list[str] = field(default_factory=list)
 
 
@@ -90,6 +92,7 @@ class WatchedTask:
         decision: None where the version is unknown or has no calibration.
         days: By day, as YYYY-MM-DD, in order.
         administrations: How many rows came from which scored file or folder.
+        has_clusters: Whether rows name a cluster, such as their school.
     """
 
     task: str
@@ -97,12 +100,14 @@ class WatchedTask:
     decision: Decision | None
     days: dict[str, Day] = field(default_factory=dict)
     administrations: Counter[str] = field(default_factory=Counter)
+    has_clusters: bool = False
 
 
 def read_watched(
     path: Path,
     decision_of: Callable[[str], Decision | None],
     late_before: str,
+    cluster: str = "cluster",
 ) -> list[WatchedTask]:
     """Read the output of `scoremux review export --out`; its rows are in the order in which they came to the desk.
 
@@ -112,6 +117,7 @@ def read_watched(
     Args:
         decision_of: Returns the decision of a version, given its digest.
         late_before: Picked rows that came before this day and were not read are late.
+        cluster: The column that says which rows belong together.
 
     Raises:
         InputError: The file is not such an export.
@@ -120,6 +126,7 @@ def read_watched(
     counted: set[tuple[str, ...]] = set()
     for number, cells in enumerate(read_rows(path), start=1):
         values = {name: None if cell == "" else cell for name, cell in cells.items()}  # CSV knows no null
+        values["cluster"] = values.get(cluster)
         try:
             row = validate(_FinalRow.model_validate, values)
         except ValueError as error:
@@ -132,10 +139,10 @@ def read_watched(
         day = watched[key].days.setdefault(row.added_at, Day())
         day.on_hold += calibrated != row.version
         watched[key].administrations[row.administration] += 1
+        watched[key].has_clusters |= bool(row.cluster)
         _count(row, day, late_before, counted)
         for name, has_it in _shares(row, watched[key].decision):
-            day.having[name] += has_it
-            day.asked[name] += 1
+            day.shares.setdefault(name, []).append((row.cluster, float(has_it)))
     for task in watched.values():
         task.days = dict(sorted(task.days.items()))
     return sorted(watched.values(), key=lambda task: (task.task, min(task.days)))
@@ -152,16 +159,16 @@ def _count(row: _FinalRow, day: Day, late_before: str, counted: set[tuple[str, .
         return
     day.kept += 1
     if row.confidence is not None:
-        day.doubts.append(1 - row.confidence)
+        day.doubts.append((row.cluster, 1 - row.confidence))
     if not on_hold and row.read_behind is None:
         return
-    if row.decided_by in _HUMAN:
+    if row.decided_by in _HUMAN or row.first_level is not None:
         if _is_first(row, counted):
             human = row.first_level if "first_level" in row.model_fields_set else row.level
             if human is None or human < 0:
                 day.coded += 1  # a code instead of a level: promises are about levels, as calibrations are
             else:
-                day.errors.append(level - human)
+                day.errors.append((row.cluster, float(level - human)))
     elif row.added_at < late_before and not on_hold:
         day.late.append(row.id)
 
@@ -210,14 +217,18 @@ class Papers:
     before: Ints = field(default_factory=lambda: np.zeros(2, np.int64))
     recent: Ints = field(default_factory=lambda: np.zeros(2, np.int64))
 
-    @property
-    def moved(self) -> bool | None:
-        """Whether raters are wrong more often than before, by two standard errors; None where readings are too few."""
-        wrong, read = np.array([self.before, self.recent]).T
+    def increase(self) -> tuple[float, float] | None:
+        """Return a 95 % interval of how much more often raters are wrong than before; None where readings are too few.
+
+        It is the interval of Agresti and Caffo (2000).
+        """
+        wrong, read = np.array([self.before, self.recent], float).T
         if read.min() < LEAST_PAPERS:
             return None
-        share = wrong.sum() / read.sum()
-        return bool(wrong[1] / read[1] - wrong[0] / read[0] > 2 * np.sqrt(share * (1 - share) * (1 / read).sum()))
+        share = (wrong + 1) / (read + 2)
+        half = 1.96 * float(np.sqrt((share * (1 - share) / (read + 2)).sum()))
+        middle = float(share[1] - share[0])
+        return middle - half, middle + half
 
 
 def read_papers(path: Path, recent_from: str) -> dict[str, Papers]:

@@ -143,6 +143,65 @@ def test_an_alarm_asks_for_a_hold_whose_reads_say_when_to_release(store: Path, t
     assert promise(values)["alarm_since"] is None and values["holds"] == [], "the hold has answered the alarm"
 
 
+def test_a_row_whose_dispute_waits_counts_with_its_first_reading(store: Path, tmp_path: Path) -> None:
+    desk = Desk()
+    for ago in range(60, -1, -1):
+        desk.day(ago, 0.35 if ago < 30 else 0.12)
+    settled = promise(watch(desk, store, tmp_path)[0])
+    (tmp_path / "page.json").unlink()
+    for row in desk.rows:
+        row["first_level"] = row["level"] if row["decided_by"] == "rater" else None
+        if row["decided_by"] == "rater" and row["level"] != row["machine_level"]:
+            row |= {"status": "PENDING", "decided_by": "", "level": None}
+    waiting = promise(watch(desk, store, tmp_path)[0])
+    assert waiting["alarm_since"] == settled["alarm_since"] and waiting["reads"] == settled["reads"]
+
+
+def test_an_alarm_stays_when_more_is_read_until_a_person_acts(store: Path, tmp_path: Path) -> None:
+    desk = Desk()
+    for ago in range(60, 20, -1):
+        desk.day(ago, 0.4, reads=10)
+    since = promise(watch(desk, store, tmp_path)[0])["alarm_since"]
+    for ago in range(20, -1, -1):
+        desk.day(ago, 0.05, reads=90)
+    assert promise(watch(desk, store, tmp_path)[0])["alarm_since"] == since
+    (tmp_path / "page.json").unlink()
+    assert promise(watch(desk, store, tmp_path)[0])["alarm_since"] == since, "without the last page too"
+    (tmp_path / "page.json").write_text("[]")
+    with pytest.raises(InputError, match=r"page\.json"):
+        watch(desk, store, tmp_path)
+
+
+def clustered(desk: Desk, kind: str, days: int, error: float, spread: float) -> None:
+    """Add days of reads: one class a day, one school a week, or five schools a day, whose errors differ by `spread`."""
+    draw, tail = desk.random, error * (1 - error) / spread**2 - 1
+    for ago in range(days - 1, -1, -1):
+        if not (kind == "week" and ago % 7 != days % 7 and desk.rows):
+            rates = draw.beta(error * tail, (1 - error) * tail, 5 if kind == "schools" else 1)
+        before = len(desk.rows)
+        for place, rate in enumerate(rates):
+            desk.day(ago, rate, reads=10 // len(rates))
+            for row in desk.rows[before:]:
+                row["cluster"] = f"{kind} {ago // 7 if kind == 'week' else draw.integers(200) if place else ago}"
+            desk.rows[before:] = [row for row in desk.rows[before:] if row["read_behind"]]
+            before = len(desk.rows)
+
+
+@pytest.mark.parametrize(("kind", "alarmed"), [("class", True), ("week", False)])
+def test_clusters_are_what_alarms_rest_on(store: Path, tmp_path: Path, kind: str, alarmed: bool) -> None:
+    """Eight classes a week tell a broken promise; eight schools in eight weeks do not, and the page says so."""
+    desk = Desk()
+    clustered(desk, kind, 60, 0.35, 0.1)
+    (tmp_path / "columns.toml").write_text('cluster = "school"')
+    for row in desk.rows:
+        row["school"] = row.pop("cluster")
+    values, _ = watch(desk, store, tmp_path, policy="" if alarmed else "days = 60")
+    line = promise(values)
+    assert (line["alarm_since"] is not None) == alarmed
+    assert alarmed or line["verdict"] == "cannot tell: too few clusters"
+    assert line["clusters"] == (60 if alarmed else 9)
+
+
 def test_shares_that_change_are_warned_of_and_hold_nothing(store: Path, tmp_path: Path) -> None:
     """One row in five has level 0, as in the calibration, then two in five; one in ten has a code, then three."""
     desk = Desk()
@@ -167,7 +226,7 @@ def test_shares_that_change_are_warned_of_and_hold_nothing(store: Path, tmp_path
 
 @pytest.mark.parametrize(
     ("recent", "verdict", "words"),
-    [(0.4, "people changed", "retrain raters"), (0.1, "machine changed", "the machine has, so calibrate")],
+    [(0.4, "people changed", "retrain raters"), (0.1, "machine changed", "the machine has changed, so calibrate")],
 )
 def test_validity_papers_tell_whether_people_have_changed(
     store: Path, tmp_path: Path, recent: float, verdict: str, words: str
