@@ -44,7 +44,7 @@ def api(url: str, folder: Path) -> Iterator[tuple[str, psutil.Process]]:
     """Run `scoremux api` before a Triton; give its ``host:port`` and its process."""
     folder.mkdir()
     (port,) = free_ports(1)
-    command = [SCOREMUX, "api", "--url", url, "--database", str(folder / "reviews.db"), "--folder", str(folder)]
+    command = [SCOREMUX, "api", "--url", url, "--database", str(folder / "reviews.db")]
     process = subprocess.Popen([*command, "--port", str(port)], stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + START_S

@@ -147,9 +147,6 @@ def _register(app: typer.Typer, entry: EntryPoint, group: str) -> None:
     except ModuleNotFoundError as error:
         command, settings = _unavailable(error), _ANY_WORDS
     if isinstance(command, typer.Typer):
-        # Another distribution may have more of them, or one in the place of ours: `tokens revoke` of the desk.
-        for more in entry_points(group=f"scoremux.commands.{entry.name}"):
-            command.command(more.name)(more.load())
         app.add_typer(command, name=entry.name, rich_help_panel=group)
     else:
         app.command(entry.name, rich_help_panel=group, context_settings=settings)(command)

@@ -18,7 +18,6 @@ from typer.core import TyperGroup
 from scoremux_desk import people_commands, retention
 from scoremux_desk.people_commands import BY, Where, console, created, opened, say
 from scoremux_files import InputError
-from scoremux_files.terminal import deprecated
 
 if TYPE_CHECKING:
     from scoremux_desk.database.connection import Database
@@ -47,7 +46,6 @@ review = typer.Typer(
     epilog="Example: scoremux review scored --tasks REPO/store --database reviews.db",
 )
 _MOST_SHOWN = 10
-_MOST_DEAD = 1_000
 _Scored = Annotated[list[Path] | None, Argument(help="What `scoremux score` wrote: folders of parts, or files.")]
 _Tasks = Annotated[Path | None, Option(help="Store, or folder of task folders, for their texts.")]
 _Policy = Annotated[Path | None, Option(help="TOML file with the table `review`.")]
@@ -190,47 +188,6 @@ def export(
             say(f"{write(desk, path, administration):,} rows written to {path}")
     for line in exports.odd_rows(desk, _MOST_SHOWN):
         say(f"ODD: {line}")
-
-
-@review.command()
-def webhooks(
-    database: Where,
-    send_again: Annotated[bool, Option("--send-again", help="Send deliveries again that were given up.")] = False,
-    remove: Annotated[str | None, Option(metavar="ID", help="Remove a webhook, with what waits for it.")] = None,
-) -> None:
-    """List the webhooks of `scoremux api`, and deliveries that were given up.
-
-    Example: scoremux review webhooks --send-again --database reviews.db
-    """
-    from scoremux_desk.database import schema
-    from scoremux_desk.reading import outbox
-
-    with closing(opened(database)) as desk, desk.write() as connection:
-        if remove and not outbox.delete_webhook(connection, remove):
-            raise InputError(f"there is no webhook {remove}; without --remove this lists them")
-        listed = outbox.webhooks_of(connection)
-        waiting = outbox.count_waiting(connection)
-        dead = outbox.deliveries_of(connection, None, schema.DEAD, _MOST_DEAD)
-        sent = outbox.send_again(connection) if send_again else 0
-    for hook in listed:
-        failing = f", failed {hook.failures} times in a row" if hook.failures else ""
-        say(f"{hook.id}: {hook.url} of {hook.token} ({hook.issued}), {waiting.get(hook.id, 0):,} waiting{failing}")
-    for one in dead:
-        say(f"{one.id}: {one.type} to {one.url} of {one.token}, {one.attempts} attempts, the last one: {one.answer}")
-    if send_again:
-        say(f"{sent:,} deliveries are due again; `scoremux api` sends them")
-
-
-@review.command(hidden=True)
-def deliveries(
-    database: Where, send_again: Annotated[bool, Option("--send-again", help="Send them again.")] = False
-) -> None:
-    """Do what `scoremux review webhooks` does.
-
-    Example: scoremux review deliveries --send-again --database reviews.db
-    """
-    deprecated("scoremux review deliveries", "scoremux review webhooks", ends="0.3")
-    webhooks(database, send_again)
 
 
 review.add_typer(people_commands.users, name="users")

@@ -30,7 +30,7 @@ class ErasureRequest:
         before: Everything older than this, too.
         audit_key: The key of their digests, None without one.
         texts: Texts of these ids that the desk does not have.
-        outputs: Folders of `scoremux score` and `scoremux api`, whose parts and alerts lose the rows with these ids.
+        outputs: Folders of `scoremux score`, whose parts and alerts lose the rows with these ids.
         token: Whose ids these are: of rows that came with this token of the API, or of files if it is empty. None
             where no id may be of two.
     """
@@ -51,16 +51,14 @@ class ErasureRequest:
 
 @dataclass
 class Erased:
-    """The numbers of erased rows, answers and digests, and the refusals.
+    """The numbers of erased rows and digests, and the refusals.
 
     Attributes:
-        answers: Those that the API would give again.
         outputs: Rows of files that jobs wrote.
         refusals: Rows that were not erased, and why.
     """
 
     rows: int = 0
-    answers: int = 0
     digests: int = 0
     outputs: int = 0
     refusals: list[str] = field(default_factory=list)
@@ -75,7 +73,7 @@ def erase(database: Database, request: ErasureRequest, by: str) -> Erased:
     names = set(request.ids)
     texts = set(request.texts)
     with database.read() as connection:
-        named, others = _of_token(connection, request)
+        named = _of_token(connection, request)
         last = _last_before(connection, request.before)
         older = responses.rows_where(connection, ROW.id <= last, ROW.state.not_in((*PAPERS, ERASED)))
         for row in chain(named, older):
@@ -84,37 +82,28 @@ def erase(database: Database, request: ErasureRequest, by: str) -> Erased:
             names.add(row.name)
         if waiting := responses.count_open_alerts(connection, rows):
             raise InputError(f"{waiting:,} of these responses have an alert that nobody has handled; handle it first")
-        answers = api_rows.answers_with(connection, names, request.before, request.token)
-    _erase_in_files(request, texts, erased, others)
-    with database.write() as connection:
-        erased.answers = api_rows.delete_answers(connection, answers)
+    _erase_in_files(request, texts, erased)
     erased.rows = _erase_rows(database, sorted(rows), by)
     _note(database, by, str(request), erased.rows, erased.digests)
     erased.refusals += (f"the database says: {line}; let its owner do it" for line in database.compact())
     return erased
 
 
-def _of_token(connection: Connection, request: ErasureRequest) -> tuple[list[Any], set[str]]:
-    """Return the rows that have the ids and are the token's, and the names of batches that are not the token's.
+def _of_token(connection: Connection, request: ErasureRequest) -> list[Any]:
+    """Return the rows that have the ids and are the token's.
 
     Raises InputError where no token is given, and an id is one of several.
     """
     named = [*api_rows.rows_with_names(connection, set(request.ids))]
-    batches = api_rows.batches_of(connection)
     if request.token is not None:
-        named = [row for row in named if row.token == request.token]
-        return named, {batch for batch, token in batches.items() if token != request.token}
+        return [row for row in named if row.token == request.token]
     owners: dict[str, set[str]] = {name: set() for name in request.ids}
     for row in named:
         owners[row.name].add(row.token)
-    for token, _, answered in api_rows.answered(connection, owners.keys()):
-        for name in answered:
-            owners[name].add(token)
     for folder in request.outputs:
         for job in JobFolder.below(folder):
-            owner = next((batches[part] for part in job.folder.parts if part in batches), "")
             for name in owners.keys() & {*job.ids()}:
-                owners[name].add(owner)
+                owners[name].add("")
     if several := sorted(name for name, tokens in owners.items() if len(tokens) > 1):
         name = several[0]
         tokens = ", ".join(f"--token {token}" if token else "--token '' (from files)" for token in sorted(owners[name]))
@@ -122,36 +111,31 @@ def _of_token(connection: Connection, request: ErasureRequest) -> tuple[list[Any
             f"{len(several):,} of these ids are of responses of several tokens, which may be of different students; "
             f"nothing was erased: say whose to erase, of {name!r}: {tokens}"
         )
-    return named, set()
+    return named
 
 
-def _erase_in_files(request: ErasureRequest, texts: Collection[str], erased: Erased, others: set[str]) -> None:
+def _erase_in_files(request: ErasureRequest, texts: Collection[str], erased: Erased) -> None:
     keys = {None, request.audit_key}
     digests = {text_digest(sent, key) for text in texts for sent in _as_sent(text) for key in keys}
     for path in request.audit_logs:
         erased.digests += erase_digests(path, digests, request.before)
     for folder in request.outputs:
-        jobs = (job for job in JobFolder.below(folder) if not others.intersection(job.folder.parts))
-        erased.outputs += sum(job.erase(request.ids) for job in jobs)
-        under_way = sorted(path.parent.name for path in folder.rglob("batch_*/body.jsonl"))
-        erased.refusals += (f"{batch} is under way; erase again when it has ended" for batch in under_way)
+        erased.outputs += sum(job.erase(request.ids) for job in JobFolder.below(folder))
 
 
-def expire(database: Database, before: float, by: str, *, with_rows: bool = True) -> tuple[int, int]:
-    """Erase what the API has from before a time: settled rows, stored answers, and what was sent to webhooks.
+def expire(database: Database, before: float, by: str) -> int:
+    """Erase the settled rows that came by the API before a time; return how many they are.
 
-    Rows that wait to be read, or have an open alert, stay until the next time. Returns how many rows were erased, and
-    how many answers and deliveries.
+    Rows that wait to be read, or have an open alert, stay until the next time.
     """
-    with database.write() as connection:
-        answers = api_rows.expire_answers(connection, before)
-        rows = api_rows.expired_rows(connection, before) if with_rows else ()
+    with database.read() as connection:
+        rows = api_rows.expired_rows(connection, before)
     erased = _erase_rows(database, rows, by)
-    if erased or answers:
+    if erased:
         old = ErasureRequest(before=datetime.fromtimestamp(before, timezone.utc))
         _note(database, by, f"settled rows of the API, {old}", erased, 0)
         database.empty_log()
-    return erased, answers
+    return erased
 
 
 def _erase_rows(database: Database, chosen: Sequence[int], by: str) -> int:

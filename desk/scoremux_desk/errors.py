@@ -6,6 +6,7 @@
         ├── TooSoonError           the response has not been shown for long enough to be read
         ├── TooLateError           the decision can no longer be undone
         ├── NotAllowedError        this person's role does not permit it
+        ├── LostCursorError        the record does not have the change that a cursor names
         ├── SignInError            the name or the password is wrong, or there were too many attempts
         ├── BrokenRecordError      the record's chain does not hold; the message names the first entry that is wrong
         └── DatabaseError          the database refused or failed
@@ -41,6 +42,10 @@ class TooLateError(ReviewError):
 
 class NotAllowedError(ReviewError):
     status = 403
+
+
+class LostCursorError(ReviewError):
+    status = 410
 
 
 class SignInError(ReviewError):

@@ -1,6 +1,7 @@
 """How the desk and `scoremux api` listen: the port is taken before anything else, and a line says when they answer."""
 
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -13,7 +14,10 @@ from scoremux_files import InputError
 class AnnouncedServer(uvicorn.Server):
     """Serves an application on a socket, and prints a line as soon as it answers."""
 
-    def __init__(self, app: Any, taken: socket.socket, line: str, **options: Any) -> None:
+    def __init__(
+        self, app: Any, taken: socket.socket, line: str, stopping: Callable[[], object] = lambda: None, **options: Any
+    ) -> None:
+        """stopping: ends requests that wait for something, as soon as the server is to stop."""
         quiet: dict[str, Any] = {
             "log_level": "warning",
             "access_log": False,
@@ -22,6 +26,7 @@ class AnnouncedServer(uvicorn.Server):
         super().__init__(uvicorn.Config(app, **quiet, **options))
         self._taken = taken
         self._line = line
+        self._stopping = stopping
 
     def serve_until_stopped(self) -> None:
         with suppress(KeyboardInterrupt):
@@ -30,6 +35,10 @@ class AnnouncedServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         say(self._line)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._stopping()
+        await super().shutdown(sockets)
 
 
 def take_port(address: str, port: int) -> socket.socket:

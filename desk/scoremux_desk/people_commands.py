@@ -38,7 +38,7 @@ def opened(name: str) -> Database:
     """Open the database of a desk. Raises InputError if there is none."""
     from scoremux_desk.database.connection import Database
 
-    return Database(name)
+    return _announced(Database(name))
 
 
 @contextmanager
@@ -46,12 +46,18 @@ def created(name: str) -> Iterator[Database]:
     """Open the database of a desk, or create it; a new one that is still empty is removed if what follows fails."""
     from scoremux_desk.database.connection import Database
 
-    desk = Database(name, create=True)
+    desk = _announced(Database(name, create=True))
     try:
         yield desk
     except Exception:
         desk.remove_new()
         raise
+
+
+def _announced(desk: Database) -> Database:
+    if desk.removed:
+        say(desk.removed)
+    return desk
 
 
 @users.command("add")

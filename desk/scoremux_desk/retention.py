@@ -34,11 +34,11 @@ def erase(
     ] = None,
     outputs: Annotated[
         list[Path] | None,
-        Option(help="Folder that `scoremux score` wrote, or --folder of `scoremux api`; repeatable."),
+        Option(help="Folder that `scoremux score` wrote; repeatable."),
     ] = None,
     by: Annotated[str | None, Option(help="Who erases, for the record (default: this user).")] = None,
 ) -> None:
-    """Erase texts and ids from the desk, the API's answers and audit logs. Run it again if it was interrupted.
+    """Erase texts and ids from the desk and audit logs. Run it again if it was interrupted.
 
     Later exports have none of these rows. The page of the desk has the query that removes them from other files.
 
@@ -61,8 +61,6 @@ def erase(
     with closing(opened(database)) as desk:
         erased = erasure.erase(desk, request, by or _user())
     say(f"the desk: {erased.rows:,} rows erased")
-    if erased.answers:
-        say(f"the API: {erased.answers:,} stored answers erased")
     if outputs:
         say(f"outputs: {erased.outputs:,} rows erased")
     if audit_logs:

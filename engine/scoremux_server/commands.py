@@ -42,7 +42,7 @@ def add(
 
 @tokens.command()
 def revoke(name: TokenName, file: TokensOption) -> None:
-    """Revoke a token; a running front door refuses it within a second, and its webhooks get nothing more.
+    """Revoke a token; a running front door refuses it within a second.
 
     Example: scoremux tokens revoke district-7 --tokens tokens.json
     """

@@ -1,27 +1,23 @@
 #!/bin/sh
-# Scores two responses and waits for a person's decision: sh score_and_wait.sh (needs curl and jq)
+# Scores 5,000 responses and waits for a person's decision: sh score_and_wait.sh (needs curl and jq)
 set -eu
 url=${SCOREMUX_URL:-http://127.0.0.1:8005}
 run=$(date +%s)-$$ # ids are new in each run; the sandbox takes the outcome from their beginning
-call() {
-    curl --silent --show-error --fail-with-body --retry 5 \
-        ${SCOREMUX_TOKEN:+--header "Authorization: Bearer $SCOREMUX_TOKEN"} "$@"
-}
+folder=$(mktemp -d)
+trap 'rm -r "$folder"' EXIT
+set -- --silent --show-error --fail-with-body ${SCOREMUX_TOKEN:+--header "Authorization: Bearer $SCOREMUX_TOKEN"}
 
-rows=$(cat <<END
-{"rows": [
-  {"id": "machine-$run", "task": "sandbox-1", "text": "It hands out addresses."},
-  {"id": "human-$run", "task": "sandbox-1", "text": "It gives every device its address."}
-]}
-END
-)
-scored=$(call --json "$rows" --header "Idempotency-Key: $run" "$url/v1/score")
-echo "$scored" | jq --raw-output '.rows[] | "\(.id) \(.status) level \(.level) \(.route)"'
+seq 0 4999 | jq --compact-output --arg run "$run" '{task: "sandbox-1", text: "It hands out addresses.",
+    id: "\({"0": "limited", "1": "human"}["\(.)"] // "machine")-\($run)-\(.)"}' | split -l 512 - "$folder/rows."
+for rows in "$folder"/rows.*; do jq --slurp '{rows: .}' "$rows" > "$rows.json"; done
+# Four requests at once; --retry waits as Retry-After says.
+ls "$folder"/*.json | xargs -P 4 -I '{}' curl "$@" --retry 5 --json '@{}' --output '{}.scored' "$url/v1/score"
+jq --slurp --raw-output '"\(map(.rows[]) | length) rows scored"' "$folder"/*.scored
 
-echo "$scored" | jq --raw-output '.rows[] | select(.route | startswith("human")) | "\(.task)/\(.id)"' |
-while read -r name; do
-    until row=$(call "$url/v1/rows/$name") && [ "$(echo "$row" | jq --raw-output .state)" = final ]; do
-        sleep 1
-    done
-    echo "$row" | jq --raw-output '"\(.id) \(.state) level \(.level)"'
+decision= after=
+while [ -z "$decision" ]; do # a platform stores the cursor with the changes
+    page=$(curl "$@" --retry 5 --max-time 60 "$url/v1/changes?wait=30$after")
+    after="&after=$(echo "$page" | jq --raw-output .cursor)"
+    decision=$(echo "$page" | jq --raw-output ".changes[] | select(.id == \"human-$run-1\") | \"\(.id) \(.type) level \(.level)\"")
 done
+echo "$decision"

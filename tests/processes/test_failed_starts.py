@@ -41,7 +41,7 @@ def taken() -> Iterator[int]:
 
 
 def sandbox(folder: Path) -> list[object]:
-    return ["api", "--sandbox", "--database", folder / "desk.db", "--folder", folder / "batches"]
+    return ["api", "--sandbox", "--database", folder / "desk.db"]
 
 
 def test_taken_port(taken: int, small_repository: Path, tmp_path: Path) -> None:

@@ -41,21 +41,14 @@ def test_rows_pass_with_the_grant_of_the_token(shared: Stand) -> None:
     own = Grant("somebody", 4_000_000_000, ("*",)).signed(b"another key of the grants, 32 bytes")
     large = [row(n, "x" * 8000) for n in range(400)]  # more than a request to Triton may be
     with asking(shared) as ask:
+        cursor = ask.get("/v1/changes").json()["cursor"]
+        assert ask.get("/v1/changes", params={"after": cursor, "wait": 1}).json() == {"changes": [], "cursor": cursor}
         answer = score(ask, *ROWS, headers={HEADER: own})  # the door's replaces it
         assert (answer.status_code, answer.json()["rows"][0]["status"]) == (200, "OK")
         assert len(score(ask, *large).json()["rows"]) == 400
         assert ask.get("/readyz").status_code == 200
         assert ask.get("/v1/tasks?unused=1").json()["tasks"][0]["id"] == "t-1"
         assert ask.get("/metrics").status_code == 404
-
-
-def test_batch_of_many_megabytes_passes_in_pieces(shared: Stand) -> None:
-    rows = (json.dumps(row(n, "x" * 8000)).encode() + b"\n" for n in range(4000))
-    with asking(shared) as ask:
-        batch = ask.post("/v1/batches", content=rows).json()["id"]
-        until(lambda: ask.get(f"/v1/batches/{batch}").json()["status"] == "completed")
-        assert len(ask.get(f"/v1/batches/{batch}/results").text.splitlines()) == 4000
-        assert ask.post(f"/v1/batches/{batch}/cancel").status_code == 409
 
 
 @pytest.mark.parametrize("token", ["x", "smx_unknown"])
@@ -98,9 +91,8 @@ def test_api_on_another_machine_is_refused(tmp_path: Path) -> None:
 def test_slow_bodies_end_at_the_door(tmp_path: Path) -> None:
     web = peers.HttpPeer()  # in place of an API: it must see none of them
     with peers.running(web), stand(tmp_path, patterns={"ours": "*"}, api=web.address, client_s=1) as made:
-        for path in ("/v1/score", "/v1/batches"):
-            with made.place.connect() as connection:
-                more = "content-length: 1000\r\n"
-                connection.sendall(head(made.tokens["ours"], "POST", path, more) + b'{"id":')
-                assert connection.recv(4096).startswith(b"HTTP/1.1 408")
+        with made.place.connect() as connection:
+            more = "content-length: 1000\r\n"
+            connection.sendall(head(made.tokens["ours"], "POST", "/v1/score", more) + b'{"id":')
+            assert connection.recv(4096).startswith(b"HTTP/1.1 408")
         assert web.seen == []

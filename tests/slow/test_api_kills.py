@@ -1,4 +1,4 @@
-"""APIs, desk, Triton and receiver are killed at random while rows come and people decide: no row or event is lost."""
+"""APIs, desk, Triton and follower are killed at random while rows come and people decide: no row or change is lost."""
 
 import json
 import os
@@ -13,18 +13,15 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-import trustme
 from sqlalchemy import func, select
-from standardwebhooks import Webhook
 
+import feed_follower
 import postgres
-import receivers
 from desks import FAST_HASHER, PASSWORD
 from killable import Killable, listening
 from making import TASKS, WORDS
@@ -33,19 +30,16 @@ from scoremux_desk.database.connection import Database
 from scoremux_desk.database.programme import save_policy
 from scoremux_desk.database.schema import (
     api_rows,
-    batches,
     decisions,
-    deliveries,
     people,
-    row_subject,
     rows,
     sessions,
 )
 from scoremux_desk.desk_policy import DeskPolicy
 from serving import run_here, serving
-from waiting import Result, Scaled, free_port, side_by_side, until
+from waiting import Result, Scaled, side_by_side, until
 
-BATCH_ROWS, LEADER, RATERS = 200, "lee", ("anna", "ben", "cleo", "dora", "emil")
+LEADER, RATERS = "lee", ("anna", "ben", "cleo", "dora", "emil")
 TOKEN = re.compile(r'name="token" value="([^"]+)"')
 POLICY = DeskPolicy(groups=False, guard_s=0, second_reads=0.2, adjudicate="never")
 
@@ -60,7 +54,6 @@ class Drill:
     sessions: dict[str, str]
     keys: dict[str, str]
     sent: dict[str, str] = field(default_factory=dict)
-    batches: dict[str, list[str]] = field(default_factory=dict)
     decided: set[str] = field(default_factory=set)
     kills: Counter[str] = field(default_factory=Counter)
     retries: int = 0
@@ -74,7 +67,7 @@ class Drill:
             answer = None
             with suppress(httpx.TransportError):
                 answer = self.http.request(method, random.choice(servers).url + path, **options)
-            if answer is not None and answer.status_code < 500 and "Request in progress" not in answer.text:
+            if answer is not None and answer.status_code < 500:
                 return answer
             self.retries += 1
             time.sleep(random.uniform(0.1, 0.5))
@@ -93,13 +86,6 @@ class Drill:
             rows = self.rows(f"live-{platform}-{time.time()}", random.randint(1, 5))
             answer = self.ask(self.apis, "POST", "/v1/score", json={"rows": rows})
             self.keep(answer.raise_for_status().json()["rows"], [row["id"] for row in rows])
-
-    def send_batches(self) -> None:
-        while not self.over.wait(random.uniform(10, 40)):
-            rows, key = self.rows(f"batch-{time.time()}", BATCH_ROWS), {"Idempotency-Key": str(time.time())}
-            body = "".join(json.dumps(row) + "\n" for row in rows)
-            answer = self.ask(self.apis, "POST", "/v1/batches", content=body, headers=key).raise_for_status()
-            self.batches[answer.json()["id"]] = [row["id"] for row in rows]
 
     def at_desk(self, who: str, method: str, path: str, **form: Any) -> tuple[str, str]:
         """Return the page that the desk answers with, and the lease's token on it, empty without one."""
@@ -141,7 +127,7 @@ class Drill:
         with ThreadPoolExecutor(16) as threads:
             parts = [threads.submit(self.send_rows, platform) for platform in range(3)]
             parts += [threads.submit(self.rate, who) for who in RATERS]
-            parts += [threads.submit(self.send_batches), threads.submit(self.reopen)]
+            parts += [threads.submit(self.reopen)]
             parts += [threads.submit(self.kill, victims)]
             try:
                 wait(parts, seconds, FIRST_EXCEPTION)
@@ -154,45 +140,40 @@ class Drill:
                 part.result()
 
     def is_drained(self) -> bool:
-        left = (
-            select(func.count()).where(rows.c.state != "done"),
-            select(func.count()).where(deliveries.c.state != "delivered"),
-            select(func.count()).where(batches.c.state != "completed"),
-        )
         with self.database.read() as connection:
-            return not any(connection.scalar(query) for query in left)
+            return not connection.scalar(select(func.count()).where(rows.c.state != "done"))
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
-def test_no_row_decision_or_event_is_lost(
-    kind: str, small_repository: Path, tmp_path: Path, scaled: Scaled, result: Result, monkeypatch: pytest.MonkeyPatch
+def test_no_row_decision_or_change_is_lost(
+    kind: str, small_repository: Path, tmp_path: Path, scaled: Scaled, result: Result
 ) -> None:
-    authority = trustme.CA()
-    authority.cert_pem.write_to_path(str(tmp_path / "authority.pem"))
-    authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "receiver.pem"))
-    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
     with ExitStack() as stack:
         name = stack.enter_context(postgres.database_name(kind, tmp_path))
         database = stack.enter_context(closing(Database(name, create=True)))
         server = stack.enter_context(serving(small_repository, tmp_path))
-        port = free_port()
-        receiver = Killable(tmp_path / "receiver", sys.executable, receivers.__file__, port, tmp_path)
-        command = ("api", "--database", name, "--folder", tmp_path / "batches", "--url", server.endpoints.grpc_url)
-        apis = [listening(tmp_path / f"api {n}", *command, "--allow-webhook", "localhost") for n in range(2)]
+        command = ("api", "--database", name, "--url", server.endpoints.grpc_url)
+        apis = [listening(tmp_path / f"api {n}", *command) for n in range(2)]
         desk = listening(tmp_path / "desk", "review", "open", "--database", name)
-        for process in (receiver, *apis, desk):
+        urls = [api.url for api in apis]
+        file = tmp_path / "changes.jsonl"
+        follower = Killable(tmp_path / "follower", sys.executable, feed_follower.__file__, file, *urls)
+        for process in (follower, *apis, desk):
             stack.callback(process.kill)
         for process, path in ((desk, "/login"), *((api, "/readyz") for api in apis)):
             process.wait_for(path)
         drill = Drill(database, apis, desk, *sign_in(database))
-        hook = {"url": f"https://localhost:{port}/", "events": ["row.final", "row.corrected", "batch.completed"]}
-        secret = drill.ask(apis, "POST", "/v1/webhooks", json=hook).raise_for_status().json()["secret"]
         victims = {f"API {n}": api.restart for n, api in enumerate(apis, start=1)}
-        victims |= {"desk": desk.restart, "receiver": receiver.restart}
+        victims |= {"desk": desk.restart, "follower": follower.restart}
         drill.run(scaled(1200), {**victims, "tritonserver": lambda: os.kill(server.triton, signal.SIGKILL)})
-        wrong, figure = check(drill, name, tmp_path, secret)
+        last = drill.ask(apis, "GET", "/v1/changes").json()["cursor"]
+        while (page := drill.ask(apis, "GET", "/v1/changes", params={"after": last}).json())["changes"]:
+            last = page["cursor"]
+        until(lambda: [*feed_follower.pages(file)][-1]["cursor"] == last)
+        changes = [change for page in feed_follower.pages(file) for change in page["changes"]]
+        wrong, figure = check(drill, name, tmp_path, changes)
     kills = ", ".join(f"{name} {count}" for name, count in sorted(drill.kills.items()))
-    result(f"API, desk, Triton and receiver killed for {scaled(1200)} s on {kind}", f"{figure}; SIGKILLs: {kills}")
+    result(f"API, desk, Triton and follower killed for {scaled(1200)} s on {kind}", f"{figure}; SIGKILLs: {kills}")
     assert not wrong
 
 
@@ -208,51 +189,36 @@ def sign_in(database: Database) -> tuple[dict[str, str], dict[str, str]]:
         return cookies, {row.name: row.form_key for row in found}
 
 
-def check(drill: Drill, name: str, folder: Path, secret: str) -> tuple[list[str], str]:
-    """Compare what platform, raters and receiver were told; return what is lost or wrong, and the figures."""
-    for batch, sent in drill.batches.items():
-        results = drill.ask(drill.apis, "GET", f"/v1/batches/{batch}/results").text.splitlines()
-        drill.keep([json.loads(line) for line in results], sent)
+def check(drill: Drill, name: str, folder: Path, changes: list[dict[str, Any]]) -> tuple[list[str], str]:
+    """Compare what platform, raters and follower were told; return what is lost or wrong, and the figures."""
     assert run_here("review", "verify", "--database", name).returncode == 0
     assert run_here("review", "export", "--database", name, "--out", folder / "final.jsonl").returncode == 0
     final = {row["id"]: row for row in map(json.loads, (folder / "final.jsonl").read_text().splitlines())}
     with drill.database.read() as connection:
         at_desk = Counter(connection.scalars(select(api_rows.c.name)))
         decided = connection.scalar(select(func.count()).select_from(decisions))
-        events = {event.id: event for event in connection.execute(select(deliveries).order_by(deliveries.c.number))}
-        ended = Counter(connection.scalars(select(batches.c.id)))
-    subjects = defaultdict[str, list[Any]](list)
-    for event in events.values():
-        subjects[event.subject].append(json.loads(event.body))
-    came = [json.loads(line) for line in (folder / "came.jsonl").read_text().splitlines()]
-    newest, repeats = Counter[str](), len(came) - len({headers["webhook-id"] for headers, _ in came})
-    lost = [*(drill.sent.keys() - at_desk.keys()), *(events.keys() - {headers["webhook-id"] for headers, _ in came})]
+    told = defaultdict[str, list[Any]](list)
+    for change in changes:
+        told[change["id"]].append(change)
+    cursors = [int(change["cursor"].partition("-")[0]) for change in changes]
+    lost = [*(drill.sent.keys() - at_desk.keys()), *(final.keys() - told.keys())]
     wrong = [row for row, times in at_desk.items() if times > 1 or row not in drill.sent or row not in final]
     wrong += [] if decided == len(drill.decided) else [f"{len(drill.decided)} decisions told, {decided} kept"]
-    wrong += [] if ended == Counter([*drill.batches]) else [f"batches {ended}, not {drill.batches.keys()}"]
-    wrong += [batch for batch in drill.batches if [event["type"] for event in subjects[batch]] != ["batch.completed"]]
-    for headers, body in came:
-        event = events[headers["webhook-id"]]
-        at = datetime.fromtimestamp(int(headers["webhook-timestamp"]), timezone.utc)
-        is_signed = headers["webhook-signature"] == Webhook(secret).sign(event.id, at, event.body)
-        wrong += [] if is_signed and body == event.body and event.number >= newest[event.subject] else [event.id]
-        newest[event.subject] = event.number
+    wrong += [] if cursors == sorted({*cursors}) else ["changes came twice or out of order"]
 
     def compare(names: list[str]) -> None:
         for row in names:
-            told = subjects[row_subject(drill.sent[row], row)]
             shown = drill.ask(drill.apis, "GET", f"/v1/rows/{drill.sent[row]}/{row}").json()
-            state = ["row.final", *["row.corrected"] * (len(told) - 1)], "corrected" if told[1:] else "final"
-            levels = [of["level"] for of in (final[row], shown, *(event["data"] for event in told[-1:]))]
+            state = ["final", *["corrected"] * (len(told[row]) - 1)], "corrected" if told[row][1:] else "final"
+            levels = [of["level"] for of in (final[row], shown, *told[row][-1:])]
             is_same = len(levels) == 3 and len({*levels}) == 1 and levels[0] is not None
-            if not is_same or state != ([event["type"] for event in told], shown["state"]):
+            if not is_same or state != ([change["type"] for change in told[row]], shown["state"]):
                 wrong.append(f"{row}: {levels}, {state}, {shown}")
 
     names = [row for row in drill.sent if row in final]
     side_by_side(compare, [names[n::4] for n in range(4)])
     figure = (
-        f"{len(drill.sent):,} rows ({len(drill.batches)} batches), {decided:,} decisions, {len(events):,} events, "
-        f"{len(came):,} deliveries, {repeats:,} of them repeats; {len(lost)} lost, {len(wrong)} wrong; "
-        f"{drill.retries:,} requests sent again"
+        f"{len(drill.sent):,} rows, {decided:,} decisions, {len(changes):,} changes; {len(lost)} lost, "
+        f"{len(wrong)} wrong; {drill.retries:,} requests sent again"
     )
     return lost + wrong, figure

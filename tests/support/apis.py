@@ -1,15 +1,14 @@
 """APIs in this process and in others: real database, real app, and a transport in place of Triton.
 
-    python apis.py DATABASE FOLDER [dies|hangs] PORT
+    python apis.py DATABASE [dies] PORT
 
-serves one that routes by text. With `hangs`, some names are never resolved. With `dies`, it kills itself between the
-commit of a request with the word DIE and its answer.
+serves one that routes by text. With `dies`, it kills itself between the commit of a request with the word DIE and its
+answer.
 """
 
 import asyncio
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -29,10 +28,9 @@ from scoremux_client.rows import Response
 from scoremux_client.testing import FakeTransport
 from scoremux_desk.api.api_app import create_app
 from scoremux_desk.api.callers import Callers
-from scoremux_desk.api.rows.live_intake import LiveIntake, ScoredArrival
+from scoremux_desk.api.live_intake import LiveIntake, ScoredArrival
 from scoremux_desk.api.services import Services
 from scoremux_desk.api.triton_scorer import TritonScorer
-from scoremux_desk.api.webhooks.addresses import WebhookAddresses, resolved
 from scoremux_desk.database.connection import Database
 from scoremux_engine.scoring.permission import HEADER, Grant
 from serving import SCOREMUX, code
@@ -82,7 +80,7 @@ def made(
     people = ForPeople(settings.pop("read_behind", None), settings.pop("alert", None))
     scorer = TritonScorer([transport or FakeTransport(TASKS)], NO_RETRIES)
     try:
-        yield Services(database, scorer, Callers(key, tokens), folder, people=people, **settings)
+        yield Services(database, scorer, Callers(key, tokens), people=people, **settings)
     finally:
         database.close()
 
@@ -124,14 +122,13 @@ def _process(*command: object) -> Iterator[Process]:
 
 
 def api_process(folder: Path, *options: str) -> Any:
-    """Run `scoremux api` with its database and batches in a folder; give a client of it, and the process."""
-    command = (SCOREMUX, "api", "--database", folder / "reviews.db", "--folder", folder, *options)
-    return _process(*command, "--port", free_port())
+    """Run `scoremux api` with its database in a folder; give a client of it, and the process."""
+    return _process(SCOREMUX, "api", "--database", folder / "reviews.db", *options, "--port", free_port())
 
 
-def routed_process(database: str, folder: Path, *options: str) -> Any:
+def routed_process(database: str, *options: str) -> Any:
     """Run this file; give a client of it, and the process."""
-    return _process(sys.executable, __file__, database, folder, *options, free_port())
+    return _process(sys.executable, __file__, database, *options, free_port())
 
 
 class _DyingIntake(LiveIntake):
@@ -141,20 +138,9 @@ class _DyingIntake(LiveIntake):
             await asyncio.to_thread(os.kill, os.getpid(), signal.SIGKILL)
 
 
-def _hanging(host: str, port: int) -> Sequence[str]:
-    """Resolve a name; those that begin with `hangs` take half a minute."""
-    if host.startswith("hangs"):
-        time.sleep(30)
-        raise socket.gaierror(socket.EAI_AGAIN, "no answer")
-    return resolved(host, port)
-
-
-def main(database: str, folder: str, *words: str) -> None:
+def main(database: str, *words: str) -> None:
     """Serve until killed."""
-    with made(Path(folder), RoutedTransport(), name=database, allowed_hosts=frozenset({"localhost"})) as services:
-        if "hangs" in words:
-            services.addresses = WebhookAddresses({"localhost"}, _hanging)
-            services.callers.in_force = lambda: None  # type: ignore[assignment,method-assign,return-value]
+    with made(Path(), RoutedTransport(), name=database) as services:
         if "dies" in words:
             services.intake = _DyingIntake(services.database)
         uvicorn.run(create_app(services), port=int(words[-1]), log_level="warning")

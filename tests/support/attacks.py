@@ -16,7 +16,6 @@ from collections.abc import Callable
 
 MOST_S = 20.0
 LENGTH = 8 << 20
-JUNK = b"null\n" * 100_000
 
 
 class Attacker:
@@ -61,12 +60,10 @@ class Attacker:
 
 
 ATTACKS: dict[str, Callable[[Attacker], None]] = {
-    "slow batches": lambda a: a.send(503, "POST", "/v1/batches", b'{"id":', 1000),
     "slow rows": lambda a: a.send(200, "POST", "/v1/score", b" " * (7 << 20), LENGTH),
     "lists of tasks": lambda a: a.send(400, "GET", "/v1/tasks"),
-    "batches of junk": lambda a: a.send(100, "POST", "/v1/batches", JUNK),
     "large rows": lambda a: a.send(100, "POST", "/v1/score", _large()),
-    "webhooks that hang": lambda a: a.send(60, "POST", "/v1/webhooks", b'{"url": "https://hangs.example/"}'),
+    "followers": lambda a: a.send(400, "GET", "/v1/changes?wait=15"),
 }
 
 

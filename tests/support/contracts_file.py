@@ -54,18 +54,16 @@ BRIDGE: dict[str, str] = {
     "scoremux_batch.jobs": "ForPeople JobFolder Origin alerts_of scored_rows texts_of",
     "scoremux_client": (
         "AsyncScoringClient BusyError DeadlineError FakeTransport RejectedError Response "
-        "Retries Scored ScoringClient Status TransportError UnavailableError connect_all "
+        "Retries Scored ScoringClient Status Transport TransportError UnavailableError connect_all "
         "served_tasks"
     ),
     "scoremux_client.audit_lines": "erase_digests text_digest",
     "scoremux_client.contract": ("CONDITION_CODES GRANT_HEADER MAX_BATCH_ROWS NOBODY_CAN Reason TASK_ID_PATTERN"),
     "scoremux_engine.scoring.permission": "Grant Permissions",
-    "scoremux_files": (
-        "InputError ScoremuxError first_of locked parsing read_key reading release replacing sync writing"
-    ),
-    "scoremux_files.row_files": ("RowLayout cell_text check_kept chunks read_lines read_rows whole_number write_rows"),
+    "scoremux_files": ("InputError ScoremuxError first_of parsing read_key reading release replacing writing"),
+    "scoremux_files.row_files": ("cell_text check_kept chunks read_rows whole_number write_rows"),
     "scoremux_files.settings": "parse_file read_table",
-    "scoremux_files.terminal": "deprecated print_table printable takes",
+    "scoremux_files.terminal": "print_table printable takes",
     "scoremux_server.front_door.access_tokens": "AccessTokenFile",
 }
 """What the desk uses of scoremux, by module: names that programs of others may use as well."""

@@ -1,6 +1,5 @@
 """`scoremux api` on a real Triton: the bits of the Python client, and the grant of each caller."""
 
-import json
 import random
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ from scoremux_client import Response, Scored, ScoringClient
 from scoremux_client.transports.grpc import GrpcTransport
 from scoremux_server.front_door.access_tokens import AccessTokenFile
 from scoremux_server.triton.server import TritonServer
-from waiting import until
 
 ROWS = 512
 
@@ -66,7 +64,7 @@ def test_scores_have_the_bits_of_the_python_client(server: TritonServer, tmp_pat
     assert len({scored.status for scored in expected}) == 3
 
 
-def test_rows_and_batches_are_scored_with_the_grant_of_their_caller(small_repository: Path, tmp_path: Path) -> None:
+def test_rows_are_scored_with_the_grant_of_their_caller(small_repository: Path, tmp_path: Path) -> None:
     rows = [{"id": task, "task": task, "text": "It hands out addresses."} for task in TASKS]
     (tokens := AccessTokenFile(tmp_path / "tokens.json")).add("test", ["*"], 0, 1)
     with (
@@ -81,7 +79,3 @@ def test_rows_and_batches_are_scored_with_the_grant_of_their_caller(small_reposi
             assert {row["status"] for row in answer if row["id"] not in allowed} <= {"FORBIDDEN_TASK"}
             assert {task["id"] for task in client.get("/v1/tasks").json()["tasks"]} == allowed
         assert client.get("/readyz").status_code == 200
-        batch = client.post("/v1/batches", content="".join(json.dumps(row) + "\n" for row in rows)).json()["id"]
-        until(lambda: client.get(f"/v1/batches/{batch}").json()["status"] == "completed")
-        results = client.get(f"/v1/batches/{batch}/results").text.splitlines()
-        assert [json.loads(line) for line in results] == answer

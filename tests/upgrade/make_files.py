@@ -12,7 +12,7 @@ script takes about two minutes, and writes less than 2 MiB:
 | `adapters/` | `train` |
 | `training/` | `train`, killed before its end |
 | `job/`, `job-unfinished/` | `score`: finished, and killed before its end |
-| `desk.db`, `batches/` | `review add`, decisions at the desk, `api` with deliveries that wait |
+| `desk.db` | `review add`, decisions at the desk, rows by `api` |
 | `desk.sql` | the desk's database in PostgreSQL, as pg_dump writes it; only where PostgreSQL is installed |
 | `tokens.json`, `grant.key` | `tokens add` |
 | `audit.jsonl` | `serve` with an audit log |
@@ -88,7 +88,7 @@ def main(out: Path) -> None:
         desk(url)
     shutil.rmtree("repository/logs", ignore_errors=True)
     release = subprocess.run([SCOREMUX, "--version"], check=True, capture_output=True, text=True).stdout.strip()
-    expected = {"version": release, "rows": answered, "desk": desk_rows(Path("desk.db")), "events": ["row.final"] * 2}
+    expected = {"version": release, "rows": answered, "desk": desk_rows(Path("desk.db"))}
     Path("expected.json").write_text(json.dumps(expected, indent=1) + "\n")
     with sqlite3.connect("desk.db") as database:
         database.execute("pragma wal_checkpoint(truncate)")
@@ -196,7 +196,7 @@ def score_files(url: str) -> list[dict[str, Any]]:
 
 
 def desk(url: str) -> None:
-    """Make the desk's database: scored rows, people, decisions; then rows and deliveries of the API."""
+    """Make the desk's database: scored rows, people, decisions; then rows of the API."""
     add_to_desk("desk.db")
     decide("desk.db")
     through_api(url)
@@ -233,26 +233,18 @@ def hidden(page: str) -> dict[str, str]:
 
 
 def through_api(url: str) -> None:
-    """Send rows that people decide, with a webhook whose receiver does not answer, and a batch."""
-    port, receiver = free_port(), free_port()
+    """Send rows that people decide."""
+    port = free_port()
     run("tokens", "add", "platform", "--tokens", "tokens.json", "--tasks", "*")
     site = f"http://127.0.0.1:{port}"
-    options = ("--database", "desk.db", "--folder", "batches", "--url", url, "--allow-webhook", "127.0.0.1")
+    options = ("--database", "desk.db", "--url", url, "--port", str(port))
     rows = [{"id": f"api-{n}", "task": "tree", "text": f"the answer {n} is wrong"} for n in range(2)]
     with (
-        running("api", *options, "--port", str(port), ready=lambda: answers(f"{site}/readyz")),
+        running("api", *options, ready=lambda: answers(f"{site}/readyz")),
         httpx.Client(base_url=site, timeout=60) as http,
     ):
-        http.post("/v1/webhooks", json={"url": f"http://127.0.0.1:{receiver}/hook"}).raise_for_status()
-        http.post("/v1/score", json={"rows": rows}, headers={"idempotency-key": "k-1"}).raise_for_status()
-        lines = "".join(json.dumps({**row, "id": f"batch-{row['id']}"}) + "\n" for row in rows)
-        batch = http.post("/v1/batches", content=lines, headers={"content-type": "application/jsonl"})
-        batch.raise_for_status()
-        status = f"/v1/batches/{batch.json()['id']}"
-        wait(lambda: http.get(status).json()["status"] == "completed")
+        http.post("/v1/score", json={"rows": rows}).raise_for_status()
     decide("desk.db")
-    with running("api", *options, "--port", str(port), ready=lambda: answers(f"{site}/readyz")):
-        time.sleep(2)  # it tries the deliveries, which then wait
 
 
 def desk_rows(database: Path) -> list[dict[str, Any]]:

@@ -22,7 +22,7 @@ from apis import api_process
 from making import ROOT
 from scoremux_engine.engine import Engine
 from scoremux_files.rows.readers import read_rows
-from serving import run_here, serving
+from serving import SCOREMUX, run_here, serving
 from waiting import until
 
 RELEASES = sorted(path.parent for path in Path(__file__).parent.glob("*/expected.json"))
@@ -120,16 +120,19 @@ def test_audit_log_is_replayed_and_jobs_and_api_go_on(release: Path) -> None:
 
 
 def go_on(release: Path, url: str) -> None:
-    """The API has the batch's results and the webhook's deliveries, and answers a stored request without scoring."""
-    ids = sorted(row["id"] for row in expected(release)["desk"] if row["id"].startswith("batch-"))
-    (release / "desk.db").rename(release / "batches/reviews.db")
-    with api_process(release / "batches", "--url", url, "--allow-webhook", "127.0.0.1") as (http, _):
-        (batch,) = http.get("/v1/batches").json()["data"]
-        results = http.get(f"/v1/batches/{batch['id']}/results").text.splitlines()
-        assert sorted(json.loads(line)["id"] for line in results) == ids
-        (hook,) = http.get("/v1/webhooks").json()["webhooks"]
-        deliveries = http.get(f"/v1/webhooks/{hook['id']}/deliveries").json()["deliveries"]
-        assert [delivery["type"] for delivery in deliveries] == ["batch.completed"]
+    """What waits is kept in a file, and the feed has the decisions that webhooks were to tell."""
+    (release / "desk.db").rename(release / "reviews.db")
+    opened = subprocess.run([SCOREMUX, "review", "verify", "--database", "reviews.db"], capture_output=True, text=True)
+    [kept] = release.glob("reviews.db.removed-*.jsonl")
+    assert opened.returncode == 0 and kept.name in opened.stderr, opened.stderr
+    lines = [json.loads(line) for line in kept.read_text().splitlines()]
+    waited = [json.loads(line["body"]) for line in lines if line["table"] == "deliveries"]
+    assert [line["table"] for line in lines if line["table"] != "deliveries"] == ["batches"]
+    with api_process(release, "--url", url) as (http, _):
+        changes = http.get("/v1/changes").json()["changes"]
+        told = [(event["data"]["id"], event["data"]["level"]) for event in waited if event["type"] == "row.final"]
+        assert [(change["id"], change["level"]) for change in changes if change["type"] == "final"] == told
+        assert http.get("/v1/webhooks").status_code == http.get("/v1/batches").status_code == 410
         row = {"id": "api-0", "task": "tree", "text": "the answer 0 is wrong"}
         assert http.post("/v1/score", json={"rows": [row]}).status_code == 200
         until(lambda: http.get("/v1/rows/tree/api-0").json()["state"] in ("pending", "final"), within_s=10)

@@ -81,14 +81,14 @@ class GrpcTransport:
         future.add_done_callback(lambda done: call.cancel() if done.cancelled() else None)
         return future
 
-    def sharing(self, headers: Mapping[str, str], *, tasks: bool = False, batch: bool = False) -> "GrpcTransport":
+    def sharing(self, headers: Mapping[str, str], *, tasks: bool = False) -> "GrpcTransport":
         """Return a transport with other options on the same connections, which it must not close.
 
         tasks: it asks for the live tasks alone, for `served_tasks`.
         """
         shared = copy(self)
         outputs = (contract.TASKS,) if tasks else contract.OUTPUTS
-        shared._headers, shared._outputs, shared._batch = dict(headers), [spec.name for spec in outputs], batch
+        shared._headers, shared._outputs = dict(headers), [spec.name for spec in outputs]
         return shared
 
     def _answered(self, channel: "_Channel", future: Answer, result: Any, error: Any) -> None:

@@ -1,26 +1,27 @@
 """The application: which endpoints there are, and what runs beside them; `/healthz` and `/readyz` are here."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from anyio.from_thread import start_blocking_portal
 from fastapi import APIRouter, FastAPI
 from fastapi.responses import PlainTextResponse
 from fastapi_offline import FastAPIOffline
 from pydantic.json_schema import models_json_schema
 
-from scoremux_desk.api import problems, task_endpoints
-from scoremux_desk.api.batches import batch_endpoints
-from scoremux_desk.api.batches.batch_runner import BatchRunner
-from scoremux_desk.api.rows import row_endpoints
+from scoremux_desk.api import change_endpoints, problems, row_endpoints, task_endpoints
 from scoremux_desk.api.services import Services, ServicesOf
 from scoremux_desk.api.shapes import ScoreRequest
-from scoremux_desk.api.webhooks import webhook_endpoints
-from scoremux_desk.api.webhooks.deliverer import Deliverer
+from scoremux_desk.erasure import expire
+from scoremux_desk.errors import DatabaseError
+from scoremux_files import InputError
 
+_TIDY_S = 3600.0
+_DAY_S = 86_400.0
 _status = APIRouter()
+_log = logging.getLogger(__name__)
 
 
 def create_app(services: Services) -> FastAPI:
@@ -28,20 +29,18 @@ def create_app(services: Services) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        # Receivers of webhooks can keep a loop busy: theirs is another one than that of requests.
-        with BatchRunner(services).started(), start_blocking_portal() as webhook_loop:
-            in_force = services.callers.in_force
-            deliverer = Deliverer(services.database, services.addresses, in_force=in_force)
-            delivering = webhook_loop.start_task_soon(deliverer.run)
-            try:
-                yield
-            finally:
-                delivering.cancel()
+        tidying = asyncio.create_task(_tidy(services, services.keep_days)) if services.keep_days else None
+        try:
+            yield
+        finally:
+            services.followers.stop()
+            if tidying is not None:
+                tidying.cancel()
 
     app = FastAPIOffline(
         title="scoremux",
         version="1",
-        summary="Scores of student responses, jobs, and the decisions of people.",
+        summary="Scores of student responses, and the decisions of people.",
         lifespan=lifespan,
         generate_unique_id_function=lambda route: route.name,
         openapi_url="/v1/openapi.json",
@@ -51,7 +50,7 @@ def create_app(services: Services) -> FastAPI:
     )
     app.state.services = services
     problems.add_handlers(app)
-    for module in (row_endpoints, task_endpoints, webhook_endpoints, batch_endpoints):
+    for module in (row_endpoints, task_endpoints, change_endpoints):
         app.include_router(module.router)
     app.include_router(_status)
     document = app.openapi
@@ -61,12 +60,26 @@ def create_app(services: Services) -> FastAPI:
 
 def _described(document: dict[str, Any]) -> dict[str, Any]:
     """Return an OpenAPI document with the shapes that bodies of bytes have, and the token."""
-    shapes = (problems.ProblemBody, ScoreRequest, webhook_endpoints.WebhookRequest)
+    shapes = (problems.ProblemBody, ScoreRequest)
     _, extra = models_json_schema([(s, "validation") for s in shapes], ref_template="#/components/schemas/{model}")
     components = document["components"]
     components["schemas"] = dict(sorted({**extra["$defs"], **components["schemas"]}.items()))
     components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
     return {**document, "security": [{"token": []}]}
+
+
+async def _tidy(services: Services, keep_days: int) -> None:
+    """Erase rows that are too old, each hour."""
+    database = services.database
+    while True:
+        try:
+            before = database.now() - keep_days * _DAY_S
+            erased = await asyncio.to_thread(expire, database, before, f"scoremux api --keep-days {keep_days}")
+            if erased:
+                _log.warning("erased %d rows: older than %d days", erased, keep_days)
+        except (DatabaseError, InputError) as error:
+            _log.warning("old rows are kept for now: %s", error)
+        await asyncio.sleep(_TIDY_S)
 
 
 @_status.get("/healthz", response_class=PlainTextResponse)

@@ -12,13 +12,9 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
-from tempfile import SpooledTemporaryFile
 from weakref import WeakValueDictionary
 
 import anyio
-from anyio import to_thread
 from fastapi import Request
 
 from scoremux_desk.api.problems import ApiProblem
@@ -28,8 +24,8 @@ BODY_S, LEAST_BYTES_PER_S = 30.0, 32_768
 MOST_BODIES, MOST_BODIES_IN_ALL = 128, 1024
 """Requests under way whose body has come or comes: of a token, and in all."""
 MOST_BYTES, MOST_BYTES_IN_ALL = 32 << 20, 256 << 20
-"""Bytes of these bodies, but for those of batches, which lie on disk."""
-_IN_MEMORY_BYTES = 1 << 20
+"""Bytes of these bodies."""
+_LARGE_BYTES = 1 << 20
 _LOG_EVERY_S = 60.0
 
 _log = logging.getLogger(__name__)
@@ -38,24 +34,21 @@ _log = logging.getLogger(__name__)
 class Bodies:
     """The bodies under way, by token."""
 
-    def __init__(self, folder: Path) -> None:
-        """Take the folder for bodies that are too large for memory; nothing has a name there."""
-        self._folder = folder
+    def __init__(self) -> None:
         self.number = Counter[str]()
         self.bytes = Counter[str]()
         self.turns = WeakValueDictionary[str, asyncio.Lock]()  # of tokens: large bodies are worked on one at a time
         self._logged = dict[str, float]()
 
     @contextmanager
-    def taking(self, token: str, room: int | None = None) -> Iterator[Body]:
-        """Count a body as long as the block lasts. room: bytes on disk that its token may take, of a batch.
+    def taking(self, token: str) -> Iterator[Body]:
+        """Count a body as long as the block lasts.
 
         Raises ApiProblem (429) where the token has too many, (503) where all have.
         """
-        name = token if room is None else f"{token}\nbatches"
         self.check(token, "requests under way", self.number[token] + 1, MOST_BODIES)
         self.check("", "requests under way", self.number.total() + 1, MOST_BODIES_IN_ALL)
-        body = Body(self, name, MOST_BYTES if room is None else room, self._folder)
+        body = Body(self, token)
         self.number[token] += 1
         try:
             yield body
@@ -63,9 +56,9 @@ class Bodies:
             if body.turn is not None:
                 body.turn.release()
             self.number -= Counter([token])
-            self.bytes -= Counter({name: body.size})
+            self.bytes -= Counter({token: body.size})
 
-    def check(self, token: str, what: str, number: int, most: int, retry_s: int = 1) -> None:
+    def check(self, token: str, what: str, number: int, most: int) -> None:
         """Raise ApiProblem where a token, or all of them if it is empty, has too much; log it once a minute."""
         if number <= most:
             return
@@ -74,21 +67,19 @@ class Bodies:
         if time.monotonic() - self._logged.get(reached, -_LOG_EVERY_S) >= _LOG_EVERY_S:
             self._logged = {reached: time.monotonic(), **dict(list(self._logged.items())[:1000])}
             _log.warning("limit: %s", reached)
-        raise ApiProblem(429 if token else 503, "Too much under way", f"{reached}; send again later", retry_s)
+        raise ApiProblem(429 if token else 503, "Too much under way", f"{reached}; send again later", 1)
 
 
 @dataclass
 class Body:
-    """One body. room: bytes that its token may have under way."""
+    """One body of a token."""
 
     bodies: Bodies
-    name: str
-    room: int
-    folder: Path
+    token: str
     size: int = 0
     turn: asyncio.Lock | None = None
 
-    async def blocks(self, request: Request, most_bytes: int) -> AsyncIterator[bytes]:
+    async def _blocks(self, request: Request, most_bytes: int) -> AsyncIterator[bytes]:
         """Yield the body, which is never read beyond its most bytes. Raises ApiProblem (408, 413, 429, 503)."""
         began = time.monotonic()
         stream = aiter(request.stream())
@@ -102,32 +93,19 @@ class Body:
                 detail = f"a body has {BODY_S:g} s, and a second more for each {LEAST_BYTES_PER_S:,} bytes"
                 raise ApiProblem(408, "Body too slow", f"{detail}; send it faster, or fewer rows", 1) from None
             self.size += len(block)
-            self.bodies.bytes[self.name] += len(block)
+            self.bodies.bytes[self.token] += len(block)
             if self.size > most_bytes:
                 detail = f"the body has more than {most_bytes} bytes; send fewer rows"
                 raise ApiProblem(413, "Request too large", detail)
-            token, _, on_disk = self.name.partition("\n")
-            what = f"bytes of {on_disk or 'requests'}"
-            self.bodies.check(token, what, self.bodies.bytes[self.name], self.room)
-            if not on_disk:
-                in_all = sum(size for name, size in self.bodies.bytes.items() if "\n" not in name)
-                self.bodies.check("", what, in_all, MOST_BYTES_IN_ALL)
+            self.bodies.check(self.token, "bytes of requests", self.bodies.bytes[self.token], MOST_BYTES)
+            self.bodies.check("", "bytes of requests", self.bodies.bytes.total(), MOST_BYTES_IN_ALL)
             yield block
 
     async def read(self, request: Request, most_bytes: int) -> bytes:
-        """Return the body; a large one lies on disk while it comes, and while another of its token is worked on.
-
-        Raises ApiProblem.
-        """
-        with SpooledTemporaryFile(_IN_MEMORY_BYTES, "w+b", dir=str(self.folder)) as file:
-            async for block in self.blocks(request, most_bytes):
-                if self.size > _IN_MEMORY_BYTES:
-                    await to_thread.run_sync(partial(file.write, block))
-                else:
-                    file.write(block)
-            if self.size > _IN_MEMORY_BYTES:
-                turn = self.bodies.turns.setdefault(self.name, asyncio.Lock())
-                await turn.acquire()
-                self.turn = turn
-            file.seek(0)
-            return bytes(file.read())
+        """Return the body; a large one waits while another of its token is worked on. Raises ApiProblem."""
+        body = b"".join([block async for block in self._blocks(request, most_bytes)])
+        if self.size > _LARGE_BYTES:
+            turn = self.bodies.turns.setdefault(self.token, asyncio.Lock())
+            await turn.acquire()
+            self.turn = turn
+        return body

@@ -1,4 +1,4 @@
-"""`scoremux api`: JSON over HTTP for platforms; and `scoremux tokens revoke`, which ends what a token has there."""
+"""`scoremux api`: JSON over HTTP for platforms."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from typer import Argument, Option
+from typer import Option
 
-from scoremux_desk.people_commands import Where, created, opened, say
+from scoremux_desk.people_commands import Where, created, say
 from scoremux_files import InputError, first_of, read_key, release
 from scoremux_files.terminal import takes
 
@@ -33,7 +33,6 @@ class ApiOptions:
     """The options of `scoremux api`."""
 
     database: Where
-    folder: Annotated[Path, Option(help="Where batches are kept; made if it does not exist.")]
     url: Annotated[list[str] | None, Option(help="HOST:PORT of Triton's gRPC; may be repeated.")] = None
     tasks: Annotated[
         Path | None,
@@ -42,7 +41,7 @@ class ApiOptions:
     grant_key: Annotated[
         Path | None, Option(help="The front door's file of this name. Without it, callers need no token.")
     ] = None
-    tokens: Annotated[Path | None, Option(help="The front door's file of tokens: batches of a revoked token end.")] = (
+    tokens: Annotated[Path | None, Option(help="The front door's file of tokens: a revoked token gets no changes.")] = (
         None
     )
     port: Annotated[int, Option(min=1, max=65535, help="Port on 127.0.0.1 that the API listens on.")] = 8005
@@ -51,11 +50,7 @@ class ApiOptions:
     alert: Annotated[str | None, Option(metavar="TASK:THRESHOLD", help="As for `scoremux score`.")] = None
     keep_days: Annotated[
         int | None,
-        Option(min=1, help="Days for which rows, answers and batches are kept (default: 90, rows for ever)."),
-    ] = None
-    allow_webhook: Annotated[
-        list[str] | None,
-        Option(metavar="HOST[:PORT]", help="Host for webhooks although its address is private; may be repeated."),
+        Option(min=1, help="Days for which settled rows are kept (default: for ever)."),
     ] = None
     sandbox: Annotated[
         bool, Option("--sandbox", help="Need no Triton: ids choose the outcome, for a platform's own tests.")
@@ -64,30 +59,29 @@ class ApiOptions:
 
 @takes(ApiOptions)
 def api(options: ApiOptions) -> None:
-    """Offer scores, jobs and the decisions of people as plain JSON.
+    """Offer scores and the decisions of people as plain JSON.
 
-    Example: scoremux api --url localhost:8001 --database reviews.db --folder batches
+    Example: scoremux api --url localhost:8001 --database reviews.db
     """
     from scoremux_client import connect_all
     from scoremux_client.contract import GRANT_HEADER
-    from scoremux_desk.api.batches.folder_owner import claim
     from scoremux_desk.api.callers import Callers
     from scoremux_desk.api.sandbox import SandboxScorer
     from scoremux_desk.api.services import Services
-    from scoremux_desk.api.triton_scorer import TritonScorer
-    from scoremux_desk.database import programme
+    from scoremux_desk.api.triton_scorer import SharedTransport, TritonScorer
+    from scoremux_desk.database import api_rows, programme
     from scoremux_desk.listening import take_port
-    from scoremux_desk.reading import outbox
     from scoremux_desk.reading.task_files import read_items
 
     urls = options.url or []
     settings = _settings(options)
     if options.sandbox == bool(urls):
         raise InputError("give --url, the address of Triton, or --sandbox, which needs none")
-    if wrong := next((url for url in urls if url.startswith("http")), None):
-        raise InputError(f"--url {wrong}: the API talks gRPC to Triton; give HOST:PORT or grpcs://HOST:PORT")
     headers = {GRANT_HEADER: ""} if options.grant_key else {}
-    transports = [] if options.sandbox else connect_all(urls, None, headers, insecure=None)
+    connected = [] if options.sandbox else connect_all(urls, None, headers, insecure=None)
+    transports = [transport for transport in connected if isinstance(transport, SharedTransport)]
+    if len(transports) < len(connected):
+        raise InputError("--url: the API talks gRPC to Triton; give HOST:PORT or grpcs://HOST:PORT")
     callers = Callers(read_key(options.grant_key, _GRANT_KEY_BYTES) if options.grant_key else None, options.tokens)
     with (
         closing(take_port("127.0.0.1", options.port)) as taken,
@@ -95,9 +89,10 @@ def api(options: ApiOptions) -> None:
         closing(database),
         closing(TritonScorer(transports) if transports else SandboxScorer(database)) as scorer,
     ):
-        claim(options.folder, database, sandbox=options.sandbox)
         with database.write() as connection:
-            outbox.adopt_webhooks(connection, callers.in_force())
+            if not api_rows.is_for(connection, sandbox=options.sandbox, is_new=database.is_new):
+                wants = "the sandbox decides rows: give it" if options.sandbox else "--sandbox made this database: give"
+                raise InputError(f"{wants} a --database of its own, such as a new file")
         if options.tasks:
             with database.write() as connection:
                 programme.save_items(connection, read_items(options.tasks), "scoremux api")
@@ -107,53 +102,23 @@ def api(options: ApiOptions) -> None:
         _serve(Services(database, scorer, callers, **settings), taken)
 
 
-def revoke(
-    name: Annotated[str, Argument(help="Whose token it is; appears in the door's log.")],
-    file: Annotated[Path, Option("--tokens", help="The tokens' file.")],
-    database: Annotated[
-        str | None, Option(help="Database of `scoremux api`: say which webhooks stop.", metavar="FILE|URL")
-    ] = None,
-) -> None:
-    """Revoke a token; a running front door refuses it within a second, and its webhooks get nothing more.
-
-    Example: scoremux tokens revoke district-7 --tokens tokens.json --database reviews.db
-    """
-    from scoremux_server.front_door.access_tokens import AccessTokenFile
-
-    AccessTokenFile(file).revoke(name)
-    say(f"revoked {name}")
-    if database:
-        from scoremux_desk.reading import outbox
-
-        with closing(opened(database)) as desk, desk.read() as connection:
-            stopped = outbox.webhooks_of(connection, name)
-            waiting = outbox.count_waiting(connection)
-        number = sum(waiting.get(hook.id, 0) for hook in stopped)
-        say(f"{len(stopped)} webhooks stop; {number:,} deliveries wait (`scoremux review webhooks`)")
-
-
 def _settings(options: ApiOptions) -> dict[str, Any]:
     """Return the checked options of `Services`. Raises InputError, SetupError."""
     from scoremux_batch.jobs import ForPeople
-    from scoremux_files import writing
     from scoremux_server.front_door.access_tokens import AccessTokenFile
 
     if (options.grant_key is None) != (options.tokens is None):
         raise InputError("--grant-key and --tokens belong together: give both files of the front door, or none")
     if options.tokens:
-        AccessTokenFile(options.tokens).read()  # a damaged file is refused now, not when a batch needs it
+        AccessTokenFile(options.tokens).read()  # a damaged file is refused now, not by a request
     if options.tasks and not (options.tasks / "manifest.json").is_file():
         raise InputError(
             f"--tasks {options.tasks} is no store: give the folder that has manifest.json, such as REPO/store"
         )
-    with writing(options.folder):
-        options.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     return {
-        "folder": options.folder,
         "tasks": options.tasks,
         "keep_days": options.keep_days,
         "people": ForPeople.read(options.read_behind, options.key_file, options.alert),
-        "allowed_hosts": frozenset(options.allow_webhook or ()),
     }
 
 
@@ -190,7 +155,7 @@ def _serve(services: Services, taken: socket.socket) -> None:
 
     wait = {"timeout_keep_alive": _KEPT_S, "timeout_graceful_shutdown": _GRACE_S}
     line = f"{release()}; the API is open: http://127.0.0.1:{taken.getsockname()[1]}"
-    server = AnnouncedServer(create_app(services), taken, line, **wait)
+    server = AnnouncedServer(create_app(services), taken, line, services.followers.stop, **wait)
     server.serve_until_stopped()
     if not server.started:
         raise InputError("the API could not start; the lines above say why")

@@ -7,27 +7,24 @@ begins with `limited` or `busy` is answered 429 or 503.
 """
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from sqlalchemy import select, tuple_
 
-from scoremux_client import FakeTransport, Response, Scored, ScoringClient, Status
+from scoremux_client import FakeTransport, Response, Scored, Status
 from scoremux_client.contract import Reason
 from scoremux_desk.api.callers import Caller
 from scoremux_desk.api.problems import ApiProblem
 from scoremux_desk.api.shapes import sendable
 from scoremux_desk.api.triton_scorer import ONCE, TritonScorer
-from scoremux_desk.database import accounts, reads
-from scoremux_desk.database.connection import Connection, Database
-from scoremux_desk.database.schema import API_ROW
+from scoremux_desk.database import accounts, api_rows, reads
+from scoremux_desk.database.connection import Database
 from scoremux_desk.errors import ReviewError
 from scoremux_desk.reading import human_decisions, settling
 from scoremux_desk.reading.task_access import TaskAccess
-from scoremux_files.row_files import chunks
 
 TASKS: dict[str, list[float]] = {"sandbox-1": [0, 0.5, 1], "sandbox-2": [0, 1]}
 HUMAN_S = 5.0
@@ -35,7 +32,6 @@ _HUMAN = "sandbox"
 _SECOND = "sandbox-2"
 _BY = "scoremux api --sandbox"
 _CORRECTED = "corrected"
-_BLOCK_ROWS = 512
 _Keys = list[tuple[str, str]]
 """Tasks and ids of rows."""
 _REFUSED = {
@@ -72,12 +68,9 @@ class SandboxScorer(TritonScorer):
             if problem and name not in self._refused:
                 self._refused.add(name)
                 raise ApiProblem(*problem)
-        return self.outcomes(await super().score(caller, [_by_id(response) for response in responses]))
+        return self._outcomes(await super().score(caller, [_by_id(response) for response in responses]))
 
-    def batch_client(self, grant: str | None) -> ScoringClient:  # noqa: ARG002
-        return _BatchClient(self)
-
-    def outcomes(self, rows: Iterable[Scored]) -> list[Scored]:
+    def _outcomes(self, rows: Iterable[Scored]) -> list[Scored]:
         """Return rows as their ids say, and have a human decide some of them soon."""
         self.transport.requests.clear()
         self.transport.timeouts_s.clear()
@@ -92,7 +85,7 @@ class SandboxScorer(TritonScorer):
             accounts.add_person(self._database, name, "leader", None, _BY)
         with self._database.read() as connection:
             [account] = (account for account in accounts.listed(connection) if account.name == name)
-            numbers = _numbers(connection, rows)
+            numbers = api_rows.numbers_of(connection, rows)
         for number in numbers:
             with self._database.write() as connection:
                 waiting = reads.pending_read(connection, number)
@@ -110,30 +103,15 @@ class SandboxScorer(TritonScorer):
         """Be the leader who has rows read again, and the second human, who gives them level 1."""
         with self._database.write() as connection:
             access = TaskAccess(connection, account)
-            for row in _numbers(connection, rows):
+            for row in api_rows.numbers_of(connection, rows):
                 settling.reopen(access, row, _BY)
         self._decide(rows, _SECOND, 1)
-
-
-def _numbers(connection: Connection, rows: _Keys) -> Sequence[int]:
-    """Return the numbers of rows at the desk, by their tasks and ids."""
-    return connection.scalars(select(API_ROW.row).where(tuple_(API_ROW.task, API_ROW.name).in_(rows))).all()
 
 
 def _later(work: Callable[..., object], *arguments: object) -> None:
     human = threading.Timer(HUMAN_S, work, arguments)
     human.daemon = True
     human.start()
-
-
-class _BatchClient(ScoringClient):
-    def __init__(self, scorer: SandboxScorer) -> None:
-        super().__init__(scorer.transport, retries=ONCE)
-        self._scorer = scorer
-
-    def score_iter(self, responses: Iterable[Response], *, deadline_s: float | None = None) -> Iterator[Scored]:
-        for rows in chunks(super().score_iter(map(_by_id, responses), deadline_s=deadline_s), _BLOCK_ROWS):
-            yield from self._scorer.outcomes(rows)
 
 
 def _outcome(row: Scored) -> Scored:

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,15 +13,15 @@ from scoremux_batch.jobs import ForPeople
 from scoremux_client import Response
 from scoremux_desk.api.bodies import Bodies
 from scoremux_desk.api.callers import Caller, Callers
+from scoremux_desk.api.followers import Followers
+from scoremux_desk.api.live_intake import LiveIntake
 from scoremux_desk.api.problems import UPDATE_S, ApiProblem
-from scoremux_desk.api.rows.live_intake import LiveIntake
 from scoremux_desk.api.triton_scorer import TritonScorer
-from scoremux_desk.api.webhooks.addresses import WebhookAddresses
 from scoremux_desk.database.connection import Database
 from scoremux_files import InputError
 
 LEAST_FREE_BYTES = 8 << 20
-"""Free bytes that the API needs to be ready: a request with its rows on the desk, and the answer that is stored."""
+"""Free bytes that the API needs to be ready: a request with its rows on the desk."""
 
 
 @dataclass
@@ -30,20 +29,16 @@ class Services:
     """The options of `scoremux api` that endpoints need, and one of each thing that they share.
 
     Attributes:
-        folder: Where batches are kept.
         tasks: The store, for questions and policies of tasks.
-        keep_days: Days for which settled rows, stored answers and batches are kept; None: `KEPT_DAYS`, rows for ever.
-        allowed_hosts: Hosts to which webhooks may go although they are on loopback or private.
+        keep_days: Days for which settled rows are kept; None: for ever.
     """
 
     database: Database
     scorer: TritonScorer
     callers: Callers
-    folder: Path
     tasks: Path | None = None
     people: ForPeople = field(default_factory=ForPeople)
     keep_days: int | None = None
-    allowed_hosts: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         self.intake = LiveIntake(
@@ -51,15 +46,13 @@ class Services:
             self.people,
             lambda: self.scorer.ask_tasks(self.callers.operator()).result(),
         )
-        self.addresses = WebhookAddresses(self.allowed_hosts)
-        self.batches_changed = threading.Event()
-        self.bodies = Bodies(self.folder)
+        self.bodies = Bodies()
+        self.followers = Followers(self.database)
 
     def check_room(self) -> None:
-        """Return if rows and batches can be written. Raises ApiProblem (503), before a row would be lost."""
-        url = self.database.engine.url
-        places = [self.folder, *([Path(str(url.database)).parent] if self.database.is_sqlite else [])]
-        for place in places:
+        """Return if a file of rows can be written. Raises ApiProblem (503), before a row would be lost."""
+        if self.database.is_sqlite:
+            place = Path(str(self.database.engine.url.database)).parent
             if not os.access(place, os.W_OK) or shutil.disk_usage(place).free < LEAST_FREE_BYTES:
                 raise ApiProblem(503, "Storage unavailable", "the disk of the API is full or read-only", UPDATE_S)
 

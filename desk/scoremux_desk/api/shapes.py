@@ -1,4 +1,4 @@
-"""The shapes of rows in requests and answers; batches have the same."""
+"""The shapes of rows in requests and answers."""
 
 import json
 import re

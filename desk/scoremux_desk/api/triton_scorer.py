@@ -2,11 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from scoremux_client import (
     AsyncScoringClient,
@@ -16,6 +16,7 @@ from scoremux_client import (
     Retries,
     Scored,
     ScoringClient,
+    Transport,
     served_tasks,
 )
 from scoremux_client.contract import GRANT_HEADER
@@ -34,10 +35,23 @@ _ASKED = 64
 _PROBE = "Who decides about this?"
 
 
+@runtime_checkable
+class SharedTransport(Protocol):
+    """A way to Triton whose connections serve requests of many callers, each with headers of its own."""
+
+    def sharing(self, headers: Mapping[str, str], *, tasks: bool = False) -> Transport:
+        """Return a transport on the same connections, which it must not close. tasks: for `served_tasks` alone."""
+        ...
+
+    def close(self) -> None:
+        """Close the connections."""
+        ...
+
+
 class TritonScorer:
     """Scores rows on Triton. All grants share the connections of gRPC transports; only the header differs."""
 
-    def __init__(self, transports: Sequence[Any], retries: Retries = _RETRIES) -> None:
+    def __init__(self, transports: Sequence[SharedTransport], retries: Retries = _RETRIES) -> None:
         self._transports = transports
         self._retries = retries
         self._client_of = lru_cache(_GRANTS)(self._client)
@@ -74,17 +88,9 @@ class TritonScorer:
         """Return tasks, of the first 64, that the machine decides without a calibration. Raises TransportError."""
         served = served_tasks(self._sharing(caller.grant, tasks=True)[0], timeout_s=_PROBE_S)
         tasks = [task.id for task in served[:_ASKED]]
-        client = ScoringClient(
-            self._sharing(caller.grant, batch=True),
-            timeout_s=_PROBE_S,
-            retries=ONCE,
-        )
+        client = ScoringClient(self._sharing(caller.grant), timeout_s=_PROBE_S, retries=ONCE)
         scored = client.score([Response(task, _PROBE) for task in tasks])
         return [row.task for row in scored if row.ok and not row.to_human and row.confidence is None]
-
-    def batch_client(self, grant: str | None) -> ScoringClient:
-        """Return a client for rows of a batch, which Triton computes after those of others. It must not be closed."""
-        return ScoringClient(self._sharing(grant, batch=True), retries=self._retries)
 
     def close(self) -> None:
         """Close the connections."""
@@ -95,6 +101,6 @@ class TritonScorer:
     def _client(self, grant: str | None) -> AsyncScoringClient:
         return AsyncScoringClient(self._sharing(grant), timeout_s=_TIMEOUT_S, retries=self._retries, deduplicate=False)
 
-    def _sharing(self, grant: str | None, **options: bool) -> list[Any]:
+    def _sharing(self, grant: str | None, *, tasks: bool = False) -> list[Transport]:
         headers = {} if grant is None else {GRANT_HEADER: grant}
-        return [transport.sharing(headers, **options) for transport in self._transports]
+        return [transport.sharing(headers, tasks=tasks) for transport in self._transports]

@@ -1,35 +1,30 @@
-"""The API's data about responses, beside the desk's rows: who owns them, deliveries about them, stored answers."""
+"""What the database has for `scoremux api` beside the desk's rows: who owns them, and whether it is a sandbox's."""
 
-import json
+import secrets
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Connection, Text, cast, func, insert, select, tuple_
 
-from scoremux_desk.database import schema
 from scoremux_desk.database.schema import (
     ALERT,
     API_ROW,
-    DELIVERY,
+    ERASED,
+    IDENTITY,
     IS_OPEN,
-    REQUEST,
     ROW,
-    WEBHOOK,
-    all_where,
+    SETTING,
     api_rows,
-    as_dict,
-    deleted,
-    deliveries,
-    idempotency,
-    row_subject,
+    changed,
+    inserted,
     rows,
+    settings,
     time_of,
 )
 from scoremux_files.row_files import chunks
 
-_CHUNK_ANSWERS = 20
 _MOST_NAMES = 5_000
+_SANDBOX = "sandbox-"
 
 
 def owned(connection: Connection, token: str, names: Iterable[str]) -> dict[tuple[str, str], Any]:
@@ -46,63 +41,24 @@ def own(connection: Connection, token: str, new: Mapping[tuple[str, str], int]) 
     connection.execute(insert(api_rows), values)
 
 
+def numbers_of(connection: Connection, keys: Collection[tuple[str, str]]) -> Sequence[int]:
+    """Return the numbers of the rows that have these tasks and ids, of whatever token."""
+    return connection.scalars(select(API_ROW.row).where(tuple_(API_ROW.task, API_ROW.name).in_(keys))).all()
+
+
 def erase(connection: Connection, chosen: Sequence[int]) -> None:
-    """Delete who owns some rows, and what was delivered, or waits to be, about them."""
-    these = API_ROW.row.in_(chosen)
-    for row in all_where(connection, api_rows, these):
-        subject = row_subject(row.task, row.name)
-        owner = select(WEBHOOK.id).where(WEBHOOK.token == row.token)
-        deleted(connection, deliveries, DELIVERY.subject == subject, DELIVERY.webhook.in_(owner))
-    deleted(connection, api_rows, these)
+    """Take the ids of some rows away; whose they were stays, so that their changes stay in the feed."""
+    # No id has a control character, so that the same id may come again.
+    changed(connection, api_rows, API_ROW.row.in_(chosen), name="\x1f" + cast(API_ROW.row, Text))
 
 
 def rows_with_names(connection: Connection, names: Iterable[str]) -> Iterator[Any]:
     """Yield the rows with these ids that are not erased, with the `token` that each came with; empty: from a file."""
     token = func.coalesce(API_ROW.token, "").label("token")
     query = select(rows, token).outerjoin(api_rows, API_ROW.row == ROW.id)
-    query = query.where(ROW.state != schema.ERASED)
+    query = query.where(ROW.state != ERASED)
     for some in chunks(names, _MOST_NAMES):
         yield from connection.execute(query.where(ROW.name.in_(some))).all()
-
-
-def batches_of(connection: Connection) -> dict[str, str]:
-    """Return the token of each batch."""
-    return as_dict(connection, select(schema.BATCH.id, schema.BATCH.token))
-
-
-def answered(connection: Connection, names: Collection[str]) -> Iterator[tuple[str, str, set[str]]]:
-    """Yield token and key of the stored answers that have one of these ids, and which they have."""
-    stored = select(idempotency).where(REQUEST.answer.is_not(None))
-    stored = stored.execution_options(yield_per=_CHUNK_ANSWERS)
-    for row in connection.execute(stored) if names else ():
-        if found := {*names} & _ids_in(row.answer):
-            yield row.token, row.key, found
-
-
-def answers_with(
-    connection: Connection, names: set[str], before: datetime | None, token: str | None = None
-) -> set[tuple[str, str]]:
-    """Return token and key of the stored answers that are older, or have one of these ids, of a token or of all."""
-    limit = before.timestamp() if before else 0.0
-    old = connection.execute(select(REQUEST.token, REQUEST.key).where(REQUEST.at < limit))
-    chosen = {(row.token, row.key) for row in old}
-    for owner, key, _ in answered(connection, names):
-        if token in (None, owner):
-            chosen.add((owner, key))
-    return chosen
-
-
-def delete_answers(connection: Connection, chosen: Iterable[tuple[str, str]]) -> int:
-    """Delete stored answers by token and key; return how many there were."""
-    these = ((REQUEST.token == token) & (REQUEST.key == key) for token, key in chosen)
-    return sum(deleted(connection, idempotency, this) for this in these)
-
-
-def expire_answers(connection: Connection, before: float) -> int:
-    """Delete stored answers, and deliveries that do not wait, from before a time; return how many."""
-    old = DELIVERY.created_at < before
-    sent = deleted(connection, deliveries, old, DELIVERY.state != schema.WAITING)
-    return sent + deleted(connection, idempotency, REQUEST.at < before)
 
 
 def expired_rows(connection: Connection, before: float) -> Sequence[int]:
@@ -112,8 +68,10 @@ def expired_rows(connection: Connection, before: float) -> Sequence[int]:
     return connection.scalars(query.where(API_ROW.row.not_in(is_open)).order_by(API_ROW.row)).all()
 
 
-def _ids_in(answer: bytes) -> set[str]:
-    """Return every `id` of the objects in JSON."""
-    ids: list[Any] = []
-    json.loads(answer, object_hook=lambda members: ids.append(members.get("id")))
-    return {name for name in ids if isinstance(name, str)}
+def is_for(connection: Connection, *, sandbox: bool, is_new: bool) -> bool:
+    """Whether a database may be opened with `--sandbox`, or without it; a new one is marked as the sandbox's."""
+    identity = connection.scalar(select(SETTING.value).where(SETTING.key == IDENTITY)) or ""
+    if sandbox and is_new and not identity:
+        identity = _SANDBOX + secrets.token_hex(16)
+        inserted(connection, settings, key=IDENTITY, value=identity)
+    return sandbox == identity.startswith(_SANDBOX)

@@ -38,7 +38,7 @@ _POOL: dict[str, Any] = {
 _LEVELS = ("READ COMMITTED", "REPEATABLE READ")
 """Of PostgreSQL, for those who write and those who read."""
 _POSTGRESQL = ("postgresql", "postgres")
-_WITH_TEXTS = ("rows", "remarks", "decisions", "anchors", "tasks", "api_rows", "deliveries", "idempotency")
+_WITH_TEXTS = ("rows", "remarks", "decisions", "anchors", "tasks", "api_rows")
 _STILL_HELD = "the rows are erased, but the files of the database still hold them"
 
 
@@ -67,9 +67,12 @@ class Database:
         self._writing = self.engine.execution_options(writes=True, **written)
         self._reading = self.engine.execution_options(**read)
         self.is_new = False
+        self.removed = ""
+        """What was dropped from a database of an earlier version, and where it is kept; empty if it was nothing."""
         try:
             with self._only_writer() as connection:
-                is_new = _prepare_tables(connection, _shown(name), create)
+                is_new, removed = _prepare_tables(connection, _shown(name), create, self._beside)
+            self.removed = removed
             self.is_new = is_new  # only now are the tables there
             if not is_new:
                 self._new_file = None  # another process created it meanwhile
@@ -80,6 +83,12 @@ class Database:
     @property
     def is_sqlite(self) -> bool:
         return self.engine.dialect.name == "sqlite"
+
+    @property
+    def _beside(self) -> Path:
+        """The path of a file; for PostgreSQL its name in the working directory."""
+        name = Path(str(self.engine.url.database))
+        return name if self.is_sqlite else Path(name.name)
 
     def is_there(self) -> None:
         """Return if the database answers. Raises DatabaseError."""
@@ -163,22 +172,27 @@ def _no_desk(name: str) -> InputError:
     return InputError(f"{name} holds no desk; `scoremux review add SCORED --database NAME` makes one")
 
 
-def _prepare_tables(connection: Connection, name: str, create: bool) -> bool:
-    """Create the tables, or bring older ones up to our format; return whether they are new. Raises InputError."""
+def _prepare_tables(connection: Connection, name: str, create: bool, beside: Path) -> tuple[bool, str]:
+    """Create the tables, or bring older ones up to our format, as `migrate` does. Raises InputError.
+
+    Returns:
+        Whether they are new, and what was dropped.
+    """
     if not inspect(connection).has_table(people.name):
         if not create:
             raise _no_desk(name)
         metadata.create_all(connection)
         create_guards(connection)
         inserted(connection, settings, key=_FORMAT_KEY, value=str(FORMAT))
-        return True
-    if not migrate(connection, _stored_format(connection)):
+        return True, ""
+    removed = migrate(connection, _stored_format(connection), beside)
+    if removed is None:
         raise InputError(
             f"the database {name} was made by another version of scoremux; open it with that version, or export from "
             "it there and add the scored files to a new one: scoremux review add SCORED --database NEW"
         )
     changed(connection, settings, SETTING.key == _FORMAT_KEY, value=str(FORMAT))
-    return False
+    return False, removed
 
 
 def _stored_format(connection: Connection) -> str:

@@ -20,7 +20,7 @@ ERASURE = "erasure"
 ROWS_ERASED = "rows erased"
 ROWS_ADDED = "rows added"
 RESCORED = "rescored"
-_NOTHING = "0" * 64
+NOTHING = "0" * 64
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def remark_digest(salt: str, remark: str) -> str:
 def head(connection: Connection) -> tuple[int, str]:
     """Return number and digest of the newest entry; (0, zeros) if there is none."""
     last = connection.execute(select(ENTRY.number, ENTRY.digest).order_by(ENTRY.number.desc()).limit(1)).one_or_none()
-    return (last.number, last.digest) if last else (0, _NOTHING)
+    return (last.number, last.digest) if last else (0, NOTHING)
 
 
 def entries(connection: Connection, row: int | None = None, most: int = 200, before: int = 0) -> list[LogEntry]:
@@ -128,7 +128,7 @@ def read_entries(connection: Connection, expected: tuple[int, str] | None = None
         BrokenRecordError: names the first entry that is wrong.
     """
     number = 0
-    before = _NOTHING
+    before = NOTHING
     query = select(record).order_by(ENTRY.number).execution_options(yield_per=10_000)
     for number, stored in enumerate(connection.execute(query), start=1):
         try:

@@ -91,14 +91,11 @@ ROUTE, BEHIND, ALL, DRAWN, VALIDITY = "route", "read_behind", "all", "sample", "
 PAPERS = (VALIDITY, "qualification")
 """Papers with a known level: kinds of their reads and decisions, and states of their rows."""
 
-FORMAT = 10
+FORMAT = 11
 """Of the tables. `migrations` brings an older one up to it."""
 
 IDENTITY = "identity"
 """Key of what tells a database from others, in `settings`; backups have it, too."""
-
-WAITING, DELIVERED, DEAD = "waiting", "delivered", "dead"
-"""States of deliveries."""
 
 ERASED = "erased"
 """State of a row without text, id and salt."""
@@ -331,74 +328,15 @@ standings = _table(
     papers=Column(Integer),
 )
 
-# What follows is of `scoremux api`: `token` is the name of the token that a request came with.
-
-# Rows that came by the API; a row's owner is token, task and id.
+# Rows that came by `scoremux api`; a row's owner is token, task and id.
 api_rows = _table(
     "api_rows",
     UniqueConstraint("token", "name", "task"),
     row=Column(ForeignKey("rows.id"), primary_key=True),
-    token=Text,
+    token=Text,  # name of the token that the row came with
     task=Text,
-    name=Text,  # the row's id
+    name=Text,  # the row's id; of an erased row a name that no row can have
     at=Float,  # when it came
-)
-
-webhooks = _table(
-    "webhooks",
-    id=Column(Text, primary_key=True),  # wh_…
-    token=_Filled(Text, index=True),
-    issued=_WORDS,  # `AccessToken.key` of the token; another one may get its name
-    url=Text,
-    events=Text,  # JSON: the types that it asks for
-    secrets=Text,  # JSON: the newest first, two while they change
-    created_at=Float,
-    failures=_Filled(Integer, default=0),  # since a delivery was taken
-    due_at=_Filled(Float, default=0.0),  # nothing is sent before
-)
-
-# The outbox: written in the transaction that makes the event, sent by the API.
-deliveries = _table(
-    "deliveries",
-    Index("deliveries_by_subject", "subject", "webhook", "number"),
-    Index("deliveries_by_webhook", "webhook", "number"),
-    Index("deliveries_due", "state", "due_at"),
-    number=Column(_KEY, primary_key=True),
-    id=_Filled(Text, unique=True),  # msg_…
-    webhook=_Filled(ForeignKey("webhooks.id")),
-    subject=Text,  # `row_subject` or a batch; those of one subject are sent in order
-    type=Text,
-    body=Text,
-    created_at=Float,
-    due_at=Float,
-    attempts=_Filled(Integer, default=0),
-    state=_Filled(Text, default=WAITING),
-    answer=_WORDS,  # to the last attempt
-)
-
-idempotency = _table(
-    "idempotency",
-    token=Column(Text, primary_key=True),
-    key=Column(Text, primary_key=True),
-    digest=Text,  # of the request
-    status=Column(Integer),  # empty while the request runs
-    answer=Column(sa.LargeBinary),
-    at=_Filled(Float, index=True),
-    holder=_WORDS,  # the request that runs; it renews `at`
-)
-
-batches = _table(
-    "batches",
-    id=Column(Text, primary_key=True),  # batch_…
-    token=_Filled(Text, index=True),
-    patterns=Text,  # JSON: of the tasks that the token may use
-    state=Text,
-    counts=Text,  # JSON
-    errors=_Filled(Text, default="[]"),  # JSON
-    times=_Filled(Text, default="{}"),  # JSON: when it came into each state
-    size=_Filled(BigInteger, default=0),  # bytes on disk
-    created_at=Float,
-    changed_at=Float,
 )
 
 # Columns by name: `ROW.task` is the column `task` of the table `rows`.
@@ -406,8 +344,6 @@ ROW = rows.c
 READ = reads.c
 DECISION = decisions.c
 PERSON = people.c
-WEBHOOK = webhooks.c
-DELIVERY = deliveries.c
 ALERT = alerts.c
 VIEW = alert_views.c
 MESSAGE = messages.c
@@ -416,8 +352,6 @@ QUEUE = queues.c
 TASK = tasks.c
 SETTING = settings.c
 API_ROW = api_rows.c
-REQUEST = idempotency.c
-BATCH = batches.c
 ASSIGNMENT = assignments.c
 POOL = pools.c
 MEMBER = pool_members.c
@@ -431,8 +365,3 @@ ENTRY = record.c
 COUNTS = DECISION.undone.is_(False)
 IS_ACTIVE = PERSON.active.is_(True)
 IS_OPEN = ALERT.handled_at.is_(None)
-
-
-def row_subject(task: str, name: str) -> str:
-    """Return the subject of deliveries about a row; a task's id has no space."""
-    return f"{task} {name}"

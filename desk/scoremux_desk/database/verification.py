@@ -28,10 +28,6 @@ NOT_COVERED = {
     "sessions": "who is signed in now; what they do has entries under their name",
     "attempts": "failed sign-ins of the last five minutes",
     "api_rows": "which token sent a row; `rows` has what it sent",
-    "webhooks": "whom `scoremux api` tells of decisions",
-    "deliveries": "what it told them; the decisions have entries of their own",
-    "idempotency": "answers that `scoremux api` gives again",
-    "batches": "how far its batches are; no score comes from it",
 }
 """Tables that are not compared with the record, and why."""
 

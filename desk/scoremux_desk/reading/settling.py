@@ -11,7 +11,7 @@ from scoremux_desk.database.schema import PAPERS, READ, Columns, changed
 from scoremux_desk.database.schema import reads as read_table
 from scoremux_desk.desk_policy import DeskPolicy
 from scoremux_desk.errors import ReviewError
-from scoremux_desk.reading import decision_rows, outbox
+from scoremux_desk.reading import decision_rows
 from scoremux_desk.reading.intake import share
 from scoremux_desk.reading.task_access import TaskAccess
 
@@ -35,8 +35,6 @@ def settle(access: TaskAccess, kind_of_read: str, number: int) -> Columns:
         "final_decision": counts and counts.id,
     }
     responses.set_row(connection, row.id, state=state, **final)
-    if counts is not None:
-        outbox.add_decision_event(connection, row, counts.level, counts.code)
     for kind, reason in (("second", row.reason or REOPENED), ("adjudication", ADJUDICATION)):
         pending = reads.pending_read(connection, row.id, kind)
         if state == kind and pending is None:

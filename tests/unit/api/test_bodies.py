@@ -18,11 +18,6 @@ import pytest
 from apis import KEY, grant, listening_api, row, score
 from making import ROOT
 from scoremux_desk.api import bodies
-from scoremux_desk.api.batches import batch_endpoints
-from scoremux_desk.api.batches.batch_runner import KEPT_DAYS
-from scoremux_desk.api.webhooks import addresses
-from scoremux_desk.api.webhooks.webhook_endpoints import MOST_WEBHOOKS
-from scoremux_desk.reading import outbox
 from scoremux_engine.scoring.permission import HEADER
 from scoremux_server.front_door.access_tokens import AccessTokenFile
 
@@ -56,21 +51,18 @@ def asking(address: str, headers: dict[str, str]) -> httpx.Client:
     return httpx.Client(base_url=f"http://{address}", headers=headers, timeout=60)
 
 
-@pytest.mark.parametrize("path", ["/v1/score", "/v1/batches", "/v1/webhooks"])
-def test_a_slow_body_gets_408(address: str, path: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_slow_body_gets_408(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bodies, "BODY_S", 0.5)
     began = time.monotonic()
-    with closing(begin(address, path, 1000, b'{"id":')) as connection:
+    with closing(begin(address, "/v1/score", 1000, b'{"id":')) as connection:
         assert heard(connection) == (408, "Body too slow")
     assert 0.4 < time.monotonic() - began < 20
-    assert not list(tmp_path.glob("batch_*"))
 
 
 def test_requests_under_way_are_bounded_by_token(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bodies, "MOST_BODIES", 5)
     with ExitStack() as stack, asking(address, OTHER) as other, asking(address, SLOW) as slow:
-        paths = ("/v1/score", "/v1/batches") * 3
-        begun = [stack.enter_context(closing(begin(address, path, 1000, b'{"id":'))) for path in paths]
+        begun = [stack.enter_context(closing(begin(address, "/v1/score", 1000, b'{"id":'))) for _ in range(6)]
         (answered,), _, _ = select.select(begun, [], [], 60)  # the sixth is refused at once
         assert heard(answered) == (429, "Too much under way")
         refused = score(slow, row("a"))
@@ -80,9 +72,7 @@ def test_requests_under_way_are_bounded_by_token(address: str, monkeypatch: pyte
         assert score(other, row("a")).status_code == 503
 
 
-def test_bytes_under_way_are_bounded_by_token_and_large_bodies_lie_on_disk(
-    address: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_bytes_under_way_are_bounded_by_token(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bodies, "MOST_BYTES", 6 << 20)
     half = b" " * (4 << 20)
     with (
@@ -92,22 +82,8 @@ def test_bytes_under_way_are_bounded_by_token_and_large_bodies_lie_on_disk(
     ):
         (answered,), _, _ = select.select([first, second], [], [], 60)
         assert heard(answered) == (429, "Too much under way")  # the other one waits for its rest
-        assert any(str(tmp_path / "#") in str(file.resolve()) for file in Path("/proc/self/fd").iterdir())
         large = [row(n, "x" * 8000) for n in range(500)]
         assert len(score(other, *large).json()["rows"]) == 500
-
-
-def test_bytes_and_number_of_batches_are_bounded_by_token(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    body = b"".join(json.dumps(row(n)).encode() + b"\n" for n in range(100))
-    with asking(address, SLOW) as slow, asking(address, OTHER) as other:
-        monkeypatch.setattr(batch_endpoints, "MOST_STORED", 3 * len(body) // 2)
-        assert slow.post("/v1/batches", content=b"null\n").status_code == 202
-        assert slow.post("/v1/batches", content=body).status_code == 202
-        refused = slow.post("/v1/batches", content=body * 2)
-        assert (refused.status_code, refused.json()["title"]) == (429, "Too much under way")
-        assert other.post("/v1/batches", content=body).status_code == 202
-        monkeypatch.setattr(batch_endpoints, "MOST_BATCHES", 0)
-        assert slow.post("/v1/batches", content=body).headers["retry-after"] == "60"
 
 
 def test_descriptors_are_raised_at_the_start() -> None:
@@ -124,11 +100,5 @@ def test_page_has_the_limits() -> None:
         f"| requests with a body under way | {bodies.MOST_BODIES} | {bodies.MOST_BODIES_IN_ALL} |",
         f"| {bodies.MOST_BYTES >> 20} MiB | {bodies.MOST_BYTES_IN_ALL >> 20} MiB |",
         f"| {bodies.BODY_S:g} s, and 1 s for each {bodies.LEAST_BYTES_PER_S >> 10} KiB;",
-        f"| batches that have not ended | {batch_endpoints.MOST_BATCHES:,} |",
-        f"| bytes of batches until they expire | {batch_endpoints.MOST_STORED >> 30} GiB |",
-        f"| webhooks | {MOST_WEBHOOKS} |",
-        f"2 fail | {addresses.MOST_LOOKUPS} |".replace("2", f"{addresses.MOST_OF_CALLER} that"),
-        f"| {outbox.MOST_OF_TOKEN}, of a webhook {outbox.MOST_AT_ONCE}, of one that fails 1 | {outbox.MOST_IN_ALL} |",
-        f"after {KEPT_DAYS} days",
     ):
         assert line in page, line

@@ -61,14 +61,6 @@ def test_human_decides_after_five_seconds(sandbox: httpx.Client) -> None:
     assert (row["level"], row["machine_level"]) == (0, 1)
 
 
-def test_batch_has_the_same_outcomes(sandbox: httpx.Client) -> None:
-    lines = "\n".join(f'{{"id": "{name}", "task": "sandbox-2", "text": "any"}}' for name in ("r1", "blank-9"))
-    batch = sandbox.post("/v1/batches", content=lines).raise_for_status().json()["id"]
-    until(lambda: sandbox.get(f"/v1/batches/{batch}").json()["status"] == "completed")
-    results = sandbox.get(f"/v1/batches/{batch}/results").text
-    assert [line.count('"condition":"B"') for line in results.splitlines()] == [0, 1]
-
-
 def test_human_decides_only_what_the_sandbox_sent_whatever_the_desks_policy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,29 +1,24 @@
-"""`POST /v1/score`: rows, statuses, problems, whose request it is, and idempotency keys."""
+"""`POST /v1/score`: rows, statuses, problems, and whose request it is."""
 
 import asyncio
 import json
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select, update
 
 from apis import KEY as GRANT_KEY
-from apis import TASKS, api, grant, row, score
+from apis import TASKS, RoutedTransport, api, grant, row, score
+from making import ROOT
 from scoremux_client import ScoringClient, UnavailableError
 from scoremux_client.rows import Response
 from scoremux_client.testing import FakeTransport
-from scoremux_desk.api import idempotency as idempotency_module
 from scoremux_desk.api import triton_scorer
 from scoremux_desk.api.problems import ApiProblem
 from scoremux_desk.api.shapes import ScoreRequest, parsed
-from scoremux_desk.database.schema import idempotency
 from waiting import until
-
-KEY = {"headers": {"idempotency-key": "key-1"}}
 
 
 def test_rows_come_back_in_order_with_their_outcomes(tmp_path: Path) -> None:
@@ -129,43 +124,6 @@ def test_grant_says_who_calls(tmp_path: Path) -> None:
             assert (answer.status_code, answer.json()["title"]) == (401, "No permission")
 
 
-def test_same_key_and_body_get_the_stored_answer_unless_it_failed(tmp_path: Path) -> None:
-    transport = FakeTransport(TASKS)
-    with api(tmp_path, transport) as (client, _):
-        first, again = (score(client, row("a"), **KEY) for _ in range(2))
-        other = score(client, row("b"), **KEY)
-    with api(tmp_path, transport) as (client, _):  # after a restart, too
-        later = score(client, row("a"), **KEY)
-    assert first.status_code == 200 and first.content == again.content == later.content
-    assert [answer.headers.get("idempotent-replayed") for answer in (first, again, later)] == [None, "true", "true"]
-    assert (other.status_code, other.json()["title"]) == (422, "Idempotency key reused")
-    assert len(transport.requests) == 1
-    transport = FakeTransport(TASKS)
-    transport.fail(UnavailableError("restarting"))
-    with api(tmp_path, transport) as (client, _):
-        first, again = (score(client, row("a"), headers={"idempotency-key": "key-2"}) for _ in range(2))
-    assert (first.status_code, first.json()["retryable"], first.headers["retry-after"]) == (503, True, "2")
-    assert again.status_code == 200
-
-
-def test_requests_with_one_key_at_once_are_worked_on_once(tmp_path: Path) -> None:
-    transport, barrier = FakeTransport(TASKS), threading.Barrier(4)
-    transport.hold()
-
-    def post() -> Any:
-        barrier.wait()
-        return score(client, row("a"), **KEY)
-
-    with api(tmp_path, transport) as (client, _), ThreadPoolExecutor(4) as threads:
-        made = [threads.submit(post) for _ in range(4)]
-        until(lambda: sum(one.done() for one in made) == 3)
-        transport.release()
-        answers = [one.result() for one in made]
-    assert sorted(answer.status_code for answer in answers) == [200, 409, 409, 409]
-    assert all(answer.json()["retryable"] for answer in answers if answer.status_code == 409)
-    assert len(transport.requests) == 1
-
-
 def test_requests_for_tasks_that_wait_hold_up_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked, may_end = list[object](), threading.Event()
 
@@ -180,9 +138,9 @@ def test_requests_for_tasks_that_wait_hold_up_nothing_else(tmp_path: Path, monke
         waiting = [pool.submit(client.get, "/v1/tasks", headers=headers) for headers in grants]
         try:
             until(lambda: len(asked) == 16)
-            for path in ("/v1/batches", "/v1/rows/t-1/a"):
+            for path in ("/v1/changes", "/v1/rows/t-1/a"):
                 assert client.get(path, headers=grant("other")).status_code in (200, 404)
-            assert score(client, row("a"), headers={**KEY["headers"], **grant("other")}).status_code == 200
+            assert score(client, row("a"), headers=grant("other")).status_code == 200
             assert len(asked) == 16
         finally:
             may_end.set()
@@ -190,32 +148,26 @@ def test_requests_for_tasks_that_wait_hold_up_nothing_else(tmp_path: Path, monke
     assert len(asked) == 30  # one for each token, though each asked twice
 
 
-def test_request_that_runs_long_keeps_its_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(idempotency_module, "_RENEW_S", 0.1)
-    monkeypatch.setattr(idempotency_module, "_ABANDONED_S", 1.0)
-    transport = FakeTransport(TASKS)
-    transport.hold()
-    with api(tmp_path, transport) as (client, _), ThreadPoolExecutor(1) as pool:
-        first = pool.submit(score, client, row("a"), **KEY)
-        until(lambda: transport.requests)
-        began = time.monotonic()
-        while time.monotonic() - began < 2.5:
-            assert score(client, row("a"), **KEY).status_code == 409
-            time.sleep(0.1)
-        transport.release()
-        assert first.result().status_code == 200
-    assert len(transport.requests) == 1
+def test_same_rows_again_get_the_same_answer(tmp_path: Path) -> None:
+    transport = RoutedTransport()
+    with api(tmp_path, transport) as (client, _):
+        first = score(client, row("a"), row("b", "sure"), headers={"idempotency-key": "k"})
+        transport.fail(UnavailableError("restarting"))
+        refused = score(client, row("a"), row("b", "sure"), headers={"idempotency-key": "k"})
+    assert (refused.status_code, refused.json()["retryable"], refused.headers["retry-after"]) == (503, True, "2")
+    with api(tmp_path, transport) as (client, _):
+        again = score(client, row("a"), row("b", "sure"), headers={"idempotency-key": "k"})
+    assert first.status_code == 200 and first.content == again.content
 
 
-def test_key_of_a_process_that_died_is_free_again(tmp_path: Path) -> None:
-    with api(tmp_path) as (client, services):
-        score(client, row("a"), **KEY)
-        with services.database.write() as connection:  # as if the process had died in the middle
-            connection.execute(update(idempotency).values(status=None, answer=None))
-        assert score(client, row("a"), **KEY).status_code == 409
-        with services.database.write() as connection:
-            connection.execute(update(idempotency).values(at=services.database.now() - 10.1))
-        assert score(client, row("a"), **KEY).status_code == 200
-        with services.database.read() as connection:
-            [stored] = connection.execute(select(idempotency)).all()
-    assert (stored.status, b"unsure" in stored.answer) == (200, False)
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
+@pytest.mark.parametrize(
+    ("path", "page"), [("webhooks", "#changes"), ("webhooks/wh_1", "#changes"), ("batches/b/results", "#many-rows")]
+)
+def test_removed_endpoint_names_the_page(tmp_path: Path, method: str, path: str, page: str) -> None:
+    with api(tmp_path) as (client, _):
+        answer = client.request(method, f"/v1/{path}")
+    assert (answer.status_code, answer.json()["title"]) == (410, "Endpoint removed")
+    file, anchor = answer.json()["detail"].rpartition("see ")[2].split("#")
+    headings = (ROOT / file).read_text(encoding="utf-8").lower().splitlines()
+    assert f"#{anchor}" == page and f"## {anchor.replace('-', ' ')}" in headings

@@ -22,7 +22,7 @@ COMMANDS = {
 EXTRAS = {
     "torch", "transformers", "peft", "onnx", "onnxscript", "pytriton", "onnxruntime", "openvino", "safetensors",
     "tokenizers", "ray", "sqlalchemy", "starlette", "uvicorn", "jinja2", "argon2", "psycopg",
-    "fastapi", "orjson", "standardwebhooks",
+    "fastapi", "orjson",
 }
 # fmt: on
 

@@ -1,5 +1,6 @@
 """What `review verify` finds: every column of the database is changed by SQL, one at a time."""
 
+import json
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Boolean, Column, Float, Integer, create_engine
+from sqlalchemy import Boolean, Column, Float, Integer, create_engine, inspect
 
 from desks import Browser, Programme, Work, make_programme, scored_rows, write_alerts, write_jsonl
 from making import ROOT
@@ -243,14 +244,35 @@ def test_record_is_append_only_and_a_cut_end_is_found_by_what_was_noted(at_work:
     )
 
 
-def test_tables_of_format_9_get_their_new_columns(tmp_path: Path) -> None:
+_OF_FORMAT_10 = """
+CREATE TABLE webhooks (id TEXT PRIMARY KEY, token TEXT, url TEXT, secrets TEXT);
+CREATE TABLE deliveries (number INTEGER PRIMARY KEY, id TEXT, webhook TEXT, type TEXT, body TEXT, state TEXT);
+CREATE TABLE idempotency (token TEXT, key TEXT);
+CREATE TABLE batches (id TEXT PRIMARY KEY, token TEXT, state TEXT);
+INSERT INTO webhooks VALUES ('wh_1', 'lms', 'https://lms.example/', '["a secret"]');
+INSERT INTO deliveries VALUES (1, 'msg_1', 'wh_1', 'row.final', '{"id": "r1"}', 'delivered'),
+  (2, 'msg_2', 'wh_1', 'row.final', '{"id": "r2"}', 'waiting'),
+  (3, 'msg_3', 'wh_1', 'row.final', '{"id": "r3"}', 'dead');
+INSERT INTO batches VALUES ('batch_1', 'lms', 'in_progress'), ('batch_2', 'lms', 'expired');
+UPDATE settings SET value = '10' WHERE key = 'format';
+"""
+
+
+def test_what_waits_in_tables_that_are_gone_is_kept_beside_the_database(tmp_path: Path) -> None:
     name = str(tmp_path / "reviews.db")
     Database(name, create=True).close()
     with closing(sqlite3.connect(name)) as connection:
-        for column in ("webhooks DROP COLUMN issued", "webhooks DROP COLUMN failures", "webhooks DROP COLUMN due_at",
-                       "idempotency DROP COLUMN holder", "batches DROP COLUMN size"):  # fmt: skip
-            connection.execute(f"ALTER TABLE {column}")
-        connection.execute("UPDATE settings SET value = '9' WHERE key = 'format'")
-        connection.commit()
+        connection.executescript(_OF_FORMAT_10)
     with closing(Database(name)) as database, database.read() as connection:
         verify(connection)
+        assert "2 deliveries and 1 batches" in database.removed
+        assert not {"webhooks", "deliveries", "idempotency", "batches"} & {*inspect(connection).get_table_names()}
+    [kept] = tmp_path.glob("reviews.db.removed-*.jsonl")
+    assert str(kept) in database.removed and kept.stat().st_mode & 0o077 == 0
+    lines = [json.loads(line) for line in kept.read_text().splitlines()]
+    assert [(line["table"], line["id"]) for line in lines] == [
+        ("deliveries", "msg_2"), ("deliveries", "msg_3"), ("batches", "batch_1"),
+    ]  # fmt: skip
+    assert lines[0]["url"] == "https://lms.example/" and "secret" not in kept.read_text()
+    with closing(Database(name)) as database:
+        assert database.removed == ""

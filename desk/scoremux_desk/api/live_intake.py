@@ -62,25 +62,23 @@ class LiveIntake:
         Raises ApiProblem where one is there with another text (then nothing is stored), or the desk knows a task with
         fewer levels; DatabaseError, also if it takes too long.
         """
-        committed = self._thread.submit(self.commit_now, token, arrivals, partly=False)
+        committed = self._thread.submit(self._commit, token, arrivals)
         try:
             await asyncio.wait_for(asyncio.wrap_future(committed), _PATIENCE_S)
         except asyncio.TimeoutError:
             raise DatabaseError("the database is busy; the rows may be stored later") from None
 
-    def commit_now(self, token: str, arrivals: Sequence[ScoredArrival], *, partly: bool) -> set[int]:
-        """Commit rows as `commit` does; if `partly`, leave out only those with another text; return their places."""
+    def _commit(self, token: str, arrivals: Sequence[ScoredArrival]) -> None:
         chosen = [place for place, arrival in enumerate(arrivals) if self._is_for_people(token, arrival)]
         self._learn_points({arrivals[place].key[0] for place in chosen})
         with (self._database.write if chosen else self._database.read)() as connection:
             known = api_rows.owned(connection, token, {name for _, name in (arrival.key for arrival in arrivals)})
             texts = {key: row.text for key, row in known.items()}
             sent = [(n, row.key, intake.storable(row.text)) for n, row in enumerate(arrivals) if row.text is not None]
-            taken = {place for place, key, text in sent if texts.setdefault(key, text) != text}
-            if taken and not partly:
-                names = first_of([arrivals[place].key[1] for place in sorted(taken)])
+            if taken := [place for place, key, text in sent if texts.setdefault(key, text) != text]:
+                names = first_of([arrivals[place].key[1] for place in taken])
                 raise ApiProblem(409, "Row exists", f"rows with another text have these ids: {names}; give new ids")
-            for_people = [arrivals[place] for place in chosen if place not in taken]
+            for_people = [arrivals[place] for place in chosen]
             new = {arrival.key: arrival for arrival in for_people if arrival.key not in known}
             numbers = {key: row.id for key, row in known.items()} | self._insert(
                 connection,
@@ -91,7 +89,6 @@ class LiveIntake:
                 if alert := arrival.alert:
                     values = {"task": alert["alert_task"], "probability": alert["probability"]}
                     alerts.add_alert(connection, numbers[arrival.key], _BY, **values)
-        return taken
 
     def _insert(self, connection: Connection, token: str, new: Collection[ScoredArrival]) -> dict[_Key, int]:
         """Insert new rows with their reads; return their numbers."""

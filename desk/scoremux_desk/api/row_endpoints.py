@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Iterator
 from datetime import datetime, timezone
-from functools import partial
 from typing import Annotated, Any, Literal
 
 import orjson
@@ -13,9 +12,8 @@ from pydantic import Field
 from scoremux_client import Response as Row
 from scoremux_client.contract import TASK_ID_PATTERN
 from scoremux_desk.api.callers import Caller
-from scoremux_desk.api.idempotency import OnceOf
+from scoremux_desk.api.live_intake import ScoredArrival
 from scoremux_desk.api.problems import ApiProblem, Described, declared
-from scoremux_desk.api.rows.live_intake import ScoredArrival
 from scoremux_desk.api.services import CallerOf, Services, ServicesOf
 from scoremux_desk.api.shapes import ROW_ID, ScoreAnswer, ScoreRequest, as_json_row, body_shape, example, parsed
 from scoremux_desk.database import api_rows, log, programme
@@ -80,11 +78,10 @@ class RowOut(RowChange):
     responses=declared(408, 409, 413, 429, 502, 504),
     openapi_extra=body_shape(ScoreRequest),
 )
-async def score(request: Request, services: ServicesOf, caller: CallerOf, once: OnceOf) -> Response:
+async def score(request: Request, services: ServicesOf, caller: CallerOf) -> Response:
     """Score up to 512 rows; a row that cannot be scored gets a status, and its neighbours their scores."""
     with services.bodies.taking(caller.token) as taken:
-        body = await taken.read(request, _MOST_BYTES)
-        return await once.answer(body, partial(_score, services, caller, body))
+        return await _score(services, caller, await taken.read(request, _MOST_BYTES))
 
 
 async def _score(services: Services, caller: Caller, body: bytes) -> Response:

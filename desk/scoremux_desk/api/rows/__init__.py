@@ -1,1 +1,0 @@
-"""Rows that people read: from the answer to the desk, and what the desk decided."""
