@@ -13,7 +13,7 @@ export PYTHONDONTWRITEBYTECODE =
 .PHONY: demo tutorial test test-desk test-engine durations nightly slow lowest numpy2 check dist release pages lock bench bench-all clean
 
 demo: $(VENV)/.demo
-	@$(BIN)/python examples/saf/demo.py
+	@$(BIN)/scoremux demo
 
 # The commands of examples/tutorial/README.md in the folder `tutorial`: some 20 minutes on 2 cores.
 tutorial: $(VENV)/.demo
@@ -124,7 +124,7 @@ $(VENV)/bin/python:
 # The versions whose bits are recorded.
 VERSIONS = tests/parity/constraints.txt
 $(VENV)/.demo: $(VENV)/bin/python pyproject.toml desk/pyproject.toml desk/requirements.txt examples/saf/requirements.txt $(VERSIONS)
-	$(BIN)/python -m pip install --quiet --constraint $(VERSIONS) --editable '.[serve,export,assess]' --editable ./desk
+	$(BIN)/python -m pip install --constraint $(VERSIONS) --editable '.[serve,export,assess]' --editable ./desk
 	$(BIN)/python -m pip install --quiet --no-deps --requirement examples/saf/requirements.txt
 	@touch $@
 
@@ -137,4 +137,4 @@ $(VENV)/.bench: $(VENV)/.demo
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(LOWEST) examples/saf/repository
+	rm -rf $(VENV) $(LOWEST) scoremux-demo

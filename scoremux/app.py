@@ -27,6 +27,7 @@ _MODULES = {
 """Extra → modules that it brings and that may be missing."""
 
 _GROUPS = {
+    "Try": ("demo",),
     "Build": ("sample", "train", "export", "tasks"),
     "Serve": ("serve", "api", "selftest", "tune"),
     "Score": ("ask", "score"),

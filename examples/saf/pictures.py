@@ -22,7 +22,7 @@ from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 HERE = Path(__file__).parent
-REPOSITORY = HERE / "repository"
+REPOSITORY = Path("scoremux-demo/repository")
 SCOREMUX = Path(sys.executable).with_name("scoremux")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 MOST_BYTES = 150_000

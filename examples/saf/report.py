@@ -1,4 +1,4 @@
-"""The acceptance report of the 27 tasks on SAF's test split, with the adapters as they are now.
+"""The acceptance report of the 27 tasks on SAF's test split, with the adapters that `make demo` published.
 
 python examples/saf/report.py --data SAF --out examples/saf/report.html
 """
@@ -8,16 +8,30 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from demo import HERE, backbone, outcome, step, write_rows
-
+from scoremux_client import Scored
 from scoremux_engine import Engine
-from scoremux_engine.store.store import Store
 from scoremux_evidence.rows.labelled_row import LabelColumns
 from scoremux_evidence.show import ReportInputs, write_report
+
+HERE = Path(__file__).parent
+REPOSITORY = Path("scoremux-demo/repository")
+
+
+def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> Path:
+    """Write rows as JSON lines; return the file."""
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def outcome(scored: Scored) -> dict[str, Any]:
+    """Return a row as `scoremux score` writes it, without what a report does not read."""
+    names = ("id", "task", "level", "probabilities", "version")
+    return {"status": scored.status.value, **{name: getattr(scored, name) for name in names}}
 
 
 def lengths(rows: list[dict[str, Any]]) -> list[str]:
@@ -33,16 +47,14 @@ def lengths(rows: list[dict[str, Any]]) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Write the report of the example adapters on SAF's test split.")
     parser.add_argument("--data", type=Path, required=True, help="folder with test.jsonl")
+    parser.add_argument("--repository", type=Path, default=REPOSITORY, help="what `make demo` made")
     parser.add_argument("--out", type=Path, default=HERE / "report.html")
     arguments = parser.parse_args()
     rows = [json.loads(line) for line in (arguments.data / "test.jsonl").read_text(encoding="utf-8").splitlines()]
-    opened = backbone()
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        Store(work / "store").add(sorted(p.parent for p in (HERE / "adapters").glob("*/task.json")), opened)
-        engine = Engine.open(opened.onnx.parents[2], store=work / "store")
-        tasks = [row["task_id"] for row in rows]
-        scored = step(f"score {len(rows)} responses", lambda: engine.score([row["text"] for row in rows], tasks))
+        engine = Engine.open(arguments.repository)
+        scored = engine.score([row["text"] for row in rows], [row["task_id"] for row in rows])
         ids = [row["response_id"] for row in rows]
         output = [{**outcome(one), "id": id_} for one, id_ in zip(scored, ids, strict=True)]
         known = zip(rows, lengths(rows), strict=True)

@@ -121,19 +121,25 @@ def try_wheels(version: str, out: Path) -> None:
 
 def demo(version: str, python: str, folder: Path, wheels: list[Path]) -> None:
     """Install the client alone, then all that the demo needs, and run the demo."""
-    made, examples = folder / "venv", folder / "demo" / "saf"
-    shutil.copytree(ROOT / "examples/saf", examples, ignore=shutil.ignore_patterns("repository"))
+    made = folder / "venv"
     run([python, "-m", "venv", made])
     install = [made / "bin/pip", "install", "--quiet"]
     run([*install, wheels[0]])
     run([made / "bin/python", "-c", _CLIENT], cwd=folder)
     constraints = ["--constraint", ROOT / "tests/parity/constraints.txt"]
     run([*install, *constraints, f"{wheels[0]}[serve,export,assess]", *wheels[1:]])
-    run([*install, "--no-deps", "--requirement", examples / "requirements.txt"])
+    run([*install, "--no-deps", "--requirement", ROOT / "examples/saf/requirements.txt"])
     printed = subprocess.run([made / "bin/scoremux", "--version"], check=True, capture_output=True, text=True).stdout
     if f" {version}, commit {git('rev-parse', 'HEAD')[:12]}" not in printed:
         sys.exit(f"the wheel says {printed.strip()}, not {version} and this commit")
-    run([made / "bin/python", examples / "demo.py"], {**os.environ, "HF_HUB_OFFLINE": "1"}, folder)
+    words = [made / "bin/scoremux", "demo", "--no-browser"]
+    with subprocess.Popen(
+        words, env={**os.environ, "HF_HUB_OFFLINE": "1"}, cwd=folder, stdout=subprocess.PIPE
+    ) as shown:
+        assert shown.stdout
+        if not any(line.startswith(b"ready") for line in shown.stdout):
+            sys.exit("the demo did not get as far as report and desk")
+        shown.terminate()
 
 
 def at_hand(number: str) -> str | None:

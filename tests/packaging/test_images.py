@@ -80,8 +80,21 @@ def test_the_builder_gets_what_is_copied_and_nothing_private() -> None:
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split()
     if not tracked:
         pytest.skip("not a git checkout")
-    folders = ("client/", "engine/", "evidence/", "export/", "server_config/", "model_repository/")
-    assert [path for path in tracked if path.startswith((*folders, "pyproject", "LICENSE")) and ignored(path)] == []
+    folders = (
+        "client/",
+        "desk/",
+        "engine/",
+        "evidence/",
+        "export/",
+        "scoremux/",
+        "server_config/",
+        "model_repository/",
+    )
+    assert [
+        path
+        for path in tracked
+        if path.startswith((*folders, "model_repository/", "pyproject", "LICENSE")) and ignored(path)
+    ] == []
     private = (".git/config", "store/manifest.json", "model_repository/store/manifest.json", ".venv/x", "shared/data")
     assert [path for path in private if not ignored(path)] == []
 
@@ -255,7 +268,9 @@ def test_every_package_and_the_hand_written_models_are_in_the_wheel(wheel: zipfi
     packages = {name.partition("/")[0] for name in names if not name.partition("/")[0].endswith(".dist-info")}
     ours = ["files", "client", "decide", "evidence", "batch", "engine", "export", "train", "server"]
     assert packages == {"scoremux", *(f"scoremux_{name}" for name in ours)}
-    assert max(info.file_size for info in wheel.infolist()) < 200_000
+    example = [info for info in wheel.infolist() if info.filename.startswith("scoremux/example/")]
+    assert len([info for info in example if info.filename.endswith("/adapter_model.safetensors")]) == 27
+    assert max(info.file_size for info in wheel.infolist() if info not in example) < 200_000
     for model in ROOT.glob("model_repository/*/**/*"):
         if model.suffix in (".py", ".pbtxt"):
             assert f"scoremux_engine/{model.relative_to(ROOT)}" in names
