@@ -240,15 +240,9 @@ def keep_api_rows(work: Work, rows: dict[int, str]) -> None:
             connection.execute(insert(api_rows).values(**own))
 
 
-def test_desk_of_format_8_gets_the_table_of_the_api_and_a_backup_copies_it(database_name: str, tmp_path: Path) -> None:
+def test_backup_copies_the_rows_of_the_api(database_name: str, tmp_path: Path) -> None:
     work = Work(make_programme(tmp_path, 8, name=database_name), DeskPolicy())
     noted = work.verify()
-    with work.database.write() as connection:
-        api_rows.drop(connection)
-        connection.execute(text("UPDATE settings SET value = '8' WHERE key = 'format'"))
-    work.database.close()
-    work = Work(replace(work.programme, database=Database(database_name, clock=lambda: 1.9e9)), DeskPolicy())
-    assert work.verify() == noted and work.database.removed == ""
     keep_api_rows(work, {1: "r0", 3: "r2"})
     copy = Database(str(tmp_path / "backup.db"), create=True)
     places = [copy]

@@ -1,9 +1,9 @@
 """APIs in this process and in others: real database, real app, and a transport in place of Triton.
 
-    python apis.py DATABASE [dies] PORT
+    python apis.py DATABASE [dies|keyed] PORT
 
 serves one that routes by text. With `dies`, it kills itself between the commit of a request with the word DIE and its
-answer.
+answer. With `keyed`, callers need a grant.
 """
 
 import asyncio
@@ -140,7 +140,7 @@ class _DyingIntake(LiveIntake):
 
 def main(database: str, *words: str) -> None:
     """Serve until killed."""
-    with made(Path(), RoutedTransport(), name=database) as services:
+    with made(Path(), RoutedTransport(), KEY if "keyed" in words else None, name=database) as services:
         if "dies" in words:
             services.intake = _DyingIntake(services.database)
         uvicorn.run(create_app(services), port=int(words[-1]), log_level="warning")

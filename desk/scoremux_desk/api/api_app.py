@@ -29,13 +29,12 @@ def create_app(services: Services) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        tidying = asyncio.create_task(_tidy(services, services.keep_days)) if services.keep_days else None
+        tidying = asyncio.create_task(_tidy(services))
         try:
             yield
         finally:
             services.followers.stop()
-            if tidying is not None:
-                tidying.cancel()
+            tidying.cancel()
 
     app = FastAPIOffline(
         title="scoremux",
@@ -68,10 +67,10 @@ def _described(document: dict[str, Any]) -> dict[str, Any]:
     return {**document, "security": [{"token": []}]}
 
 
-async def _tidy(services: Services, keep_days: int) -> None:
+async def _tidy(services: Services) -> None:
     """Erase rows that are too old, each hour."""
     database = services.database
-    while True:
+    while (keep_days := services.keep_days) is not None:
         try:
             before = database.now() - keep_days * _DAY_S
             erased = await asyncio.to_thread(expire, database, before, f"scoremux api --keep-days {keep_days}")

@@ -74,8 +74,7 @@ class Callers:
                 if not self._read:
                     raise ApiProblem(503, "Tokens unavailable", str(error), UPDATE_S) from error
             self._read_at = time.monotonic()
-        token = self._read.get(caller.token)
-        if token is None or token.ends.timestamp() < time.time():
+        if caller.token not in self._read:
             raise ApiProblem(401, "No permission", f"the token {caller.token} was revoked, or has expired")
 
     def may_also_score(self, caller: Caller, task: str) -> Caller:

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Annotated, Literal
 
 import orjson
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel
 
 from scoremux_desk.api.problems import ApiProblem, Described, declared
@@ -90,16 +90,11 @@ async def list_changes(
     return Response(content, media_type="application/json")
 
 
-@router.api_route("/v1/webhooks", methods=_METHODS, include_in_schema=False)
-@router.api_route("/v1/webhooks/{_:path}", methods=_METHODS, include_in_schema=False)
-async def webhooks() -> None:
-    """Say what took the place of webhooks."""
-    raise ApiProblem(410, "Endpoint removed", f"webhooks are gone: ask GET /v1/changes; see {_PAGE}#changes")
-
-
-@router.api_route("/v1/batches", methods=_METHODS, include_in_schema=False)
-@router.api_route("/v1/batches/{_:path}", methods=_METHODS, include_in_schema=False)
-async def batches() -> None:
-    """Say what took the place of batches."""
+@router.api_route("/v1/webhooks{_:path}", methods=_METHODS, include_in_schema=False)
+@router.api_route("/v1/batches{_:path}", methods=_METHODS, include_in_schema=False)
+async def removed(request: Request) -> None:
+    """Say what took the place of an endpoint."""
     detail = f"batches are gone: send up to 512 rows to POST /v1/score, several requests at once; see {_PAGE}#many-rows"
+    if request.url.path.startswith("/v1/webhooks"):
+        detail = f"webhooks are gone: ask GET /v1/changes; see {_PAGE}#changes"
     raise ApiProblem(410, "Endpoint removed", detail)

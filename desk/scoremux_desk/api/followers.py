@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import random
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -9,8 +10,13 @@ from typing import TypeVar
 from scoremux_desk.database.connection import Database
 from scoremux_desk.errors import DatabaseError
 from scoremux_desk.reading.change_feed import ChangePage, changes_after, tokens_changed
+from scoremux_files.row_files import chunks
 
 _LOOK_S = 0.2
+_WOKEN_AT_ONCE, _PAUSE_S = 10, 0.02
+"""Followers that are woken together, and the pause after them, in which rows of others are answered."""
+_SHORTEST = 0.7
+"""Of the time that a request may wait: requests that began together do not all end together."""
 _THREADS = 2
 """The feed's own, so that many followers take neither threads nor connections from rows."""
 _Answer = TypeVar("_Answer")
@@ -47,7 +53,7 @@ class Followers:
         if self._looking is None or self._looking.done():
             self._looking = asyncio.create_task(self._look())
         try:
-            await asyncio.wait_for(woken, seconds)
+            await asyncio.wait_for(woken, seconds * random.uniform(_SHORTEST, 1))
         except asyncio.TimeoutError:
             return False
         finally:
@@ -57,7 +63,8 @@ class Followers:
     def stop(self) -> None:
         """Have all requests that wait end, and later ones not wait."""
         self._stopped = True
-        self._wake(lambda _token, _number: True)
+        for woken in self._waiting:
+            _wake(woken)
 
     async def _look(self) -> None:
         """Look for changes as long as requests wait."""
@@ -69,15 +76,18 @@ class Followers:
                 _log.warning("changes wait: %s", error)
             else:
                 # A record that is shorter than before is of a backup, which the cursor of each request tells.
-                self._wake(lambda token, number: last < number or changed.get(token, 0) > number)  # noqa: B023
+                those = [
+                    woken
+                    for woken, (token, number) in self._waiting.items()
+                    if last < number or changed.get(token, 0) > number
+                ]
                 if self._seen == seen:  # no request came that has read less
                     self._seen = last
+                for some in chunks(those, _WOKEN_AT_ONCE):
+                    for woken in some:
+                        _wake(woken)
+                    await asyncio.sleep(_PAUSE_S)
             await asyncio.sleep(_LOOK_S)
-
-    def _wake(self, is_for: Callable[[str, int], bool]) -> None:
-        for woken, place in self._waiting.items():
-            if not woken.done() and is_for(*place):
-                woken.set_result(None)
 
     def _page(self, token: str, cursor: str | None) -> ChangePage:
         with self._database.read() as connection:
@@ -89,3 +99,8 @@ class Followers:
 
     async def _in_thread(self, work: Callable[..., _Answer], *arguments: object) -> _Answer:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
+
+
+def _wake(woken: asyncio.Future[None]) -> None:
+    if not woken.done():
+        woken.set_result(None)

@@ -87,11 +87,6 @@ def declared(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
-def not_found(what: str) -> ApiProblem:
-    """Return the answer for something that does not exist, or belongs to another token."""
-    return ApiProblem(404, "Not found", f"{what} does not exist, or belongs to another token")
-
-
 _PROBLEMS: dict[type[Exception], tuple[int, str, str, int | None]] = {
     DatabaseError: (503, "Database unavailable", "the database does not answer; send the request again", 2),
     BusyError: (503, "Server busy", "the scoring server's queue is full", 1),

@@ -1,7 +1,6 @@
 """`POST /v1/score`, and what became of a row: `machine` → `pending` → `final` → `corrected`."""
 
 import asyncio
-from collections.abc import Iterator
 from datetime import datetime, timezone
 from typing import Annotated, Any, Literal
 
@@ -24,6 +23,8 @@ _MOST_BYTES = 8 << 20
 _MOST_ENTRIES = 1_000
 router = APIRouter()
 RowState = Literal["machine", "pending", "final", "corrected"]
+_Outcome = tuple[RowState, int | None, str]
+_PENDING: _Outcome = ("pending", None, "")
 
 
 class RowChange(Described):
@@ -112,11 +113,7 @@ def row(
         if found is None or not caller.allows(task):
             detail = "people do not read this row: the machine has decided it, or the token never sent it"
             raise ApiProblem(404, "Not found", detail)
-        changes = list[RowChange]()
-        item = programme.item_of(connection, task)
-        for change in _changes(connection, found, item):
-            if not changes or change.model_copy(update={"at": changes[-1].at}) != changes[-1]:
-                changes.append(change)
+        changes = _history(connection, found, programme.item_of(connection, task))
     return RowOut(
         id=name,
         task=task,
@@ -129,27 +126,27 @@ def row(
     )
 
 
-def _changes(connection: Connection, row: Any, item: programme.Item) -> Iterator[RowChange]:
-    """Yield how a row came, and how it was after each entry of the desk's record that settles or reopens it."""
-
-    def change(at: datetime, state: RowState, level: int | None = None, code: str = "") -> RowChange:
-        return RowChange(at=at, state=state, level=level, score=item.worth(level), condition=code or None)
-
+def _history(connection: Connection, row: Any, item: programme.Item) -> list[RowChange]:
+    """Return how a row came, and what each entry of the desk's record that settles or reopens it has changed."""
     by_machine = row.reason in ("", intake.READ_BEHIND)
-    undecided: tuple[Any, ...] = ("machine", _level(row), row.condition) if by_machine else ("pending",)
-    yield change(datetime.fromtimestamp(row.at, timezone.utc), *undecided)
+    undecided: _Outcome = ("machine", _level(row), row.condition) if by_machine else _PENDING
+    changes = [(datetime.fromtimestamp(row.at, timezone.utc), undecided)]
     decided: RowState = "final"
     for entry in reversed(log.entries(connection, row.id, _MOST_ENTRIES)):
         if "final" not in entry.body:
             continue
         if entry.body["round"] > 1:
-            decided = "corrected"
-            undecided = ("pending",)
+            decided, undecided = "corrected", _PENDING
+        now = undecided
         if entry.body["state"] == "done":
-            yield change(datetime.fromisoformat(entry.at), decided, *entry.body["final"][:2])
+            now = (decided, *entry.body["final"][:2])
             decided = "corrected"
-        else:
-            yield change(datetime.fromisoformat(entry.at), *undecided)
+        if now != changes[-1][1]:
+            changes.append((datetime.fromisoformat(entry.at), now))
+    return [
+        RowChange(at=at, state=state, level=level, score=item.worth(level), condition=code or None)
+        for at, (state, level, code) in changes
+    ]
 
 
 def _level(row: Any) -> int | None:

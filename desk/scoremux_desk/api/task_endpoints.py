@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
-from scoremux_desk.api.problems import Described, declared, not_found
+from scoremux_desk.api.problems import ApiProblem, Described, declared
 from scoremux_desk.api.services import CallerOf, ServicesOf
 from scoremux_files.settings import parse_file
 
@@ -47,7 +47,7 @@ async def task(task: str, request: Request, response: Response, services: Servic
     """Describe a task; with `If-None-Match` and the version's ETag, answer 304 as long as it is live."""
     served = next((served for served in await services.scorer.tasks(caller) if served.id == task), None)
     if served is None:
-        raise not_found("this task")
+        raise ApiProblem(404, "Not found", "this task does not exist, or the token may not name it")
     response.headers["etag"] = etag = f'"{served.version}"'
     if etag in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers={"etag": etag})  # type: ignore[return-value]

@@ -1,33 +1,18 @@
-"""Migrations: each brings the tables from one format to the next, in the transaction that opens the database."""
+"""Migrations: an older format becomes today's, in the transaction that opens the database.
+
+Formats 9 (0.1) and 10 have tables of webhooks, batches and stored answers of `scoremux api`, which are dropped.
+"""
 
 import json
 from pathlib import Path
 
-from sqlalchemy import Connection, Table, inspect, text
+from sqlalchemy import Connection, inspect, text
 
-from scoremux_desk.database import schema
 from scoremux_desk.database.schema import FORMAT, time_of
 from scoremux_files import replacing, writing
 
-_REMOVED = 10
-"""The next format has neither webhooks nor batches nor stored answers of `scoremux api`."""
-
-_STEPS: dict[int, tuple[list[Table], str]] = {
-    # Entries hold digests of remarks, whose text is in a table. Entries of format 1 keep the text they have.
-    1: ([schema.remarks], "ALTER TABLE decisions DROP COLUMN note"),
-    2: ([schema.messages], ""),  # raters ask, and leaders answer
-    3: ([schema.assignments, schema.standings], ""),  # leaders say who reads what, and who has qualified
-    # Raters share assignments in pools.
-    4: ([schema.pools, schema.pool_members], "ALTER TABLE people ADD COLUMN leader BIGINT"),
-    # Rows say who wrote the response. Digests are as before where it is not known, and where no columns were kept.
-    5: ([], "ALTER TABLE rows ADD COLUMN student TEXT NOT NULL DEFAULT ''"),
-    6: ([], "ALTER TABLE people DROP COLUMN leader"),  # all leaders see all raters
-    7: ([], "ALTER TABLE rows ADD COLUMN kept TEXT NOT NULL DEFAULT ''"),  # columns that a job kept
-    8: ([schema.api_rows], ""),
-    9: ([], ""),
-    _REMOVED: ([], "".join(f"DROP TABLE IF EXISTS {t};" for t in ("deliveries", "webhooks", "idempotency", "batches"))),
-}
-"""Format → what makes the next one of it: tables that are new, and statements."""
+_OLDEST = 9
+_REMOVED = ("deliveries", "webhooks", "idempotency", "batches")
 
 _WAITS = {
     "deliveries": "SELECT deliveries.*, webhooks.token, webhooks.url FROM deliveries JOIN webhooks "
@@ -46,15 +31,13 @@ def migrate(connection: Connection, stored: str, beside: Path) -> str | None:
     Returns:
         What was dropped and where it is now, empty if it was nothing; None where the format is not known.
     """
-    if not stored.isdecimal() or not min(_STEPS) <= int(stored) <= FORMAT:
+    if not stored.isdecimal() or not _OLDEST <= int(stored) <= FORMAT:
         return None
-    kept = _keep_waiting(connection, beside) if int(stored) <= _REMOVED else ""
-    for number in range(int(stored), FORMAT):
-        tables, statements = _STEPS[number]
-        for table in tables:
-            table.create(connection)
-        for statement in filter(None, statements.split(";")):
-            connection.execute(text(statement))
+    if int(stored) == FORMAT:
+        return ""
+    kept = _keep_waiting(connection, beside)
+    for table in _REMOVED:
+        connection.execute(text(f"DROP TABLE IF EXISTS {table}"))
     return kept
 
 

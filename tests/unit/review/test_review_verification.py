@@ -179,8 +179,22 @@ def test_forgery_is_found(forge: Callable[..., None], statement: str) -> None:
         forge(statement)
 
 
-def test_desk_of_format_1_is_migrated_and_worked_at(tmp_path: Path) -> None:
+_FROM_1_TO_9 = """
+ALTER TABLE decisions DROP COLUMN note;
+ALTER TABLE rows ADD COLUMN student TEXT NOT NULL DEFAULT '';
+ALTER TABLE rows ADD COLUMN kept TEXT NOT NULL DEFAULT '';
+UPDATE settings SET value = '9' WHERE key = 'format';
+"""
+
+
+def test_desk_of_format_1_that_0_1_migrated_is_worked_at(tmp_path: Path) -> None:
     shutil.copy(ROOT / "tests/upgrade/format-1/desk/reviews.db", tmp_path / "reviews.db")
+    with pytest.raises(InputError, match="made by another version"):
+        Database(str(tmp_path / "reviews.db"))
+    with closing(sqlite3.connect(tmp_path / "reviews.db")) as connection:  # as 0.1 migrates it
+        connection.executescript(_FROM_1_TO_9)
+    new = ("remarks", "messages", "assignments", "standings", "pools", "pool_members", "api_rows")
+    metadata.create_all(create_engine(f"sqlite:///{tmp_path}/reviews.db"), [metadata.tables[name] for name in new])
     database = Database(str(tmp_path / "reviews.db"), clock=lambda: 1.9e9)
     with database.read() as connection:
         noted = verify(connection)
