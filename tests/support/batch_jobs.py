@@ -50,9 +50,9 @@ def alerts(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for path in sorted(folder.glob("*.jsonl")) for line in path.read_text().splitlines()]
 
 
-def arguments(sources: list[Path], out: Path, url: str) -> list[str]:
+def arguments(sources: list[Path], out: Path, url: str, part_rows: int = PART_ROWS) -> list[str]:
     names = [str(source) for source in sources]
-    return [SCOREMUX, "score", *names, "--out", str(out), "--url", url, "--part-rows", str(PART_ROWS)]
+    return [SCOREMUX, "score", *names, "--out", str(out), "--url", url, "--part-rows", str(part_rows)]
 
 
 def content(out: Path) -> dict[str, bytes]:
