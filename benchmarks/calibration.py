@@ -28,7 +28,7 @@ from scoremux_evidence.promise.fit import fit
 from scoremux_evidence.promise.labelled_scores import LabelledScores
 from scoremux_evidence.promise.ranges import Growth
 from scoremux_evidence.promise.temperature import fit_temperatures
-from scoremux_evidence.rows.ratings import Floats, Ints, Mask
+from scoremux_evidence.rows.table import Floats, Ints, Mask
 from scoremux_files.rows.readers import read_rows
 
 SIZES = (50, 100, 500)

@@ -8,6 +8,7 @@ rule `unusual`, and a threshold that each task can keep.
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 import time
@@ -63,10 +64,14 @@ def calibrate_all(engine, store, labelled: Sequence[data.Labelled]) -> None:  # 
     """Publish versions with decisions of all tasks that have labelled rows."""
     from scoremux_decide.policy import AgreementTarget, read_policy
     from scoremux_evidence.promise.calibration import calibrate_tasks, publish
-    from scoremux_evidence.rows.label_table import LabelTable
-    from scoremux_evidence.rows.labelled_row import LabelledRow
+    from scoremux_evidence.rows.label_columns import LABEL_COLUMNS
+    from scoremux_evidence.rows.predicted import read_labelled
 
     target = AgreementTarget(human_share=0.2)
     policy = read_policy(ROOT / "examples" / "policy.toml").model_copy(update={"target": target})
-    rows = [LabelledRow(row.id, row.task, row.level, None, "", row.text) for row in labelled]
-    publish(engine, store, calibrate_tasks(engine, store, policy, LabelTable(rows)))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "labelled.jsonl"
+        lines = ({"id": row.id, "task": row.task, "text": row.text, "level": row.level} for row in labelled)
+        path.write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
+        rows = read_labelled([path], None, LABEL_COLUMNS, {})
+    publish(engine, store, calibrate_tasks(engine, store, policy, rows))

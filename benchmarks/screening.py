@@ -188,7 +188,7 @@ class Recipes:
         return self._work / f"{derived_key(self._folder.name, *of):016x}"
 
     def _prepare(self, changes: Sequence[str], names: Sequence[str]) -> Any:
-        from scoremux_evidence.rows.labelled_row import LabelColumns
+        from scoremux_evidence.rows.label_columns import LabelColumns
         from scoremux_train.data import read_data
         from scoremux_train.recipe import Plan
         from scoremux_train.training.preparation import WHOLE, prepare

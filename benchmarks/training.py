@@ -44,7 +44,7 @@ LOOPS = ("in random order", "of like length")
 
 def read(arguments: argparse.Namespace) -> Any:
     """Return the training rows of a corpus, at most so many of each of so many tasks."""
-    from scoremux_evidence.rows.labelled_row import LabelColumns
+    from scoremux_evidence.rows.label_columns import LabelColumns
     from scoremux_train.data import read_data
 
     folder = data_folder(arguments.data)
@@ -52,7 +52,7 @@ def read(arguments: argparse.Namespace) -> Any:
     labelled = read_data([folder / "train.jsonl"], described(folder), columns)
     names = list(labelled.tasks)[:: -(-len(labelled.tasks) // arguments.tasks)]
     labelled.tasks = {task: labelled.tasks[task] for task in names}
-    labelled.rows = {task: labelled.rows[task][: arguments.rows_a_task] for task in names}
+    labelled.rows = {task: labelled.rows[task].where(slice(arguments.rows_a_task)) for task in names}
     return labelled
 
 

@@ -5,9 +5,9 @@ your own:
 
 >>> import numpy as np
 >>> from scoremux_evidence.figures.intervals import estimates
->>> from scoremux_evidence.rows.ratings import Ratings
+>>> from scoremux_evidence.rows.table import rated
 >>> from scoremux_evidence.figures.agreement import BY_NAME
->>> ratings, task = Ratings.of(human=[0, 1, 2, 2, 1, 0], machine=[0, 1, 2, 1, 1, 0]), np.zeros(6, int)
+>>> ratings, task = rated(human=[0, 1, 2, 2, 1, 0], machine=[0, 1, 2, 1, 1, 0]), np.zeros(6, int)
 >>> figures = estimates([BY_NAME["exact"]], ratings, task, cells=1)["exact"]
 >>> [f"{column[0]:.3f}" for column in (figures.value, figures.low, figures.high)]
 ['0.833', '0.436', '0.970']

@@ -13,11 +13,11 @@ from scoremux_batch.parts import outcome_columns, text_column
 from scoremux_batch.sources import expand
 from scoremux_client.contract import Status
 from scoremux_client.rows import Response, Scored
-from scoremux_evidence.rows.label_table import LabelTable, common_key, read_labels
-from scoremux_evidence.rows.labelled_row import LabelColumns, Rows
-from scoremux_evidence.rows.ratings import Floats, Ints
+from scoremux_evidence.rows.label_columns import LabelColumns
+from scoremux_evidence.rows.reading import Labels, common_key, read_labels
 from scoremux_evidence.rows.similar_texts import related
-from scoremux_evidence.rows.weights import SAMPLE
+from scoremux_evidence.rows.table import Floats, Ints, Rows
+from scoremux_evidence.rows.weighing import SAMPLE
 from scoremux_files.errors import InputError
 from scoremux_files.rows.writers import SCHEMA, write_rows
 
@@ -29,6 +29,9 @@ A response therefore stands for at most 1 / (1 − EQUAL) times as many others a
 
 MOST = 10_000
 """Responses of a task that are compared with each other for near copies."""
+
+
+_DRAWN_BY = ("id", "task", "administration", "text", "student")
 
 
 @dataclass(frozen=True)
@@ -57,52 +60,45 @@ class TaskSample:
     drawn: SampledRows
 
 
-def choose(
-    pool: LabelTable,
-    labelled: LabelTable,
-    count: int,
-    seed: int,
-) -> list[TaskSample]:
+def choose(pool: Labels, labelled: Labels, count: int, seed: int) -> list[TaskSample]:
     """Draw `count` responses of each task, by task. Labelled responses and their near copies are not chosen."""
     key = common_key(pool, labelled)
-    labelled_keys = {key(row) for row in labelled.rows}
-    of_labelled = labelled.by_task()
+    labelled_keys = {*key(labelled.rows)}
+    with_text = labelled.rows.where(labelled.rows.text.astype(bool))
+    of_labelled = with_text.by_task() if len(with_text) else {}
     samples = []
-    for task, responses in sorted(pool.by_task().items()):
+    for task, responses in sorted(pool.rows.by_task().items()):
         places = thin(len(responses), seed, task)
+        rows = responses.where(places)
         # Labelled responses come last: what is drawn of the others has their places.
-        rows = [*(responses[place] for place in places), *(row for row in of_labelled.get(task, ()) if row.text)]
+        both = Rows.joined([rows.only(_DRAWN_BY), of_labelled[task].only(_DRAWN_BY)]) if task in of_labelled else rows
+        strata = [""] * len(both)
+        for name in _groups(rows):
+            for place, value in enumerate(rows.texts(name)):
+                strata[place] += value or ""
         drawn = draw(
-            related([row.response for row in rows], [row.student for row in rows]),
-            ["".join(row.groups.values()) for row in rows],
+            related([text or "" for text in both.text], both.texts("student")),
+            strata,
             count,
             seed,
             task,
-            np.array([key(row) in labelled_keys for row in rows], bool),
+            np.array([name in labelled_keys for name in key(both)], bool),
         )
-        thinned = len(places) / len(responses)
-        chosen = [
-            replace(rows[place], chosen_by=SAMPLE, probability=thinned * probability)
-            for place, probability in zip(drawn.rows.tolist(), drawn.probability.tolist(), strict=True)
-        ]
+        chosen = rows.where(drawn.rows).plus(probability=len(places) / len(responses) * drawn.probability)
         samples.append(TaskSample(task, chosen, len(responses), drawn))
     return samples
 
 
-def read_unlabelled(sources: Sequence[str], out: Path, columns: LabelColumns) -> LabelTable:
+def read_unlabelled(sources: Sequence[str], out: Path, columns: LabelColumns) -> Labels:
     """Return the responses of files. Raises InputError, also where there is none."""
-    table = read_labels(
-        [Path(source.path) for source in expand(sources, out)],
-        columns,
-        ("task", "text"),
-    )
-    table.require(columns)
-    if not table.rows:
+    pool = read_labels([Path(source.path) for source in expand(sources, out)], columns, ("task", "text"))
+    pool.require(columns)
+    if not len(pool.rows):
         raise InputError(f"there are no rows in {', '.join(sources[:3])}")
-    return table
+    return pool
 
 
-def read_without(files: Sequence[Path], columns: LabelColumns) -> LabelTable:
+def read_without(files: Sequence[Path], columns: LabelColumns) -> Labels:
     """Return rows that must not be chosen. Columns have the names of the responses' ones, or those of scoremux."""
     columns = replace(
         columns,
@@ -113,35 +109,31 @@ def read_without(files: Sequence[Path], columns: LabelColumns) -> LabelTable:
     return read_labels(files, columns, ("id", "task"))
 
 
-def write_queue(out: Path, rows: Rows) -> None:
+def write_queue(out: Path, samples: Sequence[TaskSample]) -> None:
+    """Write the chosen responses of all tasks, for the desk."""
     fields = [field for field in SCHEMA if field.name not in ("read_behind", "student")]
-    more = [
-        ("text", "string"),
-        ("student", "string"),
-        ("chosen_by", "string"),
-        ("probability", "float64"),
-    ]
-    if any(row.administration for row in rows):
+    more = [("text", "string"), ("student", "string"), ("chosen_by", "string"), ("probability", "float64")]
+    parts = [sample.rows for sample in samples if len(sample.rows)]
+    rows = Rows.joined([part.only((*_DRAWN_BY, "probability")) for part in parts or [samples[0].rows]])
+    tasks = [task or "" for task in rows.texts("task")]
+    administrations = rows.texts("administration")
+    if any(administrations):
         more.append(("administration", "string"))
     schema = pa.schema([*fields, *more])
-    unscored = [Scored.without_score(Response(r.task, ""), Status.UNKNOWN_TASK) for r in rows]
+    unscored = [Scored.without_score(Response(task, ""), Status.UNKNOWN_TASK) for task in tasks]
     columns = {
-        **outcome_columns(
-            [r.id for r in rows],
-            [r.task for r in rows],
-            unscored,
-        ),
-        "text": text_column([r.text for r in rows]),
-        "student": text_column([r.student for r in rows]),
-        "chosen_by": [r.chosen_by for r in rows],
-        "probability": [r.probability for r in rows],
-        "administration": text_column([r.administration for r in rows]),
+        **outcome_columns(rows.id.tolist(), tasks, unscored),
+        "text": text_column(rows.text.tolist()),
+        "student": text_column(rows.texts("student")),
+        "chosen_by": [SAMPLE] * len(rows),
+        "probability": rows.probability.tolist(),
+        "administration": text_column([name or "" for name in administrations]),
     }
-    write_rows(
-        out,
-        [pa.table([columns[name] for name in schema.names], schema=schema)],
-        schema,
-    )
+    write_rows(out, [pa.table([columns[name] for name in schema.names], schema=schema)], schema)
+
+
+def _groups(rows: Rows) -> list[str]:
+    return [name for name in rows.columns if name.startswith("group ")]
 
 
 def thin(

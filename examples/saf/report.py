@@ -15,7 +15,7 @@ from typing import Any
 
 from scoremux_client import Scored
 from scoremux_engine import Engine
-from scoremux_evidence.rows.labelled_row import LabelColumns
+from scoremux_evidence.rows.label_columns import LabelColumns
 from scoremux_evidence.show import ReportInputs, write_report
 
 HERE = Path(__file__).parent

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from scoremux_evidence.figures.estimates import Figure, rounded
-from scoremux_evidence.rows.weights import ROUTED_BESIDE, ROUTED_ONLY, SEEN_BY_START
+from scoremux_evidence.rows.weighing import ROUTED_BESIDE, ROUTED_ONLY, SEEN_BY_START
 from scoremux_train.check import TaskCheck
 from scoremux_train.cross_validated import CrossValidated, OutOfFold
 from scoremux_train.recipe import Plan

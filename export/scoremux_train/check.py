@@ -1,18 +1,19 @@
 """The data check: the flaws that a person should know of labelled responses before training on them."""
 
 import math
-import operator
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 
 from scoremux_engine.packages.task import Task
 from scoremux_evidence.figures.agreement import qwk
-from scoremux_evidence.rows.labelled_row import LabelledRow
-from scoremux_evidence.rows.weights import ROUTED_ONLY, routed_only
+from scoremux_evidence.rows.rules import is_held_out
+from scoremux_evidence.rows.table import Rows
+from scoremux_evidence.rows.weighing import ROUTED_ONLY, routed_only
 from scoremux_files.rows.readers import same_text
 from scoremux_files.terminal import print_table
 from scoremux_train.data import Data, TrainingRows
@@ -36,7 +37,7 @@ class TaskCheck:
         left_out: Rows with the text of a row that is held out.
         needed: The number of rows that are missing for training.
         rare: Levels that occur, but with fewer students or distinct texts than there are folds.
-        routed_only: Whether people read these rows for their route alone, see `scoremux_evidence.rows.weights`.
+        routed_only: Whether people read these rows for their route alone, see `scoremux_evidence.rows.weighing`.
     """
 
     task: str
@@ -87,39 +88,34 @@ def check(
     ]
 
 
-def _check(
-    task: Task,
-    rows: Sequence[LabelledRow],
-    training: TrainingRows,
-    folds: int,
-    least: int,
-) -> TaskCheck:
+def _check(task: Task, rows: Rows, training: TrainingRows, folds: int, least: int) -> TaskCheck:
     used, groups = training
-    levels_of = defaultdict(set)
-    for row in used:
-        levels_of[same_text(row.response)].add(row.level)
-    pairs = [(row.level, row.second) for row in used if row.second is not None]
-    first, second = zip(*pairs, strict=True) if pairs else ((), ())
-    human_qwk = qwk(first, second) if pairs else math.nan
-    counts = Counter(row.level for row in used)
-    apart = Counter(level for level, _ in {(row.level, group) for row, group in zip(used, groups, strict=True)})
-    trained = sum(row.trained for row in rows)
+    human = used.level.astype(np.int64)
+    texts = [same_text(text or "") for text in used.text]
+    levels_of = defaultdict[str, set[int]](set)
+    for text, level in zip(texts, human.tolist(), strict=True):
+        levels_of[text].add(level)
+    doubly = ~np.isnan(used.second)
+    first, second = used.level[doubly], used.second[doubly]
+    human_qwk = qwk(first, second) if doubly.any() else math.nan
+    apart = Counter(level for level, _ in {*zip(human.tolist(), groups, strict=True)})
+    held_out = int(is_held_out(rows).sum())
     return TaskCheck(
         task=task.id,
         rows=len(used),
-        held_out=len(rows) - trained,
-        levels=[counts[level] for level in range(len(task.levels))],
-        doubly=len(pairs),
+        held_out=held_out,
+        levels=np.bincount(human, minlength=len(task.levels)).tolist(),
+        doubly=int(doubly.sum()),
         human_qwk=None if math.isnan(human_qwk) else human_qwk,
-        human_exact=sum(map(operator.eq, first, second)) / len(pairs) if pairs else None,
-        empty=sum(not row.response.strip() for row in used),
+        human_exact=float((first == second).mean()) if doubly.any() else None,
+        empty=texts.count(""),
         duplicates=len(used) - len(levels_of),
         conflicts=sum(len(levels) > 1 for levels in levels_of.values()),
-        left_out=trained - len(used),
+        left_out=len(rows) - held_out - len(used),
         needed=max(0, least - len(levels_of), 2 * folds - len(set(groups))),
         rare=[level for level in range(len(task.levels)) if 0 < apart[level] < folds],
         question=bool(task.question),
-        routed_only=routed_only([row.chosen_by for row in used]),
+        routed_only=routed_only(used),
     )
 
 
@@ -132,7 +128,11 @@ def as_json(data: Data, checks: Sequence[TaskCheck]) -> dict[str, Any]:
         }
         for check in checks
     ]
-    return {"tasks": tasks, "bad_rows": [asdict(bad) for bad in data.bad]}
+    bad = []
+    for reason, places in data.bad.items():
+        for file, _, line in (place.rpartition(":") for place in places):
+            bad.append({"file": file, "line": int(line), "reason": reason})
+    return {"tasks": tasks, "bad_rows": bad}
 
 
 def print_checks(console: Console, checks: Sequence[TaskCheck]) -> None:
@@ -168,9 +168,9 @@ def remarks(data: Data, checks: Sequence[TaskCheck]) -> list[str]:
         lines.append(f"no question, which raters and the condition `copied` need: {_listed(without)}; see --tasks")
     if routed := [check.task for check in checks if check.routed_only]:
         lines.append(f"{_listed(routed)}: {ROUTED_ONLY}")
-    lines += map(str, data.bad[:_BAD_SHOWN])
-    if len(data.bad) > _BAD_SHOWN:
-        lines.append(f"and {len(data.bad) - _BAD_SHOWN} more bad rows, which --check-json lists")
+    for reason, places in data.bad.items():
+        more = f" and {len(places) - _BAD_SHOWN:,} more, which --check-json lists" if len(places) > _BAD_SHOWN else ""
+        lines.append(f"{len(places):,} rows {reason}: {', '.join(places[:_BAD_SHOWN])}{more}")
     for check in checks:
         if check.needed:
             needed = f"it needs {check.needed} more rows with other texts, by other students"

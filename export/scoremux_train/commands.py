@@ -127,7 +127,7 @@ def train_as(options: TrainOptions, checkpoint_s: float = 60.0) -> None:
 
 def _read(options: TrainOptions, console: Console) -> tuple[Plan, Data, list[TaskCheck]]:
     """Read the labelled responses, check them, and print their flaws."""
-    from scoremux_evidence.rows.labelled_row import label_columns
+    from scoremux_evidence.rows.label_columns import label_columns
     from scoremux_train.check import LEAST_ROWS, as_json, check, print_checks, remarks
     from scoremux_train.data import read_data, read_tasks
     from scoremux_train.recipe import Plan

@@ -8,16 +8,14 @@ those of the fold. 1 − QWK, as a mean of tasks, is taken to fall with a power 
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 
 import numpy as np
 
 from scoremux_evidence.figures.agreement import BY_NAME
 from scoremux_evidence.figures.estimates import Estimates, Figure, Figures, mean_of, rounded, student_t, within
 from scoremux_evidence.figures.intervals import estimates
-from scoremux_evidence.rows.labelled_row import LabelledRow
-from scoremux_evidence.rows.ratings import Floats, Ints, Ratings
-from scoremux_evidence.rows.weights import routed_beside, routed_only
+from scoremux_evidence.rows.table import Floats, Ints, Rows, own_numbers, rated
+from scoremux_evidence.rows.weighing import routed_beside, routed_only
 from scoremux_evidence.verdicts.verdicts import read_criteria
 from scoremux_train.run import ALL, QUARTERS, TrainedTask
 
@@ -69,22 +67,20 @@ class CrossValidated:
     def of(cls, task: TrainedTask) -> "CrossValidated":
         """Compare predictions with human levels."""
         read = task.prepared.rows
-        rated = _rated(task)
-        if not rated:
+        rows = _predicted(task)
+        if not len(rows):
             return cls()
-        rows, machine = zip(*rated, strict=True)
         students = _students(rows)
-        chosen_by = [row.chosen_by for row in read]
-        beside = routed_beside(chosen_by, [row.version for row in read])
+        machine = np.unique(rows.machine).tolist()
         folds = len(set(task.prepared.fold_of))
         return cls(
             rows=len(rows),
-            estimates=_figures([rated], STATISTICS),
-            weighted=any(row.weight != 1 for row in rows),
-            students=None if students is None else len(set(students.tolist())),
-            only_level=machine[0] if len(set(machine)) == 1 else None,
-            routed_only=routed_only(chosen_by),
-            beside=int(beside.sum()),
+            estimates=_figures([rows], STATISTICS),
+            weighted=bool((rows.weight != 1).any()),
+            students=None if students is None else len(np.unique(students)),
+            only_level=machine[0] if len(machine) == 1 else None,
+            routed_only=routed_only(read),
+            beside=int(routed_beside(read).sum()),
             seen_by_start=task.prepared.seen_by_start,
             task_rows=len(read),
             trained_rows=len(read) * (folds - 1) / folds,
@@ -111,12 +107,12 @@ class LearningCurve:
     @classmethod
     def of(cls, tasks: Sequence[TrainedTask]) -> "LearningCurve | None":
         """Return the curve of tasks, None if no fold was trained on a part of its rows."""
-        drawn = [task for task in tasks if _rated(task, least=QUARTERS[0])]
+        drawn = [task for task in tasks if len(_predicted(task, least=QUARTERS[0]))]
         if not drawn:
             return None
         rows, by_size = [], []
         for quarters in QUARTERS:
-            rated = [_rated(task, quarters, QUARTERS[0]) for task in drawn]
+            rated = [_predicted(task, quarters, QUARTERS[0]) for task in drawn]
             rows.append(float(np.mean([np.mean(task.learned[quarters]) for task in drawn])))
             by_size.append(_figures(rated, ["qwk"])["qwk"])
         kappas = np.array([estimate.value for estimate in by_size])
@@ -205,7 +201,7 @@ class OutOfFold:
     def of(cls, tasks: Sequence[TrainedTask]) -> "OutOfFold":
         of_task = {task.prepared.task.id: CrossValidated.of(task) for task in tasks}
         curve = LearningCurve.of(tasks)
-        measured = [rated for task in tasks if (rated := _rated(task))]
+        measured = [rows for task in tasks if len(rows := _predicted(task))]
         means = [mean_of(figures) for figures in _figures(measured, STATISTICS).values()] if measured else []
         return cls(of_task, means, curve)
 
@@ -256,34 +252,32 @@ def _slope(rows: Floats, kappas: Floats) -> float:
     return -float(np.polyfit(np.log(rows), np.log(lost), 1)[0])
 
 
-def _figures(tasks: Sequence[Sequence[tuple[LabelledRow, int]]], statistics: Sequence[str]) -> Figures:
+def _figures(tasks: Sequence[Rows], statistics: Sequence[str]) -> Figures:
     """Return statistics of the rows of each task."""
-    rows, machine = zip(*chain(*tasks), strict=True)
-    human = [row.level for row in rows]
-    weight = np.array([row.weight for row in rows])
-    ratings = Ratings.of(human, machine, weight=weight, student=_students(rows))
-    counts = [len(rated) for rated in tasks]
-    place = np.repeat(np.arange(len(tasks)), counts)
+    columns = ("level", "machine", "weight", "student")
+    rows = Rows.joined([task.only(columns) for task in tasks])
+    ratings = rated(rows.level, rows.machine, weight=rows.weight, student=_students(rows))
+    place = np.repeat(np.arange(len(tasks)), [len(task) for task in tasks])
     return estimates(statistics, ratings, place, len(tasks))
 
 
-def _students(rows: Sequence[LabelledRow]) -> Ints | None:
+def _students(rows: Rows) -> Ints | None:
     """Return a number for who wrote each row, one of its own where that is not known; None where no row says it."""
-    if all(row.student is None for row in rows):
-        return None
-    writers = [f"unknown {n}" if row.student is None else f"student {row.student}" for n, row in enumerate(rows)]
-    return np.unique(writers, return_inverse=True)[1].reshape(-1)
+    return own_numbers(rows.student.code) if (rows.student.code >= 0).any() else None
 
 
-def _rated(task: TrainedTask, quarters: int = ALL, least: int = ALL) -> list[tuple[LabelledRow, int]]:
-    """Return each held-out row that stands for some, with the machine's level.
+def _predicted(task: TrainedTask, quarters: int = ALL, least: int = ALL) -> Rows:
+    """Return the held-out rows that stand for some, with the machine's level.
 
     Args:
         quarters: How many quarters of the other rows the machine had learned.
         least: Leave out rows without a prediction of a machine that had learned so many.
     """
-    rows = zip(task.prepared.rows, task.predicted[quarters], task.predicted[least], strict=True)
-    return [(row, int(np.argmax(p))) for row, p, other in rows if len(other) and not math.isnan(row.weight)]
+    rows = task.prepared.rows
+    has_prediction = np.array([len(shares) > 0 for shares in task.predicted[least]], bool)
+    chosen = np.flatnonzero(has_prediction & ~np.isnan(rows.weight))
+    machine = [int(np.argmax(task.predicted[quarters][place])) for place in chosen.tolist()]
+    return rows.where(chosen).plus(machine=np.array(machine, np.int64))
 
 
 def _rounded(count: float) -> str:

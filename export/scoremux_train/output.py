@@ -4,7 +4,6 @@ import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 from rich.console import Console
@@ -14,7 +13,7 @@ from scoremux_engine.packages.package import adapter_digest
 from scoremux_engine.packages.package_files import CARD, TASK_JSON, TRAINED_JSON, PackageFiles
 from scoremux_evidence.figures.agreement import BY_NAME
 from scoremux_evidence.rows.trained_rows import TrainedRows
-from scoremux_evidence.rows.weights import ROUTED_BESIDE, ROUTED_ONLY, SEEN_BY_START
+from scoremux_evidence.rows.weighing import ROUTED_BESIDE, ROUTED_ONLY, SEEN_BY_START
 from scoremux_files.rows.readers import text_check
 from scoremux_files.rows.writers import write_rows
 from scoremux_files.terminal import print_table
@@ -98,39 +97,39 @@ def write(
 
 def _write_predictions(out: Path, tasks: Sequence[TrainedTask]) -> None:
     """Write a row for each labelled response that was trained on. Raises InputError."""
-    rows: list[dict[str, Any]] = []
+    parts = []
     for task in tasks:
         prepared = task.prepared
         described = prepared.task
-        adapter = adapter_digest(PackageFiles(out / described.id))
-        for row, fold, probabilities in zip(prepared.rows, prepared.fold_of, task.predicted[ALL], strict=True):
-            predicted = {
-                "id": row.id,
-                "task": described.id,
-                "fold": fold,
-                "level": row.level,
-                "second_level": row.second,
-                "probabilities": probabilities.tolist(),
-                "points": described.levels,
-                "student": row.student,
-                "administration": row.administration,
-                "chosen_by": row.chosen_by,
-                "probability": None if math.isnan(row.probability) else row.probability,
-                "adapter": adapter,
-                "seen": prepared.seen_by_start,
-                "text_check": text_check(row.response),
-            }
-            rows.append({**row.groups, **predicted})
-    groups = sorted({name for task in tasks for row in task.prepared.rows for name in row.groups})
-    if any(row["administration"] for row in rows):
-        groups.insert(0, "administration")
-    more = [(name, "string") for name in dict.fromkeys(groups) if name not in SCHEMA.names]
-    schema = pa.schema([*SCHEMA, *more])
-    write_rows(
-        out / PREDICTIONS,
-        [pa.Table.from_pylist(rows, schema=schema)],
-        schema,
-    )
+        rows = prepared.rows
+        count = len(rows)
+        checks = [text_check(text or "") for text in rows.text]
+        columns = {
+            "id": rows.id,
+            "task": [described.id] * count,
+            "fold": prepared.fold_of,
+            "level": prepared.human,
+            "second_level": [None if math.isnan(second) else int(second) for second in rows.second],
+            "probabilities": [shares.tolist() for shares in task.predicted[ALL]],
+            "points": [described.levels] * count,
+            "student": rows.student.texts(),
+            "chosen_by": rows.chosen_by.texts(),
+            "probability": [None if math.isnan(share) else share for share in rows.probability],
+            "adapter": [adapter_digest(PackageFiles(out / described.id))] * count,
+            "seen": [prepared.seen_by_start] * count,
+            "text_check": checks,
+        }
+        of_groups = {
+            name.removeprefix("group "): rows.texts(name) for name in rows.columns if name.startswith("group ")
+        }
+        more = {"administration": rows.texts("administration"), **dict(sorted(of_groups.items()))}
+        columns |= {name: [cell or "" for cell in cells] for name, cells in more.items() if name not in SCHEMA.names}
+        schema = pa.schema([*SCHEMA, *((name, "string") for name in columns if name not in SCHEMA.names)])
+        parts.append(pa.table(columns, schema=schema))
+    table = pa.concat_tables(parts)
+    if not any(table["administration"].to_pylist()):
+        table = table.drop_columns("administration")
+    write_rows(out / PREDICTIONS, [table], table.schema)
 
 
 def print_agreement(console: Console, out_of_fold: OutOfFold) -> None:

@@ -17,6 +17,7 @@ import transformers
 
 from families import make_family
 from interrupted_training import RIGHT, adapters, write_labelled
+from labelled import labelled, rows_of
 from making import make_encoder
 from mixed_store import open_with_peft
 from scoremux_engine import Engine
@@ -24,7 +25,6 @@ from scoremux_engine.packages.adapter_folders import find_adapters
 from scoremux_engine.packages.package import adapter_digest
 from scoremux_engine.packages.package_files import PackageFiles
 from scoremux_engine.store.store import Store
-from scoremux_evidence.rows.labelled_row import LabelledRow
 from scoremux_evidence.rows.trained_rows import TrainedVersions
 from scoremux_export.errors import ModelError
 from scoremux_export.export_graph import export_backbone
@@ -241,8 +241,8 @@ def test_folders_open_in_peft_and_serve_as_trained(model: Path, trained: Path, t
     assert all((store.package_folder(digest) / "card.md").exists() for digest in store.manifest().tasks.values())
     rows = [json.loads(line) for line in (trained.parent / "rows.jsonl").read_text().splitlines()][:40]
     on = TrainedVersions.read(store.folder, store.manifest().tasks.items())
-    of_row = (LabelledRow(row["id"], row["task"], 0, None, text=row["text"]) for row in rows)
-    assert not on.unknown and all(on.by_task[row.task].has(row) for row in of_row)
+    given = rows_of(*(labelled(row["id"], row["task"], 0, text=row["text"]) for row in rows))
+    assert not on.unknown and on.find(given).all()
     served = Engine.open(tmp_path).logits([row["text"] for row in rows], [row["task"] for row in rows])
     tokenizer = transformers.AutoTokenizer.from_pretrained(model)
     for task in RIGHT:

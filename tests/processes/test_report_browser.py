@@ -12,7 +12,7 @@ from chromium import SIZES, chromium, open_page, violations
 from scoremux_decide.conditions.rules import Conditions
 from scoremux_decide.decision import Decision, Expected, Temperature, Threshold
 from scoremux_evidence.commands.watch_command import watch
-from scoremux_evidence.rows.labelled_row import label_columns
+from scoremux_evidence.rows.label_columns import label_columns
 from scoremux_evidence.show import ReportInputs, write_report
 
 LONG = "grade_8_science_" * 8

@@ -15,9 +15,9 @@ from raters import GOOD_AND_BAD, OF_ALL_SORTS, MadeTask, Raters, replicate
 from scoremux_evidence.figures.agreement import BY_NAME
 from scoremux_evidence.figures.estimates import Estimates, mean_of
 from scoremux_evidence.figures.intervals import dsm_estimates, estimates
-from scoremux_evidence.rows.joining import read_joined
-from scoremux_evidence.rows.labelled_row import LabelColumns
-from scoremux_evidence.rows.ratings import Ratings
+from scoremux_evidence.rows.label_columns import LabelColumns
+from scoremux_evidence.rows.matching import match_files
+from scoremux_evidence.rows.table import Rows, rated
 from scoremux_evidence.verdicts.totals import measure_totals
 from scoremux_evidence.verdicts.verdicts import Criterion, Verdict, judge, read_criteria, worst
 from waiting import Result, Scaled
@@ -59,7 +59,7 @@ def test_exact_agreement_with_few_students(students: int, scaled: Scaled, result
                 rows = random.integers(1, 20, len(ability)) if uneven else np.full(len(ability), 10)
                 right = random.random(rows.sum()) < np.repeat(ability, rows)
                 who = np.repeat(np.arange(len(ability)), rows)
-                ratings = Ratings.of(np.ones(len(right)), right.astype(float), student=who)
+                ratings = rated(np.ones(len(right)), right.astype(float), student=who)
                 one = estimates([BY_NAME["exact"]], ratings, who // students, times)["exact"]
                 found.append(float(((one.low <= truth) & (truth <= one.high)).mean()))
     result(f"coverage of exact agreement, {students} students", f"{np.mean(found):.1%} (least {min(found):.1%})")
@@ -72,7 +72,7 @@ def _groups(shift: float) -> raters.Table:
     return np.stack(halves, axis=1)
 
 
-def _dsm(table: raters.Table, ratings: Ratings, draw: npt.NDArray[np.int64], draws: int) -> Estimates:
+def _dsm(table: raters.Table, ratings: Rows, draw: npt.NDArray[np.int64], draws: int) -> Estimates:
     assert table.shape[1] == 2
     # The place of the second human holds the group.
     return dsm_estimates(ratings, draw, ratings.second == 1, draws)
@@ -201,12 +201,12 @@ def test_weighted_figures_of_a_desk_are_those_of_all_rows(rows: int, scaled: Sca
     draw = np.repeat(np.arange(times), rows)
     second = np.clip(human + random.choice([-1, 0, 0, 0, 1], times * rows), 0, 3).astype(float)
     kept, weight = confident.astype(float), np.where(confident, 10.0, 1.0)
-    every = Ratings.of(human, machine, second, kept=kept)
+    every = rated(human, machine, second, kept=kept)
     names = ("exact", "qwk", "smd", "people", "kept_exact", "kept_qwk", "record_exact", "record_qwk", "record_smd")
     true = estimates([BY_NAME[name] for name in names], every, np.zeros(len(every), np.int64), 1)
     # A third of the rows has a second reading.
     second[random.random(times * rows) > 1 / 3] = np.nan
-    desk = Ratings.of(human[read], machine[read], second[read], weight=weight[read], kept=kept[read])
+    desk = rated(human[read], machine[read], second[read], weight=weight[read], kept=kept[read])
     for name, value in true.items():
         estimate = estimates([BY_NAME[name]], desk, draw[read], times)[name]
         bias = float(np.nanmean(estimate.value) - value.value[0])
@@ -250,7 +250,7 @@ def test_a_mean_of_qwk_over_tasks_of_few_students(students: int, scaled: Scaled,
         seen = [true + error * random.normal(size=true.shape) for error in (np.float64(0.4), errors)]
         levels = [np.stack([np.digitize(of[:, n], cuts[n]) for n in range(tasks)], axis=1).ravel() for of in seen]
         cell, student = np.tile(np.arange(tasks), count), np.repeat(np.arange(count), tasks)
-        return estimates([BY_NAME["qwk"]], Ratings.of(*levels, student=student), cell, tasks)["qwk"]
+        return estimates([BY_NAME["qwk"]], rated(*levels, student=student), cell, tasks)["qwk"]
 
     truth, times = qwks(100_000).value.mean(), scaled(400)
     means = [mean_of(qwks(students)) for _ in range(times)]
@@ -277,7 +277,7 @@ def test_totals_of_students_whose_every_row_was_read(tmp_path: Path, scaled: Sca
     names, one = ("qwk", "smd", "r"), np.zeros(100_000, np.int64)
     first, second, machine, routed = totals(levels(len(one)))
     truth = {
-        kind: estimates([BY_NAME[name] for name in names], Ratings.of(others, of), one, 1)
+        kind: estimates([BY_NAME[name] for name in names], rated(others, of), one, 1)
         for kind, others, of in (("machine", first, machine), ("as routed", second, routed))
     }
     held, times = dict.fromkeys([(kind, name) for kind in truth for name in names], 0), scaled(300)
@@ -292,8 +292,8 @@ def test_totals_of_students_whose_every_row_was_read(tmp_path: Path, scaled: Sca
         known = ({"id": row["id"], "level": row["first"], "second": row["second"], "who": row["who"]} for row in rows)
         (tmp_path / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in known))
         columns = LabelColumns(second="second", student="who")
-        joined = read_joined(tmp_path / "o.jsonl", tmp_path / "t.jsonl", columns)
-        found = measure_totals(joined, joined.scored.task.code.astype(np.int64), tasks)
+        joined = match_files(tmp_path / "o.jsonl", tmp_path / "t.jsonl", columns)
+        found = measure_totals(joined, joined.rows.task.code.astype(np.int64), tasks)
         assert not isinstance(found, str)
         for kind, name in held:
             figure, true = found.figures[kind][name].at(0), truth[kind][name].value[0]

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from scoremux_decide.policy import ScoringPolicy
 from scoremux_evidence.promise.fit import fit
 from scoremux_evidence.promise.labelled_scores import LabelledScores
-from scoremux_evidence.rows.ratings import Floats, Ints, Ratings
+from scoremux_evidence.rows.table import Floats, Ints, Rows, rated
 
 Table = npt.NDArray[np.float64]
 
@@ -70,21 +70,21 @@ def one_sided(levels: int, wrong: float, upwards: float = 1.0) -> Table:
     return table / table.sum()
 
 
-def draws(table: Table, rows: int, times: int, seed: int) -> tuple[Ratings, npt.NDArray[np.int64]]:
+def draws(table: Table, rows: int, times: int, seed: int) -> tuple[Rows, npt.NDArray[np.int64]]:
     """Return `times` draws of so many rows, as kinds of rows, and the draw that each kind belongs to."""
     counts = np.random.default_rng(seed).multinomial(rows, table.ravel(), size=times)
     draw, kind = np.nonzero(counts)
     return _kinds(table, kind, counts[draw, kind]), draw
 
 
-def truth(table: Table) -> Ratings:
+def truth(table: Table) -> Rows:
     """Return the distribution itself, as if it were a very large draw."""
     return _kinds(table, np.arange(table.size), table.ravel() * 1e12)
 
 
-def _kinds(table: Table, kind: npt.NDArray[np.int64], rows: npt.NDArray[Any]) -> Ratings:
+def _kinds(table: Table, kind: npt.NDArray[np.int64], rows: npt.NDArray[Any]) -> Rows:
     human, *second, machine = np.unravel_index(kind, table.shape)
-    return Ratings.of(human, machine, second[0] if second else None, rows=rows)
+    return rated(human, machine, second[0] if second else None, times=rows)
 
 
 TABLES = {

@@ -1,7 +1,7 @@
 """Whole columns of a file of rows, as Arrow arrays: for commands that look at all rows at once."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from scoremux_files.errors import InputError, reason
+from scoremux_files.rows.codes import Codes, Ints32, codes_of
 from scoremux_files.rows.parquet import as_text
 from scoremux_files.rows.readers import cell_text, files_of, read_rows
 from scoremux_files.rows.row_layout import list_columns
@@ -21,40 +22,10 @@ from scoremux_files.rows.row_layout import list_columns
 Columns = dict[str, Any]
 """Column name → Arrow array."""
 
-Ints32 = npt.NDArray[np.int32]
 Floats64 = npt.NDArray[np.float64]
 
 _NUMBER = r"^\s*[+-]?[0-9]{1,9}(\.[0-9]*)?(e-[0-9]{1,2})?\s*$"
 _FEW_VALUES = ("task", "status", "version", "arithmetic")
-
-
-@dataclass(frozen=True)
-class Codes:
-    """A column of few values.
-
-    Attributes:
-        code: The place of each row's value, [B], −1 where it has none.
-    """
-
-    values: tuple[str, ...]
-    code: Ints32
-
-    def take(self, rows: npt.NDArray[Any]) -> "Codes":
-        """Return some rows; every value stays."""
-        return Codes(self.values, self.code[rows])
-
-    def place(self, value: str) -> int:
-        """Return the code of a value, −2 if no row has it."""
-        return self.values.index(value) if value in self.values else -2
-
-    def texts(self) -> Any:
-        """Return the column as text."""
-        return pa.array(self.values, "string").take(pa.array(self.code, mask=self.code < 0))
-
-    def renamed(self, new: Callable[[str], str]) -> "Codes":
-        """Return the column with other values, some of which may become the same."""
-        codes = _as_codes([new(value) for value in self.values])
-        return codes.take(self.code)
 
 
 def present_columns(path: Path, names: Sequence[str], needed: Sequence[str]) -> Columns:
@@ -85,18 +56,14 @@ def encode(column: Any) -> Codes:
     if not pa.types.is_dictionary(array.type):
         array = array.dictionary_encode()
     names = [(cell_text(value) or "").strip() or None for value in array.dictionary.to_pylist()]
-    codes = _as_codes(names)
+    codes = codes_of(names)
     places = np.asarray(pc.fill_null(array.indices, len(names)))
     return codes.take(places)
 
 
-def _as_codes(names: Sequence[str | None]) -> Codes:
-    """Return the codes of some names, −1 for None, and −1 once more behind them."""
-    values = sorted({name for name in names if name is not None})
-    place = {value: code for code, value in enumerate(values)}
-    codes = [-1 if name is None else place[name] for name in names]
-    codes.append(-1)
-    return Codes(tuple(values), np.array(codes, np.int32))
+def arrow_texts(codes: Codes) -> Any:
+    """Return a column of codes as text, an Arrow array."""
+    return pa.array(codes.values, "string").take(pa.array(codes.code, mask=codes.code < 0))
 
 
 def numbered(listed: Any, sought: Any) -> tuple[Ints32, Ints32, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,7 +17,7 @@ from scoremux_files.terminal import print_notes, print_table
 
 if TYPE_CHECKING:
     from scoremux_evidence.figures.estimates import Figures
-    from scoremux_evidence.rows.joined_columns import LeftOut
+    from scoremux_evidence.rows.table import Reasons
     from scoremux_evidence.verdicts.assessment import Assessment
     from scoremux_evidence.verdicts.comparison import Comparison
     from scoremux_evidence.verdicts.groups import Groups
@@ -59,26 +59,22 @@ def evaluate(
 
     Example: scoremux evaluate scored --truth labelled.csv --tasks repo/store
     """
-    from scoremux_evidence.rows.joining import read_joined
-    from scoremux_evidence.rows.labelled_row import label_columns
+    from scoremux_evidence.rows.label_columns import label_columns
+    from scoremux_evidence.rows.matching import match_files
     from scoremux_evidence.show.figure_tables import write_rsm, write_table
     from scoremux_evidence.verdicts.assessment import assess
     from scoremux_evidence.verdicts.verdicts import read_criteria
 
     judging = read_criteria(criteria)
-    joined = read_joined(
-        scored,
-        truth,
-        label_columns(column, *_KEYS, group="group", data=truth),
-        tasks,
-    )
-    assessed = assess(joined, judging)
+    columns = label_columns(column, *_KEYS, group="group", data=truth)
+    matched = match_files(scored, truth, columns, tasks)
+    assessed = assess(matched, judging)
     if out:
         write_table(out, assessed)
     if rsm:
-        write_rsm(rsm, joined)
+        write_rsm(rsm, matched)
     console = Console(highlight=False, markup=False)
-    print_notes(console, filter(None, [joined.population]))
+    print_notes(console, filter(None, [matched.population]))
     _print_tasks(console, assessed)
     if assessed.figures["people"].n[-1]:
         _print_routes(console, assessed)
@@ -86,7 +82,7 @@ def evaluate(
         _print_groups(console, assessed.groups)
     if assessed.figures["human_qwk"].n[-1]:
         print_notes(console, [f"QWK of two humans, mean of tasks: {_interval(assessed.means, 'human_qwk', 0)}"])
-    print_notes(console, _last_notes(joined.left_out, out, rsm))
+    print_notes(console, _last_notes(matched.rows.left_out, out, rsm))
 
 
 def report(
@@ -101,14 +97,14 @@ def report(
 
     Example: scoremux report scored --truth labelled.csv --tasks repo/store --out report.html
     """
-    from scoremux_evidence.rows.labelled_row import label_columns
+    from scoremux_evidence.rows.label_columns import label_columns
     from scoremux_evidence.show import ReportInputs, write_report
 
     if out.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"{out}: a report is an .html file")
     columns = label_columns(column, *_KEYS, group="group", data=truth)
     write_report(ReportInputs(scored, truth, columns, criteria, tasks), out)
-    print_notes(Console(highlight=False, markup=False), _last_notes((), out))
+    print_notes(Console(highlight=False, markup=False), _last_notes({}, out))
 
 
 def compare(
@@ -123,7 +119,7 @@ def compare(
 
     Example: scoremux compare scored-before scored-after --truth labelled.csv
     """
-    from scoremux_evidence.rows.labelled_row import label_columns
+    from scoremux_evidence.rows.label_columns import label_columns
     from scoremux_evidence.show.figure_tables import write_comparison
     from scoremux_evidence.verdicts.comparison import compare as compare_outputs
 
@@ -360,11 +356,11 @@ def _short(value: float, digits: int, signed: bool) -> str:
     )
 
 
-def _last_notes(left_out: Iterable[LeftOut], *paths: Path | None) -> Iterator[str]:
+def _last_notes(left_out: Reasons, *paths: Path | None) -> Iterator[str]:
     """Yield which rows are not compared, with a few of their ids, and which files were written."""
     from scoremux_evidence.show.words import left_out_shown
 
-    for shown in map(left_out_shown, left_out):
+    for shown in left_out_shown(left_out):
         yield f"{shown['count']} rows {shown['reason']}: {shown['examples']}"
     for path in filter(None, paths):
         yield f"written to {path}"

@@ -47,8 +47,8 @@ def calibrate(
     from scoremux_engine.store.store import Store
     from scoremux_evidence.promise import calibration_view
     from scoremux_evidence.promise.calibration import calibrate_tasks, publish
-    from scoremux_evidence.rows.labelled_row import label_columns
-    from scoremux_evidence.rows.predicted_rows import read_labelled
+    from scoremux_evidence.rows.label_columns import label_columns
+    from scoremux_evidence.rows.predicted import read_labelled
 
     rules = read_policy(policy)
     columns = label_columns(column, "level", "score", "second", "rater", data=policy)
@@ -56,8 +56,9 @@ def calibrate(
     live = store.manifest().tasks if columns.score else {}
     scales = {task: PackageFiles(store.package_folder(version)).task.levels for task, version in live.items()}
     rows = read_labelled(labelled or [], predictions, columns, scales)
-    if not rows.rows:
-        raise InputError(f"no labelled rows: {next(map(str, rows.left_out), 'name files of them, or --predictions')}")
+    if not len(rows):
+        why = next((f"{places[0]}: {reason}" for reason, places in rows.left_out.items()), "")
+        raise InputError(f"no labelled rows: {why or 'name files of them, or --predictions'}")
     engine = Engine.open(repository)
     calibration = calibrate_tasks(engine, store, rules, rows, unverified=unverified)
     changes = publish(engine, store, calibration, dry_run=dry_run)

@@ -50,7 +50,7 @@ def sample(
     """
     if out.suffix.lower() not in _QUEUES:
         raise InputError(f"{out}: a queue is written to a {' or '.join(_QUEUES)} file")
-    from scoremux_evidence.rows.labelled_row import label_columns
+    from scoremux_evidence.rows.label_columns import label_columns
     from scoremux_evidence.sampling import choose, read_unlabelled, read_without, write_queue
 
     columns = replace(
@@ -61,10 +61,10 @@ def sample(
     labelled = read_without(without or (), columns)
     seed = secrets.randbits(32) if seed is None else seed
     chosen = choose(pool, labelled, count, seed)
-    rows = [row for of_task in chosen for row in of_task.rows]
-    write_queue(out, rows)
+    write_queue(out, chosen)
     console = Console(stderr=True, highlight=False, markup=False)
-    written = f"{len(rows):,} responses written to {out}; scoremux review add {out} brings them to the desk"
+    count = sum(len(of_task.rows) for of_task in chosen)
+    written = f"{count:,} responses written to {out}; scoremux review add {out} brings them to the desk"
     _report(console, chosen, seed, written)
 
 
@@ -79,7 +79,7 @@ def _report(
     titles = ("task", "responses", "left out", "units", "chosen", "probability")
     rows = []
     for of_task in chosen:
-        probabilities = [row.probability for row in of_task.rows]
+        probabilities = of_task.rows.probability.tolist()
         span = f"{min(probabilities):.3f} – {max(probabilities):.3f}" if probabilities else ""
         numbers = (
             of_task.responses,

@@ -11,18 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from scoremux_evidence.rows.ratings import (
-    Floats,
-    Levels,
-    Pair,
-    PairSums,
-    Ratings,
-    Sums,
-    Values,
-    balanced,
-    sums,
-    undefined,
-)
+from scoremux_evidence.figures.sums import Pair, PairSums, Sums, balanced, sums
+from scoremux_evidence.rows.table import Floats, Levels, Rows, Values, rated, undefined
 
 Formula = Callable[..., Floats]
 """A figure of one or of several `PairSums`."""
@@ -71,7 +61,7 @@ class Statistic:
         )
 
 
-def statistics(ratings: Ratings, cell: Values, cells: int) -> dict[str, Floats]:
+def statistics(ratings: Rows, cell: Values, cells: int) -> dict[str, Floats]:
     """Return the value of every statistic of `STATISTICS` in each cell, by name.
 
     Args:
@@ -89,7 +79,7 @@ def pairs_of(chosen: Sequence[Statistic]) -> list[Pair]:
 
 def qwk(human: Levels, machine: Levels, weight: Values | None = None) -> float:
     """Return the quadratic weighted kappa of two raters, NaN if both give one and the same level throughout."""
-    ratings = Ratings.of(human, machine, weight=weight)
+    ratings = rated(human, machine, weight=weight)
     totals = sums(ratings, np.zeros(len(ratings), np.int64), 1, [Pair.MACHINE])
     return float(_qwk(totals.of(Pair.MACHINE))[0])
 
@@ -472,7 +462,7 @@ def agreement(
     if len({len(column) for column in (human, machine, second) if column is not None}) > 1:
         raise ValueError("human, machine and second differ in length")
     figures = statistics(
-        Ratings.of(human, machine, second),
+        rated(human, machine, second),
         np.zeros(len(human), np.int64),
         1,
     )

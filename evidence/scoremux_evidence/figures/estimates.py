@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from scoremux_evidence.rows.ratings import Floats, Values, undefined
+from scoremux_evidence.rows.table import Floats, Values, undefined
 
 Z = 1.959963984540054
 """97.5 % quantile of the normal distribution."""

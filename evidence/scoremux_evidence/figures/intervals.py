@@ -21,7 +21,7 @@ half of the rows to which people give another level: it finds none of m in 0.5^m
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -39,27 +39,13 @@ from scoremux_evidence.figures.estimates import (
     wilson,
     within,
 )
-from scoremux_evidence.rows.ratings import (
-    Floats,
-    Mask,
-    Pair,
-    PairSums,
-    Ratings,
-    Sums,
-    Values,
-    balanced,
-    by_cell,
-    level_range,
-    of_rows,
-    slices,
-    sums,
-    undefined,
-)
+from scoremux_evidence.figures.sums import Pair, PairSums, Sums, balanced, level_range, of_rows, slices, sums
+from scoremux_evidence.rows.table import Floats, Mask, Rows, Values, by_cell, undefined
 
 
 def estimates(
     chosen: Iterable[Statistic | str],
-    ratings: Ratings,
+    ratings: Rows,
     cell: Values,
     cells: int,
 ) -> Figures:
@@ -83,7 +69,7 @@ def estimates(
 
 
 def dsm_estimates(
-    ratings: Ratings,
+    ratings: Rows,
     cell: Values,
     member: Mask,
     cells: int,
@@ -96,7 +82,7 @@ def dsm_estimates(
         member: Whether the row is in that group, [B].
     """
     ratings = balanced(ratings, cell, cells)
-    group = replace(ratings, rows=ratings.rows * member)
+    group = ratings.plus(times=ratings.times * member)
     whole, inside = (sums(part, cell, cells, [Pair.MACHINE]) for part in (ratings, group))
     pulls = _Pulls(dsm(whole, inside), "difference")
     parts = (_units(part, cell, [Pair.MACHINE]) for part in (ratings, group))
@@ -134,22 +120,17 @@ class _Units:
 
 
 def _units(
-    ratings: Ratings,
+    ratings: Rows,
     cell: Values,
     pairs: Sequence[Pair],
 ) -> Iterator[_Units]:
     """Yield the units of all rows, a block at a time."""
     levels = level_range(ratings)
-    student = ratings.students
+    student = ratings.get("student")
     if student is None:
         for rows in slices(len(ratings)):
-            part = ratings.take(rows)
-            yield _Units(
-                rows,
-                cell[rows],
-                part.rows,
-                of_rows(part, pairs, levels),
-            )
+            part = ratings.where(rows)
+            yield _Units(rows=rows, cell=cell[rows], count=part.times, sums=of_rows(part, pairs, levels))
         return
     order = np.lexsort((student, cell))
     new = np.flatnonzero(np.diff(cell[order], prepend=-1) | np.diff(student[order], prepend=-1))
@@ -158,15 +139,15 @@ def _units(
         starts = edges[units.start : min(units.stop, len(new)) + 1]
         rows = order[starts[0] : starts[-1]]
         place = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
-        part = ratings.take(rows)
-        of_row = of_rows(part, pairs, levels).times(part.rows)
+        part = ratings.where(rows)
+        of_row = of_rows(part, pairs, levels).times(part.times)
         first = order[starts[:-1]]
         yield _Units(
-            rows,
-            cell[first],
-            np.ones(len(first)),
-            of_row.total(place, len(first)),
-            student[first],
+            rows=rows,
+            cell=cell[first],
+            count=np.ones(len(first)),
+            sums=of_row.total(place, len(first)),
+            student=student[first],
         )
 
 

@@ -6,14 +6,15 @@ where it gives that level: that from one human, less the error of a human there 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 
 from scoremux_evidence.figures.estimates import Estimates
 from scoremux_evidence.figures.intervals import estimates
-from scoremux_evidence.rows.ratings import Floats, Ints, Ratings, by_cell, fewer_rows, kinds
+from scoremux_evidence.figures.sums import fewer_rows, kinds
+from scoremux_evidence.rows.table import Floats, Ints, Rows, by_cell
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class LevelFigures:
 
 
 def measure_levels(
-    ratings: Ratings,
+    ratings: Rows,
     task: Ints,
     most: Sequence[int | None],
 ) -> list[LevelFigures]:
@@ -48,7 +49,7 @@ def measure_levels(
         most: How many levels each task has; None where that is not known.
     """
     merged, cell = kinds(ratings, task)
-    parts = [merged.take(cell == place) for place in range(len(most))]
+    parts = [merged.where(cell == place) for place in range(len(most))]
     scales = [_scale(part, count) for part, count in zip(parts, most, strict=True)]
     first = np.cumsum([0, *map(len, scales)])
     # The place of level 0 of each task among the levels of all.
@@ -63,12 +64,12 @@ def measure_levels(
     twice = np.tile(np.arange(len(rows)), 2)
     counted = np.tile(double, 2) & (shares > 0)
     both = twice[counted]
-    again = rows.take(twice[counted])
-    again = replace(again, weight=again.weight * shares[counted])
+    again = rows.where(twice[counted])
+    again = again.plus(weight=again.weight * shares[counted])
 
     def by_level(
         name: str,
-        part: Ratings,
+        part: Rows,
         level: Floats,
         place: Ints,
     ) -> Estimates:
@@ -89,14 +90,14 @@ def measure_levels(
     ]
 
 
-def _scale(rows: Ratings, count: int | None) -> range:
+def _scale(rows: Rows, count: int | None) -> range:
     """Return the levels of a task, of which a human may have given lower ones."""
     levels = np.concatenate([rows.human, rows.second[~np.isnan(rows.second)]])
     highest = max(float(levels.max(initial=0)), float(rows.machine.max(initial=0)))
     return range(int(np.rint(levels.min(initial=0))), int(np.rint(highest)) + 1 if count is None else count)
 
 
-def _table(ratings: Ratings, other: Floats, scale: range) -> Ints:
+def _table(ratings: Rows, other: Floats, scale: range) -> Ints:
     """Return rows by level of the human and of another rater, [L, L]; those without the other's level are left out."""
     both = ~np.isnan(other)
     levels = len(scale)
@@ -104,7 +105,7 @@ def _table(ratings: Ratings, other: Floats, scale: range) -> Ints:
     at = human * levels + np.rint(other[both]) - scale.start
     table = by_cell(
         at.astype(np.int64),
-        ratings.rows[both],
+        ratings.times[both],
         levels**2,
     )
     return table.astype(np.int64).reshape(levels, levels)

@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 
 from scoremux_evidence.figures.estimates import wilson
-from scoremux_evidence.rows.ratings import Floats, Ints, Mask, by_cell, undefined
+from scoremux_evidence.rows.table import Floats, Ints, Mask, by_cell, undefined
 
 BINS = 10
 COVERAGES = np.arange(1, 21) / 20

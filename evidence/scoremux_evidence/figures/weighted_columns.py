@@ -10,7 +10,7 @@ from scoremux_evidence.figures.estimates import Figures
 from scoremux_evidence.figures.estimates import rounded as rounded
 from scoremux_evidence.figures.intervals import estimates
 from scoremux_evidence.figures.reliability import COVERAGES, measure_confidence
-from scoremux_evidence.rows.ratings import Floats, Mask, Ratings, Values
+from scoremux_evidence.rows.table import Floats, Mask, Values, rated
 
 
 def figures_by_cell(
@@ -31,7 +31,7 @@ def figures_by_cell(
         cells: How many cells there are.
     """
     used = weight > 0
-    ratings = Ratings.of(human, machine, weight=weight).take(used)
+    ratings = rated(human, machine, weight=weight).where(used)
     chosen = [SEVERITY if name == SEVERITY.name else name for name in names]
     return estimates(chosen, ratings, cell[used], cells)
 

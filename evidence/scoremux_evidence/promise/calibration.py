@@ -16,8 +16,7 @@ from scoremux_evidence.promise.eligible import CalibrationReason, Eligible, Task
 from scoremux_evidence.promise.fit import Fitted, Tasks, decision_without_confidence, fit
 from scoremux_evidence.promise.labelled_scores import LabelledScores
 from scoremux_evidence.promise.scored import score_rows
-from scoremux_evidence.rows.label_table import LabelTable
-from scoremux_evidence.rows.ratings import Ratings, own_numbers
+from scoremux_evidence.rows.table import Rows, own_numbers, rated
 from scoremux_evidence.verdicts.verdicts import Verdict, fewer_fails, fewer_passes, judge, read_criteria, worst
 
 Verdicts = dict[str, tuple[Verdict, list[str]]]
@@ -42,7 +41,7 @@ class Calibration(Fitted):
 
 
 def calibrate_tasks(
-    engine: Engine, store: Store, policy: ScoringPolicy, labelled: LabelTable, *, unverified: bool = False
+    engine: Engine, store: Store, policy: ScoringPolicy, labelled: Rows, *, unverified: bool = False
 ) -> Calibration:
     """Fit the decisions of all tasks that have rows, see `eligible_rows`. engine: scores rows without a prediction."""
     return _fit_decisions(score_rows(engine, eligible_rows(store, policy, labelled, unverified=unverified)))
@@ -88,13 +87,7 @@ def _verdicts(policy: ScoringPolicy, tasks: Tasks) -> Verdicts:
     human, level, second, weight, student = map(np.concatenate, zip(*columns, strict=True))
     place = np.repeat(np.arange(len(tasks)), [len(of) for of in tasks.values()])
     who = None if (student < 0).all() else own_numbers(student)
-    ratings = Ratings.of(
-        human,
-        level,
-        second,
-        weight=weight,
-        student=who,
-    )
+    ratings = rated(human, level, second, weight=weight, student=who)
     criteria = [criterion for criterion in read_criteria(policy.criteria) if criterion.of == "task"]
     found = estimates([criterion.statistic for criterion in criteria], ratings, place, len(tasks))
     judged = fewer_fails({criterion: judge(criterion, found[criterion.statistic]) for criterion in criteria})

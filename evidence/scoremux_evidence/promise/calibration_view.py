@@ -10,7 +10,7 @@ from scoremux_engine.commands.printing import short, show_result
 from scoremux_engine.packages.package_files import TRAINED_JSON
 from scoremux_evidence.promise.calibration import Calibration
 from scoremux_evidence.promise.eligible import Eligible, reservations
-from scoremux_evidence.rows.trained_rows import SAME_TEXT
+from scoremux_evidence.rows.rules import SAME_TEXT
 from scoremux_files.errors import first_of
 
 _COLUMNS = (
@@ -86,14 +86,14 @@ def values_of(
 
 def _rows(eligible: Eligible, predictions: Path | None) -> Iterator[str]:
     """Say where the probabilities and levels of rows come from."""
-    predicted = [row.probabilities is not None for task_rows in eligible.tasks.values() for row in task_rows.rows]
-    if any(predicted):
-        yield f"{sum(predicted):,} rows have out-of-fold predictions, from {predictions}"
-    if not all(predicted):
+    given = [shares is not None for task_rows in eligible.tasks.values() for shares in task_rows.rows.probabilities]
+    if any(given):
+        yield f"{sum(given):,} rows have out-of-fold predictions, from {predictions}"
+    if not all(given):
         unknown = [name for name, of in eligible.tasks.items() if TRAINED_JSON not in of.files.names]
         known = f"true only if no adapter was fitted to them, which is not known of {first_of(unknown)}"
         yield (
-            f"{predicted.count(False):,} rows were scored by the live versions: "
+            f"{given.count(False):,} rows were scored by the live versions: "
             f"{known if unknown else 'no adapter was trained on them'}"
         )
     if eligible.relabelled:
@@ -131,9 +131,8 @@ def _left_out(calibration: Calibration) -> Iterator[str]:
             f"{name} keeps nothing for the machine; the likeliest cut was at confidence {miss.least:.3f}, with "
             f"{miss.errors:.1%} errors in {miss.kept:.0%} of the rows: {more}"
         )
-    for reason, count in sorted(calibration.rows.left_out.items()):
-        if count:
-            yield f"{count:,} rows {'' if reason == SAME_TEXT else 'are left out: '}{reason}"
+    for reason, rows in sorted(calibration.rows.left_out.items()):
+        yield f"{len(rows):,} rows {reason}" if reason == SAME_TEXT else f"left out: {len(rows):,} rows that {reason}"
     if unchanged := sorted(calibration.rows.tasks.keys() - calibration.decisions.keys()):
         yield (
             f"{len(unchanged)} tasks keep their last calibration, as all of their rows are left out: "

@@ -1,9 +1,11 @@
 """Labelled rows → the rows of each live task that its calibration may rest on."""
 
-from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
+
+import numpy as np
+import pyarrow as pa
 
 from scoremux_client.errors import InputError
 from scoremux_decide.conditions.finder import Finder
@@ -15,11 +17,12 @@ from scoremux_engine.packages.task import Task
 from scoremux_engine.store.history import HistoryLine
 from scoremux_engine.store.store import Store
 from scoremux_evidence.promise.labelled_scores import LabelledScores
-from scoremux_evidence.rows.label_table import LabelTable
-from scoremux_evidence.rows.labelled_row import LabelledRow, Rows
-from scoremux_evidence.rows.trained_rows import SAME_TEXT, TRAINED_ON, TrainedRows
-from scoremux_evidence.rows.weights import ALL, LACKS_SAMPLE, ROUTE, routed_beside, routed_only
+from scoremux_evidence.rows import rules
+from scoremux_evidence.rows.table import Reasons, Rows
+from scoremux_evidence.rows.trained_rows import TrainedRows, TrainedVersions
+from scoremux_evidence.rows.weighing import ALL, LACKS_SAMPLE, ROUTE, chosen, routed_only
 from scoremux_files.errors import first_of
+from scoremux_files.rows.columns import encode
 
 
 class CalibrationReason(Enum):
@@ -52,7 +55,7 @@ class TaskRows:
     """The rows that the calibration of one live task rests on.
 
     Attributes:
-        rows: All but those of texts with a condition.
+        rows: All but those of texts with a condition; after `score_rows` with what the machine said of them.
         looks: Earlier tests of its promises.
         reason: Why it gets no calibration, or one with a reservation.
         scores: The rows that have probabilities, None if none has.
@@ -82,29 +85,23 @@ class Eligible:
         tasks: The tasks that have labelled rows, in order, without those that keep the calibration that they have.
         reasons: Why tasks get no calibration, or one with a reservation; live tasks without rows included.
         left_out: Rows that no decision rests on, by reason.
-        relabelled: Rows whose labels in the predictions were others than in the files.
+        relabelled: How many rows had other labels in the predictions than in the files.
         arithmetic: That of probabilities and vectors, None if only training computed them.
     """
 
     policy: ScoringPolicy
     tasks: dict[str, TaskRows]
     reasons: dict[str, CalibrationReason]
-    left_out: Counter[str]
-    relabelled: int
+    left_out: Reasons
+    relabelled: int = 0
     arithmetic: str | None = None
 
 
-def eligible_rows(
-    store: Store,
-    policy: ScoringPolicy,
-    labelled: LabelTable,
-    *,
-    unverified: bool = False,
-) -> Eligible:
+def eligible_rows(store: Store, policy: ScoringPolicy, labelled: Rows, *, unverified: bool = False) -> Eligible:
     """Return the rows that calibrations may rest on. Rows with a condition are left out: no machine keeps them.
 
     Args:
-        labelled: No adapter was fitted to the rows without a prediction.
+        labelled: From `read_labelled`; no adapter was fitted to the rows without a prediction.
         unverified: Whether predictions may come from another adapter than the live one, or not say from which.
 
     Raises:
@@ -112,17 +109,21 @@ def eligible_rows(
             task have rows a sample of all responses, or predictions that are known to come from its live adapter.
     """
     live = store.manifest().tasks
-    left_out = Counter(line.reason for line in labelled.left_out)
     past = _versions(store)
-    by_task = _by_live_task(labelled, live, past, left_out)
+    of_live = labelled.without(rules.of_no_live_task(labelled, live, past))
+    if len(labelled) and not len(of_live) and not {*labelled.texts("task")} & {*past}:
+        raise InputError(f"{labelled.place(0)}: {labelled.texts('task')[0]!r} is not a live task of this store")
+    by_task = of_live.by_task()
     reasons = {}
     tasks = {}
+    parts = [of_live.left_out]
     for name, version in sorted(live.items()):
         if name not in by_task:
             if not (store.package_folder(version) / DECISION_JSON).exists():
                 reasons[name] = CalibrationReason.NO_ROWS
             continue
-        task_rows = _eligible_of_task(by_task[name], policy, store, version, past[name], left_out, unverified)
+        task_rows = _eligible_of_task(by_task[name], policy, store, version, past[name], unverified)
+        parts.append(task_rows.rows.left_out)
         if task_rows.reason:
             reasons[name] = task_rows.reason
         if task_rows.reason not in _LEFT_OUT:
@@ -135,7 +136,13 @@ def eligible_rows(
         )
     if by_task and not tasks:
         raise InputError(next(reservations(reasons, _LEFT_OUT)))
-    return Eligible(policy, tasks, reasons, left_out, labelled.relabelled)
+    return Eligible(
+        policy=policy,
+        tasks=tasks,
+        reasons=reasons,
+        left_out=replace(labelled, left_out={}).noting(*parts).left_out,
+        relabelled=int(labelled.relabelled.sum()) if "relabelled" in labelled else 0,
+    )
 
 
 def reservations(
@@ -155,53 +162,40 @@ def _versions(store: Store) -> dict[str, dict[str, None]]:
     return versions
 
 
-def _by_live_task(
-    labelled: LabelTable, live: Collection[str], past: Collection[str], left_out: Counter[str]
-) -> dict[str, list[LabelledRow]]:
-    by_task = labelled.by_task()
-    for task in sorted(by_task.keys() - live):
-        rows = by_task.pop(task)
-        if not (by_task or task in past):
-            raise InputError(f"{rows[0].where}: {task!r} is not a live task of this store")
-        left_out[f"of a task that is {'no longer' if task in past else 'not'} live: {task}"] += len(rows)
-    return by_task
-
-
 def _eligible_of_task(
-    rows: Rows,
-    policy: ScoringPolicy,
-    store: Store,
-    live: str,
-    past: Collection[str],
-    left_out: Counter[str],
-    unverified: bool,
+    rows: Rows, policy: ScoringPolicy, store: Store, live: str, past: Collection[str], unverified: bool
 ) -> TaskRows:
-    """Return the rows of one task, all of them where it keeps the calibration that it has; count the others."""
+    """Return the rows of one task, all of them where it keeps the calibration that it has."""
     files = PackageFiles(store.package_folder(live))
     task = files.task
     decisions = {version: store.decision(version) for version in (*past, live)}
-    rows = _with_census(_on_the_live_scale(rows, task, store, past, left_out), decisions)
+    rows = rows.without(rules.other_scale(rows, _of_other_scale(rows, store, past, len(task.levels))))
+    rows = _with_census(rows, decisions)
     looks = _looks_of(store.removed_looks().get(task.id, ()), store.history.entries(task.id), decisions)
-    task_rows = TaskRows(task, live, files, decisions[live], rows, looks)
-    chosen_by = [row.chosen_by for row in rows]
-    if routed_only(chosen_by):
+    task_rows = TaskRows(task=task, version=live, files=files, before=decisions[live], rows=rows, looks=looks)
+    if routed_only(rows):
         return replace(task_rows, reason=CalibrationReason.LACKS_SAMPLE)
-    beside = routed_beside(chosen_by, [row.version for row in rows])
-    if beside.any():
-        left_out["read since they were sent to people, beside a sample of all responses"] += int(beside.sum())
-        rows = [row for row, routed in zip(rows, beside, strict=True) if not routed]
-    adapters = {row.adapter for row in rows if row.probabilities is not None}
+    rows = rows.without(rules.sent_to_people(rows))
+    is_predicted = rows.probabilities != np.array(None)
+    adapters = {*rows.take_texts("adapter", np.flatnonzero(is_predicted))}
     foreign = bool(adapters) and adapters != {adapter_digest(files)}
     if foreign and not unverified:
-        return replace(task_rows, reason=CalibrationReason.NOT_OF_LIVE_ADAPTERS)
-    held_out = _held_out(rows, TrainedRows.read(files.path / TRAINED_JSON), left_out)
-    if rows and not held_out:
-        return replace(task_rows, reason=CalibrationReason.TRAINED_ON)
-    rows = held_out
-    for row in rows:
-        row.check(len(task.levels))
-    reason = CalibrationReason.UNVERIFIED if foreign or any(row.seen_by_start for row in rows) else None
-    return replace(task_rows, rows=_without_conditions(rows, task, policy, left_out), reason=reason)
+        return replace(task_rows, rows=rows, reason=CalibrationReason.NOT_OF_LIVE_ADAPTERS)
+    held_out = _held_out(rows, TrainedVersions.of(task.id, TrainedRows.read(files.path / TRAINED_JSON)))
+    if len(rows) and not len(held_out):
+        return replace(task_rows, rows=held_out, reason=CalibrationReason.TRAINED_ON)
+    rules.refuse_off_scale(held_out, len(task.levels))
+    finder = Finder(policy.conditions_of(task.id), task.question, task.reference, [task.language])
+    return replace(
+        task_rows,
+        rows=held_out.without(rules.has_condition(held_out, finder)),
+        reason=CalibrationReason.UNVERIFIED if foreign or held_out.seen_by_start.any() else None,
+    )
+
+
+def _held_out(rows: Rows, trained: TrainedVersions) -> Rows:
+    """Return rows of one task that its adapter was not trained on, or that have a prediction from another fold."""
+    return rows.counting(rules.same_text(rows, trained)).without(rules.trained_on(rows, trained))
 
 
 def _looks_of(
@@ -215,29 +209,11 @@ def _looks_of(
     return tuple(looks.values())
 
 
-def _held_out(rows: Rows, trained: TrainedRows | None, left_out: Counter[str]) -> Rows:
-    """Return rows of one task that its adapter was not trained on, or that have a prediction from another fold."""
-    if trained is None:
-        return rows
-    kept = [row for row in rows if row.probabilities is not None or not trained.has(row)]
-    left_out[TRAINED_ON] += len(rows) - len(kept)
-    left_out[SAME_TEXT] += sum(row.probabilities is None and trained.has_text(row) for row in kept)
-    return kept
-
-
-def _on_the_live_scale(rows: Rows, task: Task, store: Store, past: Collection[str], left_out: Counter[str]) -> Rows:
-    """Return rows of one task without those that people read when it had another number of levels."""
-    versions = {row.version for row in rows}
-    folders = [store.package_folder(version) for version in past if version in versions]
-    other_scale = {
-        folder.name
-        for folder in folders
-        if folder.exists() and len(PackageFiles(folder).task.levels) != len(task.levels)
-    }
-    kept = [row for row in rows if row.version not in other_scale]
-    if len(kept) < len(rows):
-        left_out["read when their task had another number of levels"] += len(rows) - len(kept)
-    return kept
+def _of_other_scale(rows: Rows, store: Store, past: Collection[str], levels: int) -> list[str]:
+    """Return the versions that scored some rows of a task when it had another number of levels."""
+    used = {*rows.texts("version")}
+    folders = [store.package_folder(version) for version in past if version in used]
+    return [f.name for f in folders if f.exists() and len(PackageFiles(f).task.levels) != levels]
 
 
 def _with_census(rows: Rows, decisions: Mapping[str, Decision | None]) -> Rows:
@@ -248,7 +224,8 @@ def _with_census(rows: Rows, decisions: Mapping[str, Decision | None]) -> Rows:
     Args:
         decisions: Of all versions of the task.
     """
-    routed = {row.version for row in rows if row.chosen_by == ROUTE}
+    is_routed = chosen(rows, ROUTE)
+    routed = {*rows.take_texts("version", np.flatnonzero(is_routed))}
     census = set[str | None]()
     keep_some = False
     for version, decision in decisions.items():
@@ -257,19 +234,13 @@ def _with_census(rows: Rows, decisions: Mapping[str, Decision | None]) -> Rows:
                 census.add(version)
             else:
                 keep_some = True
-    if census and not keep_some:
+    if not census:
+        return rows
+    if not keep_some:
         census.add(None)
-    return [replace(row, chosen_by=ALL) if row.chosen_by == ROUTE and row.version in census else row for row in rows]
-
-
-def _without_conditions(rows: Rows, task: Task, policy: ScoringPolicy, left_out: Counter[str]) -> Rows:
-    """Return the rows of a task whose texts have no condition."""
-    finder = Finder(
-        policy.conditions_of(task.id),
-        task.question,
-        task.reference,
-        [task.language],
-    )
-    conditions = [None if row.text is None else finder.find(row.text) for row in rows]
-    left_out.update(f"condition {condition.code}" for condition in conditions if condition)
-    return [row for row, condition in zip(rows, conditions, strict=True) if condition is None]
+    versions = rows.texts("version")
+    chosen_by = [
+        ALL if routed and version in census else reason
+        for routed, version, reason in zip(is_routed.tolist(), versions, rows.texts("chosen_by"), strict=True)
+    ]
+    return rows.plus(chosen_by=encode(pa.array(chosen_by, "string")))

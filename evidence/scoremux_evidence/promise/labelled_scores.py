@@ -6,7 +6,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from scoremux_evidence.rows.ratings import Floats, Ints
+from scoremux_evidence.rows.table import Floats, Ints
 
 LOG_TEMPERATURES = np.linspace(np.log(0.1), np.log(10.0), 47)
 """Logarithms of the temperatures at which the loss is computed; between them it is taken for a parabola."""

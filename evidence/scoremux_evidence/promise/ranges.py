@@ -16,7 +16,7 @@ import numpy as np
 
 from scoremux_decide.decision import OWN, POOLED, LevelRange
 from scoremux_evidence.promise.labelled_scores import LabelledScores
-from scoremux_evidence.rows.ratings import Floats, Ints
+from scoremux_evidence.rows.table import Floats, Ints
 
 _OTHERS_WORTH = 5.0
 """Rows that the other tasks' are worth, at most. With 10 to 40, hard tasks had too narrow ranges in simulation; with

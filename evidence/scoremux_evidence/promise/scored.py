@@ -1,26 +1,24 @@
 """Rows that calibrations rest on → their probabilities: those of training, else those of the live versions."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+from math import isnan
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from scoremux_client.rows import Scored
 from scoremux_engine.engine import Engine
 from scoremux_engine.errors import EngineError
 from scoremux_evidence.promise.eligible import Eligible
 from scoremux_evidence.promise.labelled_scores import LabelledScores
-from scoremux_evidence.rows.labelled_row import LabelledRow, Rows
 from scoremux_evidence.rows.similar_texts import fold
+from scoremux_evidence.rows.table import Mask, Rows
 from scoremux_files.digests import digest_of
 from scoremux_files.rows.readers import same_text
 
 _BATCH_ROWS = 256
-_ScoredRow = tuple[LabelledRow, int, Sequence[float], npt.NDArray[np.float32] | None]
-"""A row with the machine's level, its probabilities, and the vector that the head read."""
 
 
 def score_rows(engine: Engine, eligible: Eligible) -> Eligible:
@@ -30,125 +28,100 @@ def score_rows(engine: Engine, eligible: Eligible) -> Eligible:
         EngineError: The policy needs vectors, and no row of a task has a text.
     """
     width = None if eligible.policy.unusual is None else engine.backbone.spec.pooled_size
-    every_row = [row for task_rows in eligible.tasks.values() for row in task_rows.rows]
-    students = {student: number for number, student in enumerate(dict.fromkeys(row.student for row in every_row))}
-    students[None] = -1
+    # Predictions of training have no arithmetic; vectors are the engine's in any case.
+    computes = width is not None
     tasks = {}
-    left_out = eligible.left_out.copy()
+    reasons = []
     for name, task_rows in eligible.tasks.items():
-        answers = _answers(engine, task_rows.rows, width is not None)
-        rows = _with_probabilities(task_rows.rows, answers, left_out)
-        scores = _as_columns(rows, students, width) if rows else None
-        count = len(rows) or sum(answer is not None and answer.ok for answer in answers)
+        rows = task_rows.rows
+        computes = computes or bool((rows.probabilities == np.array(None)).any())
+        answers = _answers(engine, rows, width is not None)
+        scored = _with_probabilities(replace(rows, left_out={}), answers)
+        reasons.append(scored.left_out)
         tasks[name] = replace(
             task_rows,
-            scores=scores,
-            count=count,
-            origins=Counter(_origin_of(row) for row, *_ in rows),
-            digest=_digest_of([row for row, *_ in rows]),
+            scores=_as_columns(scored, width) if len(scored) else None,
+            count=len(scored) or sum(answer is not None and answer.ok for answer in answers),
+            origins=_origins(scored),
+            digest=_digest_of(scored),
         )
-    # Predictions of training have no arithmetic; vectors are the engine's in any case.
-    computed = width is not None or any(row.probabilities is None for row in every_row)
-    arithmetic = engine.arithmetic if computed else None
-    return replace(eligible, tasks=tasks, left_out=left_out, arithmetic=arithmetic)
+    noted = Rows({}, eligible.left_out).noting(*reasons)
+    return replace(eligible, tasks=tasks, left_out=noted.left_out, arithmetic=engine.arithmetic if computes else None)
 
 
-def _answers(
-    engine: Engine,
-    rows: Rows,
-    vectors: bool,
-) -> list[Scored | None]:
+def _answers(engine: Engine, rows: Rows, vectors: bool) -> list[Scored | None]:
     """Return the live version's answer for each row, None where it is not needed; each row is computed once at most."""
     answers: list[Scored | None] = [None] * len(rows)
-    places = [n for n, row in enumerate(rows) if row.probabilities is None or (vectors and row.text is not None)]
+    none = np.array(None)
+    places = np.flatnonzero((rows.probabilities == none) | (vectors & (rows.text != none))).tolist()
+    tasks = rows.texts("task")
     for first in range(0, len(places), _BATCH_ROWS):
         part = places[first : first + _BATCH_ROWS]
-        texts = [rows[place].text or "" for place in part]
-        tasks = [rows[place].task for place in part]
-        for place, answer in zip(part, engine.score_plainly(texts, tasks, embeddings=vectors), strict=True):
+        texts = [rows.text[place] or "" for place in part]
+        scored = engine.score_plainly(texts, [tasks[place] or "" for place in part], embeddings=vectors)
+        for place, answer in zip(part, scored, strict=True):
             answers[place] = answer
     return answers
 
 
-def _with_probabilities(
-    rows: Rows,
-    answers: Sequence[Scored | None],
-    left_out: Counter[str],
-) -> list[_ScoredRow]:
-    """Return the rows of one task that have probabilities; count the others."""
-    kept = []
-    for row, answer in zip(rows, answers, strict=True):
-        vector = None if answer is None else answer.embedding
-        if row.probabilities is not None:
-            kept.append(
-                (
-                    row,
-                    int(np.argmax(row.probabilities)),
-                    row.probabilities,
-                    vector,
-                )
-            )
+def _with_probabilities(rows: Rows, answers: Sequence[Scored | None]) -> Rows:
+    """Return the rows of one task that have probabilities, with the machine's level and vector; count the others."""
+    machine = np.zeros(len(rows), np.int64)
+    probabilities = rows.probabilities.copy()
+    vectors = np.full(len(rows), None, object)
+    reasons: dict[str, Mask] = {}
+    for place, answer in enumerate(answers):
+        if probabilities[place] is not None:
+            machine[place] = int(np.argmax(probabilities[place]))
         elif answer is not None and answer.probabilities:
-            kept.append((row, answer.level, answer.probabilities, vector))
+            probabilities[place] = answer.probabilities
+            machine[place] = answer.level
         elif answer is not None:
-            regression = "the task's head gives one value and no probabilities"
-            left_out[regression if answer.ok else str(answer.status)] += 1
-    return kept
+            status = "are of a task whose head gives one value and no probabilities"
+            mask = reasons.setdefault(
+                status if answer.ok else f"have no score: {answer.status}", np.zeros(len(rows), bool)
+            )
+            mask[place] = True
+        vectors[place] = None if answer is None else answer.embedding
+    return rows.plus(machine=machine, probabilities=probabilities, vector=vectors).without(reasons)
 
 
-def _as_columns(
-    rows: Sequence[_ScoredRow],
-    students: Mapping[str | None, int],
-    width: int | None,
-) -> LabelledScores:
-    """Return rows of one task as columns. width: of the vectors that the head read; None leaves them out.
+def _as_columns(rows: Rows, width: int | None) -> LabelledScores:
+    """Return rows of one task for a fit. width: of the vectors that the head read; None leaves them out.
 
     Raises EngineError where vectors are needed and no row has one.
     """
-    labelled, level, probabilities, vectors = zip(*rows, strict=True)
-    texts = [repr(row.key) if row.text is None else f"{fold(row.text)}\0" for row in labelled]
+    keys = zip(rows.text, rows.response_keys(), strict=True)
+    texts = [repr(key) if text is None else f"{fold(text)}\0" for text, key in keys]
     numbers = {text: number for number, text in enumerate(dict.fromkeys(texts))}
     pooled = None
     if width is not None:
-        if all(vector is None for vector in vectors):
+        if all(vector is None for vector in rows.vector):
             raise EngineError("the policy's rule `unusual` needs the texts of labelled rows; name their files")
         none = np.full(width, np.nan, dtype=np.float32)
-        pooled = np.stack([none if vector is None else vector for vector in vectors])
+        pooled = np.stack([none if vector is None else vector for vector in rows.vector])
     return LabelledScores(
-        probabilities=np.array(probabilities, dtype=np.float32).astype(np.float64),
-        level=np.array(level, dtype=np.int64),
-        human=np.array([row.level for row in labelled], dtype=np.int64),
-        second=np.array(
-            [row.second for row in labelled],
-            dtype=np.float64,
-        ),
+        probabilities=np.array([*rows.probabilities], np.float32).astype(np.float64),
+        level=rows.machine,
+        human=rows.level.astype(np.int64),
+        second=rows.second,
         pooled=pooled,
-        weight=np.array([row.weight for row in labelled], dtype=np.float64),
-        student=np.array(
-            [students[row.student] for row in labelled],
-            dtype=np.int64,
-        ),
-        text=np.array([numbers[text] for text in texts], dtype=np.int64),
+        weight=rows.weight,
+        student=rows.student.code.astype(np.int64),
+        text=np.array([numbers[text] for text in texts], np.int64),
     )
 
 
 def _digest_of(rows: Rows) -> str:
     """Return the digest of a set of rows: their names, texts and levels."""
-    lines = sorted(
-        repr(
-            (
-                row.key,
-                same_text(row.response),
-                row.level,
-                row.second,
-            )
-        )
-        for row in rows
-    )
+    seconds = [None if isnan(second) else second for second in rows.second.tolist()]
+    columns = zip(rows.response_keys(), rows.text, rows.level.tolist(), seconds, strict=True)
+    lines = sorted(repr((key, same_text(text or ""), level, second)) for key, text, level, second in columns)
     return digest_of(line.encode("utf-8", "replace") for line in lines)
 
 
-def _origin_of(row: LabelledRow) -> str:
-    """Return the name of a row's file, after how the row was chosen where that is known."""
-    file = Path(row.where.rpartition(", line ")[0]).name
-    return f"{row.chosen_by} of {file}" if row.chosen_by else file
+def _origins(rows: Rows) -> Counter[str]:
+    """Return how many rows come from which file, after how they were chosen where that is known."""
+    names = [Path(file or "").name for file in rows.texts("file")]
+    reasons = rows.texts("chosen_by")
+    return Counter(f"{why} of {name}" if why else name for why, name in zip(reasons, names, strict=True))

@@ -19,7 +19,7 @@ from scoremux_evidence.promise.thresholds import (
     effective_rows,
     shares_up_to,
 )
-from scoremux_evidence.rows.ratings import Floats
+from scoremux_evidence.rows.table import Floats
 
 _LOW = Reason.LOW_CONFIDENCE.value
 

@@ -6,8 +6,8 @@ import numpy as np
 
 from scoremux_decide.decision import NONE, OWN, POOLED, Temperature
 from scoremux_evidence.promise.labelled_scores import LOG_TEMPERATURES, LabelledScores
-from scoremux_evidence.rows.ratings import Floats
 from scoremux_evidence.rows.similar_texts import connected_rows
+from scoremux_evidence.rows.table import Floats
 
 _FOLDS = 5
 _SPREAD = 0.3

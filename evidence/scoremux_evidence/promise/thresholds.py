@@ -18,7 +18,7 @@ import numpy as np
 from scoremux_decide.apply import calibrated
 from scoremux_decide.bounds import at_most, most_errors, upper_bound
 from scoremux_evidence.promise.labelled_scores import LabelledScores
-from scoremux_evidence.rows.ratings import Floats, Ints, Mask, own_numbers
+from scoremux_evidence.rows.table import Floats, Ints, Mask, own_numbers
 
 _CUTS = 60
 """How many cuts are tried at most: each is one exact test of the sequence."""

@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scoremux_decide.decision import Unusual
-from scoremux_evidence.rows.ratings import Floats, Ints
+from scoremux_evidence.rows.table import Floats, Ints
 
 _MOST_CENTRES = 16
 """With more levels than this, one centre serves all, so that `decision.json` stays small."""

@@ -2,13 +2,11 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from scoremux_files.rows.columns import Codes
+from scoremux_evidence.rows.table import Rows
 
 FLOAT32_LIMIT = 2e-4
 """How far two arithmetics in float32 may take a difference of two logits apart: twice the tolerance of exports."""
@@ -16,32 +14,19 @@ FLOAT32_LIMIT = 2e-4
 _FLOAT32 = re.compile(r"(triton-)?(onnxruntime-)?(x86|avx512|avx2|x86_64|aarch64)-f32(-[0-9a-f]{6})?")
 
 
-@dataclass(frozen=True)
-class Margins:
-    """How near rows are to another level.
-
-    Attributes:
-        arithmetic: The arithmetic that computed each row, [B].
-        margin: ln p₁ − ln p₂ of its two likeliest levels, float32 [B]; NaN without a score or probabilities.
-    """
-
-    arithmetic: Codes
-    margin: npt.NDArray[np.float32]
-
-
 def computes_float32(arithmetic: str) -> bool:
     """Whether an arithmetic of this name rounds to float32 throughout. GPUs may multiply in fewer bits (TF32)."""
     return bool(_FLOAT32.fullmatch(arithmetic))
 
 
-def count_close(margins: Margins) -> Iterator[dict[str, Any]]:
+def count_close(scored: Rows) -> Iterator[dict[str, Any]]:
     """Yield for each arithmetic how many rows with probabilities it computed, how many are close, and a sentence.
 
     close: Rows whose margin is at most `limit`, how far other arithmetics may take differences of logits; both are None
     where no limit is known.
     """
-    names = margins.arithmetic
-    of_row = margins.margin
+    names = scored.arithmetic
+    of_row = scored.margin
     for code, name in enumerate(names.values):
         of_arithmetic = of_row[(names.code == code) & ~np.isnan(of_row)]
         rows = len(of_arithmetic)

@@ -1,11 +1,12 @@
 """Points that levels stand for, as far as scored rows show them, and the levels that points stand for."""
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
 
-from scoremux_evidence.rows.ratings import Floats
-from scoremux_files.rows.columns import Ints32
+from scoremux_evidence.rows.table import Floats, Ints, Rows
+from scoremux_files.rows.codes import Ints32
 
 _MOST_LEVELS = 0.05
 """Share of numbers that can only be levels, above which the others are not points."""
@@ -75,3 +76,32 @@ def holds_points(numbers: Floats, points: Floats, levels: int) -> bool:
     only_points = int((is_point & ~is_level).sum())
     only_levels = int((in_scale & ~is_point).sum())
     return only_points > only_levels and only_levels <= _MOST_LEVELS * len(numbers)
+
+
+def take_levels(rows: Rows, task: Ints, points: Sequence[Sequence[float]]) -> Rows:
+    """Return rows that have points and no level with the levels of these points.
+
+    Args:
+        task: The place of each row's task in `points`, −1 where it has none there, [B].
+        points: The points of level 0, 1, … of each task, NaN where they are not known.
+    """
+    level, second, score = rows.level.copy(), rows.second.copy(), rows.score.copy()
+    no_level, no_second = rows.no_level.copy(), rows.no_second.copy()
+    with_points = np.isnan(level) & ~np.isnan(score) & (task >= 0)
+    for place in np.unique(task[with_points]):
+        part = np.flatnonzero(with_points & (task == place))
+        level[part] = _levels_worth(score[part], points[place])
+        doubly = part[~np.isnan(second[part])]
+        second[doubly] = _levels_worth(second[doubly], points[place])
+        no_level[part] = np.isnan(level[part])
+        no_second[doubly] |= np.isnan(second[doubly])
+    score[with_points] = np.nan
+    return rows.plus(level=level, second=second, score=score, no_level=no_level, no_second=no_second)
+
+
+def _levels_worth(numbers: Floats, points: Sequence[float]) -> Floats:
+    """Return the first level that has each number of points, NaN where no level has."""
+    levels = np.full(len(numbers), np.nan)
+    for level, value in reversed(list(enumerate(points))):
+        levels[np.abs(numbers - value) < 10.0**-DIGITS] = level
+    return levels

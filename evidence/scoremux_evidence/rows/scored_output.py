@@ -1,6 +1,15 @@
-"""Reads the output of `scoremux score`, or the out-of-fold predictions of `scoremux train`, as columns."""
+"""The output of `scoremux score`, or the out-of-fold predictions of `scoremux train` → Rows.
 
-from collections.abc import Mapping
+Columns: id (Arrow), status, task (without a pinned digest), version, arithmetic and, where the output has it,
+administration (`Codes`), machine (the level that the machine gave) and score (its points, both NaN without a score),
+width (how many probabilities a row has), expected (the mean level under them), stated (the greatest of them),
+confidence (P(level = human's level), or `stated` where the output has none), calibrated (whether it has confidences),
+to_people (whether a policy sends the row to people), low and high (the range of levels that holds a human's),
+seen_by_start (whether the shared start of an earlier run was trained on its task), and margin (ln p₁ − ln p₂ of its two
+likeliest levels, float32; NaN without a score or probabilities).
+"""
+
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +18,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from scoremux_client.contract import HUMAN, Reason
-from scoremux_evidence.rows.close_rows import Margins
-from scoremux_evidence.rows.joined_columns import ScoredColumns
-from scoremux_evidence.rows.ratings import Mask
-from scoremux_files.rows.columns import Codes, distributions, encode, levels, numbers, present_columns, texts
+from scoremux_evidence.rows.table import Mask, Rows
+from scoremux_files.rows.codes import Codes, Ints32
+from scoremux_files.rows.columns import distributions, encode, levels, numbers, present_columns, texts
 from scoremux_files.rows.writers import without_apostrophe
 
+UNKNOWN_LEVELS = 256
+"""How many levels a task has if the output has no probabilities: more than any scale."""
 
-def read_scored(path: Path) -> ScoredColumns:
+
+def read_scored(path: Path) -> Rows:
     """Read the output of `scoremux score`, or out-of-fold predictions of `scoremux train`.
 
     Raises InputError for a file that neither wrote.
@@ -51,36 +62,47 @@ def read_scored(path: Path) -> ScoredColumns:
     low, high = (levels(columns[name]) if name in columns else nan for name in others[-2:])
     score, confidence = (numbers(columns[name]) if name in columns else nan for name in ("score", "confidence"))
     has_score = status.code == status.place("OK")
-    calibrated = not np.isnan(confidence).all()
-    return ScoredColumns(
-        ids=ids,
+    is_calibrated = not np.isnan(confidence).all()
+    rows = Rows.of(
+        id=ids,
         status=status,
         task=encode(columns["task"]).renamed(lambda task: task.partition("@")[0]),
-        version=codes_of(columns, "version", len(ids)),
-        level=np.where(has_score, level, np.nan),
+        version=_codes_of(columns, "version", len(ids)),
+        machine=np.where(has_score, level, np.nan),
         score=np.where(has_score, score, np.nan),
         width=spread.width,
         expected=np.where(spread.width > 0, spread.mean, level),
-        confidence=confidence if calibrated else spread.greatest,
-        calibrated=calibrated,
+        confidence=confidence if is_calibrated else spread.greatest,
+        calibrated=np.full(len(ids), is_calibrated),
         stated=spread.greatest,
         to_people=_to_people(columns.get("route"), len(ids)),
         low=low,
         high=high,
-        seen_by_start=_seen_by_start(columns),
-        margins=Margins(
-            codes_of(columns, "arithmetic", len(ids)),
-            np.log(np.where(has_score, spread.ratio, np.nan)).astype(np.float32),
-        ),
-        administration=encode(columns["administration"]) if "administration" in columns else None,
+        seen_by_start=_seen_by_start(columns, len(ids)),
+        arithmetic=_codes_of(columns, "arithmetic", len(ids)),
+        margin=np.log(np.where(has_score, spread.ratio, np.nan)).astype(np.float32),
     )
+    return rows.plus(administration=encode(columns["administration"])) if "administration" in columns else rows
 
 
-def codes_of(
-    columns: Mapping[str, Any],
-    name: str,
-    rows: int,
-) -> Codes:
+def level_counts(scored: Rows) -> Ints32:
+    """Return how many levels each task of an output has: as many as it has probabilities, [T]."""
+    code = scored.task.code
+    named = code >= 0
+    most = np.zeros(len(scored.task.values), np.int32)
+    np.maximum.at(most, code[named], scored.width[named])
+    most[most == 0] = UNKNOWN_LEVELS
+    return np.minimum(most, UNKNOWN_LEVELS)
+
+
+def versions_of(scored: Rows) -> Iterator[tuple[str, str]]:
+    """Yield the tasks of an output with the versions that scored their rows."""
+    for task, version in np.unique(np.stack([scored.task.code, scored.version.code]), axis=1).T:
+        if min(task, version) >= 0:
+            yield scored.task.values[task], scored.version.values[version]
+
+
+def _codes_of(columns: Mapping[str, Any], name: str, rows: int) -> Codes:
     """Return a column as codes; −1 in all rows where a file has no such column."""
     return encode(columns[name]) if name in columns else Codes((), np.full(rows, -1, np.int32))
 
@@ -97,15 +119,12 @@ def _to_people(route: Any | None, rows: int) -> Mask:
     return np.asarray(routed.to_numpy(zero_copy_only=False), bool)
 
 
-def _seen_by_start(columns: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the tasks on which the shared start of an earlier run was trained."""
+def _seen_by_start(columns: Mapping[str, Any], rows: int) -> Mask:
+    """Return the rows of tasks on which the shared start of an earlier run was trained."""
     if "seen" not in columns:
-        return ()
-    is_seen = pc.fill_null(
-        pc.equal(pc.utf8_lower(texts(columns["seen"])), "true"),
-        False,
-    )
-    return tuple(sorted(set(columns["task"].filter(is_seen).to_pylist())))
+        return np.zeros(rows, bool)
+    is_seen = pc.fill_null(pc.equal(pc.utf8_lower(texts(columns["seen"])), "true"), False)
+    return np.asarray(is_seen.to_numpy(zero_copy_only=False), bool)
 
 
 def _outcomes(predictions: dict[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from scoremux_evidence.rows.ratings import Ints
+from scoremux_evidence.rows.table import Ints
 
 NEAR = 0.8
 """Share of trigrams in common from which a text is a near copy of another: some words were changed."""

@@ -5,22 +5,18 @@ The adapter's level of such a row says nothing about other responses.
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from scoremux_evidence.rows.labelled_row import LabelledRow
+import numpy as np
+
+from scoremux_evidence.rows.table import Mask, Rows
 from scoremux_files.errors import InputError, first_of, reading
 from scoremux_files.rows.readers import same_text
 
 _FORMAT = {"format": 1}
 _MOST_BYTES = 1 << 24
-
-TRAINED_ON = (
-    "were trained on by the adapter that scored them; take its out-of-fold predictions, the predictions.parquet of "
-    "`scoremux train`"
-)
-SAME_TEXT = "have a text that the adapter was trained on, under another id, and count"
 
 
 @dataclass(frozen=True)
@@ -39,15 +35,14 @@ class TrainedRows:
     unnamed: frozenset[str] = frozenset()
 
     @classmethod
-    def of(cls, rows: Iterable[LabelledRow]) -> "TrainedRows":
+    def of(cls, rows: Rows) -> "TrainedRows":
         """Return the digests of rows."""
-        rows = list(rows)
-        named, unnamed = ([row for row in rows if row.has_id == has_id] for has_id in (True, False))
+        texts = np.array(_texts(rows), object)
         return cls(
-            frozenset(_digest(row.id) for row in named),
-            frozenset(_digest(row.administration) for row in named if row.administration),
-            frozenset(map(_text, named)),
-            frozenset(map(_text, unnamed)),
+            ids=frozenset(map(_digest, rows.id[rows.has_id])),
+            administrations=frozenset(_digest(key[2]) for key in rows.where(rows.has_id).response_keys() if key[2]),
+            texts=frozenset(texts[rows.has_id]),
+            unnamed=frozenset(texts[~rows.has_id]),
         )
 
     @classmethod
@@ -73,22 +68,24 @@ class TrainedRows:
         """Return the digests of both."""
         return self if other is None else TrainedRows(*(vars(self)[name] | vars(other)[name] for name in vars(self)))
 
-    def has(self, row: LabelledRow) -> bool:
-        """Return whether the adapter was trained on a row: on its id or, where either side has no id, on its text.
+    def find(self, rows: Rows) -> Mask:
+        """Return the rows that the adapter was trained on: on their id or, where either side has no id, their text.
 
         An id in an administration that training did not have is the id of another response, if the text is another.
         """
-        text = _text(row)
-        if not row.has_id or text in self.unnamed:
-            return text in self.texts or text in self.unnamed
-        is_open = not (row.administration and self.administrations)
-        return _digest(row.id) in self.ids and (
-            is_open or _digest(row.administration) in self.administrations or text in self.texts
-        )
+        found = np.zeros(len(rows), bool)
+        columns = zip(rows.response_keys(), rows.has_id.tolist(), _texts(rows), strict=True)
+        for place, ((_, name, administration), has_id, text) in enumerate(columns):
+            if not has_id or text in self.unnamed:
+                found[place] = text in self.texts or text in self.unnamed
+            elif _digest(name) in self.ids:
+                is_open = not (administration and self.administrations)
+                found[place] = is_open or _digest(administration) in self.administrations or text in self.texts
+        return found
 
-    def has_text(self, row: LabelledRow) -> bool:
-        """Return whether the adapter was trained on a row with the same text."""
-        return _text(row) in self.texts
+    def find_texts(self, rows: Rows) -> Mask:
+        """Return the rows with a text that the adapter was trained on."""
+        return np.array([text in self.texts for text in _texts(rows)], bool)
 
 
 @dataclass(frozen=True)
@@ -102,6 +99,11 @@ class TrainedVersions:
 
     by_task: dict[str, TrainedRows]
     unknown: Sequence[str]
+
+    @classmethod
+    def of(cls, task: str, trained: TrainedRows | None) -> "TrainedVersions":
+        """Return the training rows of a task's only version, None where they are not known."""
+        return cls({} if trained is None else {task: trained}, [])
 
     @classmethod
     def read(
@@ -121,9 +123,20 @@ class TrainedVersions:
                 unknown[task] = None
         return cls(by_task, [*unknown])
 
-    def of(self, row: LabelledRow) -> list[TrainedRows]:
-        """Return the training rows that may have a row: those of its task, or of all tasks where the row names none."""
-        return [self.by_task[row.task]] if row.task in self.by_task else [] if row.task else [*self.by_task.values()]
+    def find(self, rows: Rows) -> Mask:
+        """Return the rows that a version of their task was trained on; of a row that names no task, of any task."""
+        return self._find(rows, TrainedRows.find)
+
+    def find_texts(self, rows: Rows) -> Mask:
+        """Return the rows with a text that a version of their task was trained on."""
+        return self._find(rows, TrainedRows.find_texts)
+
+    def _find(self, rows: Rows, find: Callable[[TrainedRows, Rows], Mask]) -> Mask:
+        found = np.zeros(len(rows), bool)
+        for task, trained in self.by_task.items():
+            part = np.flatnonzero(np.isin(rows.task.code, [-1, rows.task.place(task)]))
+            found[part] |= find(trained, rows.where(part))
+        return found
 
     def in_words(self) -> str:
         """Say of which tasks it is not known whether they were trained on the rows; empty for none."""
@@ -143,9 +156,9 @@ def packages_of(store: Path) -> Path:
     return store / "packages"
 
 
-def _text(row: LabelledRow) -> str:
-    """Return the digest of a row's text, empty where it has none."""
-    return "" if row.text is None else _digest(same_text(row.text))
+def _texts(rows: Rows) -> list[str]:
+    """Return the digest of each row's text, empty where it has none."""
+    return ["" if text is None else _digest(same_text(text)) for text in rows.text]
 
 
 def _digest(value: str) -> str:

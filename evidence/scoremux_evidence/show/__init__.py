@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from scoremux_evidence.rows.close_rows import count_close
-from scoremux_evidence.rows.joining import read_joined
-from scoremux_evidence.rows.labelled_row import LABEL_COLUMNS, LabelColumns
+from scoremux_evidence.rows.label_columns import LABEL_COLUMNS, LabelColumns
+from scoremux_evidence.rows.matching import match_files
 from scoremux_evidence.show.figure_tables import as_json, write_json, write_table
 from scoremux_evidence.show.view import view
 from scoremux_evidence.verdicts.assessment import Assessment, assess
@@ -23,7 +23,7 @@ from scoremux_files.rows.readers import files_of
 
 @dataclass(frozen=True)
 class ReportInputs:
-    """The inputs of a report; see `joining.read_joined` and `verdicts.read_criteria`."""
+    """The inputs of a report; see `matching.match_files` and `verdicts.read_criteria`."""
 
     output: Path
     truth: Path
@@ -45,19 +45,14 @@ def write_report(
         InputError: a file cannot be read or written, or no row has a score and a known level.
     """
     criteria = read_criteria(inputs.criteria)
-    joined = read_joined(
-        inputs.output,
-        inputs.truth,
-        inputs.columns,
-        inputs.tasks,
-    )
-    assessed = assess(joined, criteria)
-    close = list(count_close(joined.scored.margins))
+    matched = match_files(inputs.output, inputs.truth, inputs.columns, inputs.tasks)
+    assessed = assess(matched, criteria)
+    close = list(count_close(matched.margins))
     provenance = {**_provenance(inputs, title), "close_rows": close}
-    write_json(out.with_suffix(".json"), as_json(assessed, joined, provenance))
+    write_json(out.with_suffix(".json"), as_json(assessed, matched, provenance))
     write_table(out.with_suffix(".parquet"), assessed)
     beside = {suffix: out.with_suffix(f".{suffix}").name for suffix in ("json", "parquet")}
-    values = view(assessed, joined) | provenance | beside | {"example": example}
+    values = view(assessed, matched) | provenance | beside | {"example": example}
     page = render("scoremux_evidence.show", "page.html", values)
     with writing(out):
         replace_file(out, [page.encode()], mode=None)

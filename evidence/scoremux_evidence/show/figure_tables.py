@@ -12,14 +12,16 @@ import pyarrow.compute as pc
 
 from scoremux_evidence.figures.estimates import Estimates, Figure, Figures
 from scoremux_evidence.figures.reliability import RangeFigures, Routing
-from scoremux_evidence.rows.joined_columns import JoinedColumns
-from scoremux_evidence.rows.ratings import Floats
+from scoremux_evidence.rows.matching import Matched
+from scoremux_evidence.rows.table import Floats, Reasons
+from scoremux_evidence.show.words import examples
 from scoremux_evidence.verdicts.assessment import Assessment
 from scoremux_evidence.verdicts.comparison import ALL, MEAN, Comparison
 from scoremux_evidence.verdicts.totals import Totals
 from scoremux_evidence.verdicts.verdicts import Judged, Judgement, Verdict
 from scoremux_files.atomic import replace_file
 from scoremux_files.errors import InputError, writing
+from scoremux_files.rows.columns import arrow_texts
 from scoremux_files.rows.writers import write_rows
 
 SCHEMA = pa.schema(
@@ -93,16 +95,16 @@ def figures_of(figures: Figures, cell: int) -> dict[str, Record]:
     return {name: _figure(estimate, cell) for name, estimate in figures.items()}
 
 
-def as_json(assessed: Assessment, joined: JoinedColumns, provenance: Record) -> Record:
+def as_json(assessed: Assessment, matched: Matched, provenance: Record) -> Record:
     """Return everything that the report shows, ready for `json.dumps`."""
     return {
         "format": FORMAT,
         **provenance,
-        "rows": len(joined),
-        "left_out": [vars(rows) for rows in joined.left_out],
+        "rows": len(matched),
+        "left_out": _left_out(matched.rows.left_out),
         "criteria": [{**c.model_dump(), "title": c.title} for c in assessed.criteria],
         "tasks": [_task(assessed, cell) for cell in range(len(assessed.tasks))],
-        "population": joined.population,
+        "population": matched.population,
         "all": {**_figures(assessed, -1), **_confidence(assessed, -1)},
         "mean_of_tasks": figures_of(assessed.means, 0),
         "groups": _groups(assessed),
@@ -120,7 +122,7 @@ def as_json(assessed: Assessment, joined: JoinedColumns, provenance: Record) -> 
             for row in _fairness(assessed)
         ],
         "totals": _totals(assessed.totals),
-        "confidence_is_calibrated": joined.scored.calibrated,
+        "confidence_is_calibrated": bool(matched.rows.calibrated.any()),
     }
 
 
@@ -183,7 +185,7 @@ def write_comparison(path: Path, comparison: Comparison) -> None:
         }
         for cell, name in enumerate(comparison.names)
     ]
-    left_out = [vars(rows) for rows in comparison.left_out]
+    left_out = _left_out(comparison.left_out)
     write_json(
         path,
         {"format": FORMAT, "cells": cells, "rows_by_levels_moved": comparison.moves, "left_out": left_out},
@@ -199,33 +201,29 @@ def write_json(path: Path, content: Any) -> None:
         )
 
 
-def write_rsm(path: Path, joined: JoinedColumns) -> None:
+def write_rsm(path: Path, matched: Matched) -> None:
     """Write the input of RSMTool's rsmeval: spkitemid, sc1, sc2 if there is a second human, raw, and the groups.
 
     raw is the machine's level, which a report judges; `expected` is the mean level, and `weight`, where rows have one,
     that of the row, neither of which RSMTool reads. It takes no id twice: where one is, ids begin with task and
     administration.
     """
-    ratings = joined.ratings
-    ids = joined.scored.ids
-    of = joined.scored.administration
+    rows = matched.rows
+    ids = rows.id
     if len(ids.unique()) < len(ids):
-        names = [
-            joined.scored.task.texts(),
-            *([] if of is None else [of.texts()]),
-            ids,
-        ]
-        ids = pc.binary_join_element_wise(
-            *(pc.fill_null(pc.cast(part, "string"), "") for part in names),
-            "/",
-        )
-    columns: dict[str, Any] = {"spkitemid": ids, "sc1": ratings.human}
-    columns |= {"sc2": ratings.second} if not np.isnan(ratings.second).all() else {}
-    columns |= {"raw": ratings.machine, "expected": ratings.expected}
-    columns |= {"weight": ratings.weight} if (ratings.weight != 1).any() else {}
-    columns |= {name: codes.texts() for name, codes in joined.truth.groups.items()}
+        names = [*(arrow_texts(rows[name]) for name in ("task", "administration") if name in rows), ids]
+        ids = pc.binary_join_element_wise(*(pc.fill_null(pc.cast(part, "string"), "") for part in names), "/")
+    columns: dict[str, Any] = {"spkitemid": ids, "sc1": rows.human}
+    columns |= {"sc2": rows.second} if not np.isnan(rows.second).all() else {}
+    columns |= {"raw": rows.machine, "expected": rows.expected}
+    columns |= {"weight": rows.weight} if (rows.weight != 1).any() else {}
+    columns |= {name: arrow_texts(codes) for name, codes in matched.groups.items()}
     table = pa.table({n: pa.array(c, from_pandas=True) if isinstance(c, np.ndarray) else c for n, c in columns.items()})
     write_rows(path, [table], table.schema)
+
+
+def _left_out(reasons: Reasons) -> list[Record]:
+    return [{"reason": why, "rows": len(rows), "examples": examples(rows)} for why, rows in reasons.items()]
 
 
 def _records(

@@ -12,7 +12,7 @@ from markupsafe import Markup, escape
 
 from scoremux_evidence.figures.estimates import Estimates, rounded
 from scoremux_evidence.figures.reliability import COVERAGES, Reliability
-from scoremux_evidence.rows.ratings import Floats, Ints
+from scoremux_evidence.rows.table import Floats, Ints
 
 WIDTH, RIGHT = 340, 12
 """Of a plot, in pixels: a phone's width, where letters keep their size."""

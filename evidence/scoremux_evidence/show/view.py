@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from scoremux_evidence.rows.joined_columns import JoinedColumns
+from scoremux_evidence.rows.matching import Matched
 from scoremux_evidence.show.plots import Plots
 from scoremux_evidence.show.task_view import (
     MEAN_COLUMNS,
@@ -34,7 +34,7 @@ FOLD_ABOVE = 10
 """With more tasks than this, each is folded on the screen. Print shows all."""
 
 
-def view(assessed: Assessment, joined: JoinedColumns) -> View:
+def view(assessed: Assessment, matched: Matched) -> View:
     """Return the values of the template `page.html`."""
     plots = Plots()
     routed = bool(assessed.figures["people"].n[-1])
@@ -42,7 +42,7 @@ def view(assessed: Assessment, joined: JoinedColumns) -> View:
     return {
         "folded": len(assessed.tasks) > FOLD_ABOVE,
         "too_small": counts[Verdict.NOT_ENOUGH_ROWS] + counts[Verdict.NOT_ENOUGH_LEVELS] == len(assessed.tasks),
-        "summary": _summary(assessed, len(joined)),
+        "summary": _summary(assessed, len(matched)),
         "has_second_human": bool(assessed.figures["human_qwk"].n[-1]),
         "criteria": [_criterion(c, judged) for c, judged in _all_judged(assessed).items()],
         "errors": f"Verdicts are corrected for their number (Holm 1979): with {len(assessed.tasks):,} tasks, the "
@@ -55,14 +55,14 @@ def view(assessed: Assessment, joined: JoinedColumns) -> View:
         "totals": _totals(assessed.totals),
         "group_plots": list(_group_plots(assessed, plots)),
         "failing_groups": _failing_groups(assessed),
-        "confidence": _confidence(assessed, joined.scored.calibrated, plots),
-        "left_out": [left_out_shown(rows) for rows in joined.left_out],
+        "confidence": _confidence(assessed, bool(matched.rows.calibrated.any()), plots),
+        "left_out": [*left_out_shown(matched.rows.left_out)],
         "tasks": [task_view(assessed, cell, plots) for cell in range(len(assessed.tasks))],
         "whole": row_view(assessed, -1),
         "mean": row_view(assessed, 0, mean=True),
-        "population": joined.population,
-        "second_human_note": _doubly(assessed, len(joined)),
-        "unit": "row" if joined.truth.student is None else "student",
+        "population": matched.population,
+        "second_human_note": _doubly(assessed, len(matched)),
+        "unit": "student" if "student" in matched.rows else "row",
     }
 
 

@@ -1,11 +1,11 @@
 """Figures, verdicts and names as the page says them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from math import isnan, nan
 from typing import Any
 
 from scoremux_evidence.figures.estimates import Estimates, Figures, rounded
-from scoremux_evidence.rows.joined_columns import LeftOut
+from scoremux_evidence.rows.table import Reasons
 from scoremux_evidence.verdicts.groups import Groups
 from scoremux_evidence.verdicts.verdicts import Judgement, Verdict, rows_in_words
 
@@ -21,6 +21,9 @@ LEAST_SHOWN = 10
 
 _POOLED = ("qwk", "gap_qwk", "kept_qwk", "record_qwk", "human_qwk")
 """Not shown over several tasks together, whose scales differ."""
+
+EXAMPLES = 5
+"""Ids that are named for each reason to leave rows out."""
 
 View = dict[str, Any]
 
@@ -73,11 +76,13 @@ def group_shown(groups: Groups, cell: int) -> str:
     return f"{groups.column[cell]}: {groups.value[cell]}"
 
 
-def left_out_shown(left_out: LeftOut) -> View:
-    """Return why rows are left out, how many, and some of their ids."""
-    more = " …" if left_out.rows > len(left_out.examples) else ""
-    return {
-        "reason": left_out.reason,
-        "count": f"{left_out.rows:,}",
-        "examples": ", ".join(left_out.examples) + more,
-    }
+def left_out_shown(left_out: Reasons) -> Iterator[View]:
+    """Yield why rows are left out, how many, and some of their ids."""
+    for reason, rows in left_out.items():
+        more = " …" if len(rows) > EXAMPLES else ""
+        yield {"reason": reason, "count": f"{len(rows):,}", "examples": ", ".join(examples(rows)) + more}
+
+
+def examples(rows: Sequence[str]) -> list[str]:
+    """Return the first of some ids or places."""
+    return [str(name) for name in rows[:EXAMPLES]]

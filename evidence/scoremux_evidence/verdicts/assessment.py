@@ -17,8 +17,10 @@ from scoremux_evidence.figures.reliability import (
     measure_ranges,
     measure_routing,
 )
-from scoremux_evidence.rows.joined_columns import UNKNOWN_LEVELS, JoinedColumns
-from scoremux_evidence.rows.ratings import Floats, Ints, Ratings, by_cell, fewer_rows
+from scoremux_evidence.figures.sums import fewer_rows
+from scoremux_evidence.rows.matching import Matched
+from scoremux_evidence.rows.scored_output import UNKNOWN_LEVELS, versions_of
+from scoremux_evidence.rows.table import Floats, Ints, Rows, by_cell
 from scoremux_evidence.verdicts.fairness import Fairness
 from scoremux_evidence.verdicts.groups import Groups, fairness_by_column, measure_groups
 from scoremux_evidence.verdicts.totals import Totals, measure_totals
@@ -71,39 +73,35 @@ class Assessment:
     versions: tuple[tuple[str, ...], ...]
 
 
-def assess(joined: JoinedColumns, criteria: Sequence[Criterion]) -> Assessment:
+def assess(matched: Matched, criteria: Sequence[Criterion]) -> Assessment:
     """Return figures, intervals, and verdicts corrected for the number of tasks and criteria (Holm 1979).
 
     Raises InputError where a column of groups has too many values.
     """
-    scored = joined.scored
-    ratings = joined.ratings
-    used = np.flatnonzero(np.bincount(scored.task.code, minlength=len(scored.task.values)))
-    task = np.searchsorted(used, scored.task.code)
+    rows = matched.rows
+    ratings = matched.rated
+    used = np.flatnonzero(np.bincount(rows.task.code, minlength=len(rows.task.values)))
+    task = np.searchsorted(used, rows.task.code)
     cells = len(used)
-    figures = _figures(ratings, task, joined.sizes[used])
-    if joined.routes is not None:
-        figures["people"] = _known_share(figures["people"], joined.routes[used])
+    figures = _figures(ratings, task, matched.sizes[used])
+    if matched.routes is not None:
+        figures["people"] = _known_share(figures["people"], matched.routes[used])
     of_tasks = taken(figures, np.arange(cells))
     judged = {c: judge(c, of_tasks[c.statistic]) for c in criteria if c.of in ("task", "item")}
-    tasks = tuple(scored.task.values[code] for code in used)
-    groups = measure_groups(
-        joined,
-        task,
-        [c for c in criteria if c not in judged],
-    )
+    tasks = tuple(rows.task.values[code] for code in used)
+    groups = measure_groups(matched, task, [c for c in criteria if c not in judged])
     fewer = fewer_fails({c: j for c, j in {**judged, **groups.judged}.items() if c.of != "item"})
     judged = {c: fewer.get(c, j) for c, j in judged.items()}
     groups = replace(groups, judged={c: fewer[c] for c in groups.judged})
     of_task = ((c, j) for c, j in judged.items() if c.of == "task")
     overall = worst([*of_task, *groups.worst_by_task(cells)], cells)
-    versions = [*scored.versions]
+    versions = [*versions_of(rows)]
     right = ratings.human == ratings.machine
-    level_counts = [None if count == UNKNOWN_LEVELS else int(count) for count in joined.levels[used]]
-    dropped = joined.dropped[used] / (joined.dropped[used] + np.bincount(task, minlength=cells))
+    level_counts = [None if count == UNKNOWN_LEVELS else int(count) for count in matched.levels[used]]
+    dropped = matched.dropped[used] / (matched.dropped[used] + np.bincount(task, minlength=cells))
     confidence, stated = (
-        measure_confidence(c, right, ratings.weight, task, cells, ratings.students)
-        for c in (scored.confidence, scored.stated)
+        measure_confidence(c, right, rows.weight, task, cells, rows.get("student"))
+        for c in (rows.confidence, rows.stated)
     )
     return Assessment(
         tasks=tasks,
@@ -114,27 +112,27 @@ def assess(joined: JoinedColumns, criteria: Sequence[Criterion]) -> Assessment:
         item=worst(((c, j) for c, j in judged.items() if c.of == "item"), cells),
         dropped=dropped,
         groups=groups,
-        fairness=[*fairness_by_column(joined, task, cells)],
+        fairness=[*fairness_by_column(matched, task, cells)],
         by_level=measure_levels(ratings, task, level_counts),
-        students=_students(ratings.students, task, cells),
+        students=_students(rows.get("student"), task, cells),
         means=means_of(of_tasks),
         confidence=confidence,
         ranges=measure_ranges(
-            scored.low,
-            scored.high,
-            ratings.human,
-            ratings.weight,
+            rows.low,
+            rows.high,
+            rows.human,
+            rows.weight,
             task,
             cells,
         ),
         routing=measure_routing(
             figures["people"].value,
-            ratings.weight * ratings.kept,
+            rows.weight * rows.kept,
             right,
             task,
             stated,
         ),
-        totals=measure_totals(joined, task, cells),
+        totals=measure_totals(matched, task, cells),
         versions=tuple(tuple(version for of, version in versions if of == name) for name in tasks),
     )
 
@@ -145,7 +143,7 @@ def _unless_dropped(judgement: Judgement, dropped: Floats) -> Judgement:
     return replace(judgement, verdict=verdict.astype(np.int8))
 
 
-def _figures(ratings: Ratings, task: Ints, sizes: Ints) -> Figures:
+def _figures(ratings: Rows, task: Ints, sizes: Ints) -> Figures:
     """Return all statistics of each task, and of all rows, where a task counts with its size in the output."""
     cells = len(sizes)
     # Without lengths, kinds of rows tell as much as rows.
@@ -154,7 +152,8 @@ def _figures(ratings: Ratings, task: Ints, sizes: Ints) -> Figures:
     rows, cell = fewer_rows(ratings, task)
     parts = estimates(levels, rows, cell, cells) | estimates(of_rows, ratings, task, cells)
     weights = sizes / np.maximum(by_cell(task, ratings.weight, cells), 1e-300)
-    rows, ratings = (replace(of, weight=of.weight * weights[at]) for of, at in ((rows, cell), (ratings, task)))
+    rows = rows.plus(weight=rows.weight * weights[cell])
+    ratings = ratings.plus(weight=ratings.weight * weights[task])
     cell = np.zeros_like(cell)
     task = np.zeros_like(task)
     whole = estimates(levels, rows, cell, 1) | estimates(of_rows, ratings, task, 1)

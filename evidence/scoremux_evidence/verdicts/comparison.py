@@ -10,27 +10,19 @@ import numpy as np
 from scoremux_client.errors import InputError
 from scoremux_evidence.figures.estimates import Estimates, Figures, joined_figures, means_of
 from scoremux_evidence.figures.intervals import estimates
-from scoremux_evidence.rows.joined_columns import (
-    EXAMPLES,
-    UNKNOWN_LEVELS,
-    JoinedColumns,
-    KnownColumns,
-    LeftOut,
-    ScoredColumns,
-    taken,
-)
-from scoremux_evidence.rows.joining import join, join_truth
-from scoremux_evidence.rows.labelled_row import LABEL_COLUMNS, LabelColumns
-from scoremux_evidence.rows.ratings import Mask, Ratings, Values, fewer_rows, own_numbers
-from scoremux_evidence.rows.scored_output import read_scored
+from scoremux_evidence.figures.sums import fewer_rows
+from scoremux_evidence.rows.label_columns import LABEL_COLUMNS, LabelColumns
+from scoremux_evidence.rows.matching import Matched, match, match_truth
+from scoremux_evidence.rows.scored_output import UNKNOWN_LEVELS, level_counts, read_scored, versions_of
+from scoremux_evidence.rows.table import Mask, Reasons, Rows, Values, own_numbers, rated
 from scoremux_evidence.rows.trained_rows import TrainedVersions
-from scoremux_evidence.rows.weights import Sample
-from scoremux_files.rows.columns import Codes
+from scoremux_files.rows.codes import Codes
 
 CHANGES = {"exact": "change in exact agreement", "qwk": "change in QWK", "r": "change in Pearson r"}
 """Agreement with the human, new minus old, on the same rows."""
 
 ALL, MEAN = "all rows", "mean of tasks"
+_MOST_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -53,11 +45,11 @@ class Comparison:
     changes: Figures
     population: str
     moves: dict[int, int]
-    left_out: tuple[LeftOut, ...]
+    left_out: Reasons
 
 
 def compare_levels(
-    rows: Ratings,
+    rows: Rows,
     cell: Values,
     cells: int,
 ) -> tuple[Figures, ...]:
@@ -74,12 +66,7 @@ def compare_levels(
     ones = np.ones(len(rows))
 
     def share(mask: Mask) -> Estimates:
-        part = replace(
-            rows,
-            human=mask.astype(np.float64),
-            machine=ones,
-            weight=ones,
-        )
+        part = rows.plus(human=mask.astype(np.float64), machine=ones, weight=ones)
         return estimates(["exact"], part, cell, cells)["exact"]
 
     shares = {
@@ -90,18 +77,13 @@ def compare_levels(
     }
     has_truth = ~np.isnan(rows.second)
     # The old level in the place of a second human: his agreement is the old one, and the degradation is the change.
-    both = replace(rows, human=rows.second, second=rows.human).take(has_truth)
+    both = rows.plus(human=rows.second, second=rows.human).where(has_truth)
 
-    def figures(ratings: Ratings, prefix: str) -> Figures:
-        found = estimates(
-            [prefix + name for name in CHANGES],
-            ratings,
-            cell[has_truth],
-            cells,
-        )
+    def figures(ratings: Rows, prefix: str) -> Figures:
+        found = estimates([prefix + name for name in CHANGES], ratings, cell[has_truth], cells)
         return {name: found[prefix + name] for name in CHANGES}
 
-    was = figures(replace(both, machine=both.second), "")
+    was = figures(both.plus(machine=both.second), "")
     return shares, was, figures(both, ""), figures(both, "degradation_")
 
 
@@ -112,65 +94,58 @@ def compare(
     columns_of_truth: LabelColumns = LABEL_COLUMNS,
     tasks: Path | None = None,
 ) -> Comparison:
-    """Compare two outputs of `scoremux score`, row by row. tasks: the store, see `read_joined`.
+    """Compare two outputs of `scoremux score`, row by row. tasks: the store, see `match_files`.
 
     Raises:
         InputError: a file cannot be read, or the outputs have no row in common.
     """
     before = read_scored(old)
     after = read_scored(new)
-    pairs = _of_one_scale(join(after, _as_known(before), ("NEW", "OLD")), before, after)
+    pairs = _of_one_scale(match(after, _as_known(before), ("NEW", "OLD")), before, after)
+    left_out = pairs.rows.left_out
     if not len(pairs):
-        reasons = "; ".join(f"{left_out.rows:,} {left_out.reason}" for left_out in pairs.left_out)
+        reasons = "; ".join(f"{len(rows):,} {reason}" for reason, rows in left_out.items())
         raise InputError(f"{old} and {new} have no scored row in common" + (f" ({reasons})" if reasons else ""))
-    joined = None
-    left_out = pairs.left_out
+    known = None
     if truth is not None:
-        trained = TrainedVersions.read(tasks, (*before.versions, *after.versions))
-        joined = join_truth(after, truth, columns_of_truth, trained)
-        left_out += tuple(part for part in joined.left_out if part not in left_out)
-    ratings, groups = _with_truth(pairs, joined, len(after.level))
-    names, (shares, *agreement) = _by_cell(ratings, pairs.scored.task, groups)
+        trained = TrainedVersions.read(tasks, (*versions_of(before), *versions_of(after)))
+        known = match_truth(after, truth, columns_of_truth, trained)
+        left_out = {**left_out, **known.rows.left_out}
+    ratings, groups = _with_truth(pairs, known, len(after))
+    names, (shares, *agreement) = _by_cell(ratings, pairs.rows.task, groups)
     steps, counts = np.unique(ratings.machine - ratings.human, return_counts=True)
-    moves = dict(zip(steps.astype(int).tolist(), counts.tolist(), strict=True))
     was, now, changes = agreement if truth else ({}, {}, {})
-    population = joined.population if joined else ""
     return Comparison(
         names=tuple(names),
         shares=shares,
         old=was,
         new=now,
         changes=changes,
-        population=population,
-        moves=moves,
+        population=known.population if known else "",
+        moves=dict(zip(steps.astype(int).tolist(), counts.tolist(), strict=True)),
         left_out=left_out,
     )
 
 
-def _as_known(scored: ScoredColumns) -> KnownColumns:
+def _as_known(scored: Rows) -> Rows:
     """Return the levels of an output in the place of a human's."""
-    rows = len(scored.level)
-    no = np.zeros(rows, bool)
-    return KnownColumns(
-        ids=scored.ids,
-        task=scored.task,
-        level=scored.level,
-        second=np.full(rows, np.nan),
-        sample=Sample(
-            weight=np.ones(rows),
-            routed=no,
-            behind=no,
-            sampled=~no,
-            stated=~no,
-        ),
-        version=scored.version,
+    no = np.zeros(len(scored), bool)
+    known = scored.only(("id", "task", "version", "administration"))
+    return known.plus(
+        human=scored.machine,
+        second=np.full(len(scored), np.nan),
+        weight=np.ones(len(scored)),
+        routed=no,
+        behind=no,
+        sampled=~no,
+        stated=~no,
         unusable=no,
-        administration=scored.administration,
+        length=np.full(len(scored), np.nan),
     )
 
 
 def _by_cell(
-    ratings: Ratings,
+    ratings: Rows,
     task: Codes,
     groups: dict[str, Codes],
 ) -> tuple[list[str], list[Figures]]:
@@ -179,7 +154,7 @@ def _by_cell(
     parts = list[tuple[Figures, ...]]()
     for cells, rows, cell in _cells(task, groups):
         names += cells
-        part = compare_levels(ratings.take(rows), cell, len(cells))
+        part = compare_levels(ratings.where(rows), cell, len(cells))
         if parts and len(parts[0][0]["moved"].n) > 1:  # several tasks together, whose scales differ
             part = (part[0], *({**kind, "qwk": _undefined(kind["qwk"])} for kind in part[1:]))
         parts.append(part)
@@ -194,52 +169,38 @@ def _undefined(estimate: Estimates) -> Estimates:
     return replace(estimate, value=none, low=none, high=none)
 
 
-def _of_one_scale(pairs: JoinedColumns, before: ScoredColumns, after: ScoredColumns) -> JoinedColumns:
+def _of_one_scale(pairs: Matched, before: Rows, after: Rows) -> Matched:
     """Leave out the rows of tasks that have another number of levels in the new output than in the old one."""
-    old = dict(zip(before.task.values, before.levels.tolist(), strict=True))
-    new = dict(zip(after.task.values, after.levels.tolist(), strict=True))
+    old = dict(zip(before.task.values, level_counts(before).tolist(), strict=True))
+    new = dict(zip(after.task.values, level_counts(after).tolist(), strict=True))
     changed = [n for n in old.keys() & new.keys() if old[n] != new[n] and UNKNOWN_LEVELS not in (old[n], new[n])]
-    other = np.isin(
-        pairs.scored.task.code,
-        [after.task.place(name) for name in changed],
-    )
-    rows = np.flatnonzero(other)
-    kept = np.flatnonzero(~other)
-    if not len(rows):
+    other = np.isin(pairs.rows.task.code, [after.task.place(name) for name in changed])
+    if not other.any():
         return pairs
-    scales = ", ".join(f"{name} {old[name]} and {new[name]}" for name in sorted(changed)[:EXAMPLES])
+    scales = ", ".join(f"{name} {old[name]} and {new[name]}" for name in sorted(changed)[:_MOST_NAMED])
     reason = f"are of tasks whose number of levels changed ({scales}), so that levels cannot be compared"
-    left_out = LeftOut.of(reason, pairs.scored.ids, rows)
-    return replace(
-        pairs,
-        scored=taken(pairs.scored, kept),
-        ratings=pairs.ratings.take(kept),
-        output=pairs.output[kept],
-        left_out=(left_out, *pairs.left_out),
-    )
+    earlier = pairs.rows.left_out
+    rows = replace(pairs.rows, left_out={}).without({reason: other})
+    return replace(pairs, rows=rows.noting(earlier), output=pairs.output[~other])
 
 
-def _with_truth(
-    pairs: JoinedColumns,
-    joined: JoinedColumns | None,
-    rows: int,
-) -> tuple[Ratings, dict[str, Codes]]:
+def _with_truth(pairs: Matched, known: Matched | None, rows: int) -> tuple[Rows, dict[str, Codes]]:
     """Return the ratings for `compare_levels`, and the groups of their rows. rows: how many the new output has."""
-    levels = (pairs.ratings.human, pairs.ratings.machine)
-    if joined is None:
-        return Ratings.of(*levels), {}
-    known = joined.ratings
+    human, machine = pairs.rows.human, pairs.rows.machine
+    if known is None:
+        return rated(human, machine), {}
     place = np.full(rows, -1)
-    place[joined.output] = np.arange(len(joined))
+    place[known.output] = np.arange(len(known))
     place = place[pairs.output]  # −1: the last, which is appended for rows without a known level
-    student = known.students
-    ratings = Ratings.of(
-        *levels,
-        np.append(known.human, np.nan)[place],
-        weight=np.append(known.weight, 1.0)[place],
+    student = known.rows.get("student")
+    ratings = rated(
+        human,
+        machine,
+        np.append(known.rows.human, np.nan)[place],
+        weight=np.append(known.rows.weight, 1.0)[place],
         student=None if student is None else own_numbers(np.append(student, -1)[place]),
     )
-    groups = joined.truth.groups.items()
+    groups = known.groups.items()
     return ratings, {name: Codes(of.values, np.append(of.code, np.int32(-1))[place]) for name, of in groups}
 
 

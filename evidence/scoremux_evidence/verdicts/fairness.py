@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from scoremux_evidence.rows.ratings import Floats, Ints, Ratings
+from scoremux_evidence.rows.table import Floats, Ints, Rows
 
 
 class Fairness(NamedTuple):
@@ -29,10 +29,10 @@ class Fairness(NamedTuple):
     rows: int
 
 
-def explained(ratings: Ratings, group: Ints) -> dict[str, float]:
+def explained(ratings: Rows, group: Ints) -> dict[str, float]:
     """Return the figures of rows of one cell, all of which are in some group."""
-    rows = float(ratings.rows.sum())
-    weight = ratings.rows * ratings.weight
+    rows = float(ratings.times.sum())
+    weight = ratings.times * ratings.weight
     weight = weight * (rows / weight.sum())
     error = ratings.machine - ratings.human
     groups = _indicators(group)

@@ -8,8 +8,9 @@ import numpy as np
 from scoremux_client.errors import InputError
 from scoremux_evidence.figures.estimates import Figures, difference, joined_figures, means_of, taken
 from scoremux_evidence.figures.intervals import dsm_estimates, estimates
-from scoremux_evidence.rows.joined_columns import JoinedColumns
-from scoremux_evidence.rows.ratings import Ints, Mask, Ratings, Values, by_cell, fewer_rows, undefined
+from scoremux_evidence.figures.sums import fewer_rows
+from scoremux_evidence.rows.matching import Matched
+from scoremux_evidence.rows.table import RATED, Ints, Mask, Rows, Values, by_cell, undefined
 from scoremux_evidence.verdicts.fairness import Fairness, explained
 from scoremux_evidence.verdicts.verdicts import GAPS, OF_GROUPS, Criterion, Judged, Judgement, Verdict, judge
 
@@ -72,7 +73,7 @@ NO_GROUPS = Groups((), (), _NOBODY, {}, {}, {}, _NOBODY)
 
 
 def measure_groups(
-    joined: JoinedColumns,
+    matched: Matched,
     task: Ints,
     criteria: Sequence[Criterion],
 ) -> Groups:
@@ -81,10 +82,10 @@ def measure_groups(
     tasks = []
     students = []
     parts = []
-    for column, codes in joined.truth.groups.items():
+    for column, codes in matched.groups.items():
         if len(codes.values) > MOST_GROUPS:
             raise InputError(f"the column {column} has {len(codes.values):,} values; groups are {MOST_GROUPS} at most")
-        members = _Members.of(joined.ratings, task, codes.code)
+        members = _Members.of(matched.rated, task, codes.code)
         in_one_cell = replace(members, cell=np.zeros_like(members.cell))
         for rows, first in ((members, 0), (in_one_cell, -1)):
             cell, group, count, figures = rows.figures()
@@ -113,13 +114,13 @@ def measure_groups(
 
 
 def fairness_by_column(
-    joined: JoinedColumns,
+    matched: Matched,
     task: Ints,
     cells: int,
 ) -> Iterator[Fairness]:
     """Yield how much of the error each column of groups explains, in all rows and in each task."""
-    independent = replace(joined.ratings, student=np.broadcast_to(-1, len(joined)))
-    for column, codes in joined.truth.groups.items():
+    independent = matched.rows.only({*RATED} - {"student"})
+    for column, codes in matched.groups.items():
         members = _Members.of(independent, task, codes.code)
         inside = members.take(members.group >= 0)
         for place in range(-1, cells):
@@ -130,7 +131,7 @@ def fairness_by_column(
                     column,
                     place,
                     figures,
-                    int(rows.ratings.rows.sum()),
+                    int(rows.ratings.times.sum()),
                 )
 
 
@@ -138,14 +139,14 @@ def fairness_by_column(
 class _Members:
     """Rows, or kinds of rows, with the cell and the group that each is in (−1: none)."""
 
-    ratings: Ratings
+    ratings: Rows
     cell: Ints
     group: Ints
 
     @classmethod
     def of(
         cls,
-        ratings: Ratings,
+        ratings: Rows,
         cell: Ints,
         group: Values,
     ) -> "_Members":
@@ -185,11 +186,11 @@ class _Members:
             parts.append({"dsm": dsm, **gaps})
             order.append(cells)
         compared = taken(joined_figures(parts), np.argsort(np.concatenate(order)))
-        count = by_cell(place, grouped.ratings.rows, len(pairs)).astype(np.int64)
-        if grouped.ratings.students is not None:
+        count = by_cell(place, grouped.ratings.times, len(pairs)).astype(np.int64)
+        if "student" in grouped.ratings:
             once = np.unique(np.stack([place, grouped.ratings.student]), axis=1)
             count = np.bincount(once[0], minlength=len(pairs))
         return cell, value, count, {**figures, **compared}
 
     def take(self, rows: Mask) -> "_Members":
-        return _Members(self.ratings.take(rows), self.cell[rows], self.group[rows])
+        return _Members(self.ratings.where(rows), self.cell[rows], self.group[rows])

@@ -6,9 +6,9 @@ import numpy as np
 
 from scoremux_evidence.figures.estimates import Estimates, Figures
 from scoremux_evidence.figures.intervals import estimates
-from scoremux_evidence.rows.joined_columns import JoinedColumns
+from scoremux_evidence.rows.matching import Matched
 from scoremux_evidence.rows.points import evenly_spaced
-from scoremux_evidence.rows.ratings import Floats, Ints, Ratings
+from scoremux_evidence.rows.table import Floats, Ints, rated
 
 FIGURES = ("smd", "qwk", "r")
 _FEWEST = 10
@@ -46,30 +46,26 @@ class Totals:
         return np.asarray((self.by[name] >= self.cuts[:, None]).mean(axis=1))
 
 
-def measure_totals(
-    joined: JoinedColumns,
-    task: Ints,
-    cells: int,
-) -> Totals | str:
+def measure_totals(matched: Matched, task: Ints, cells: int) -> Totals | str:
     """Return totals, in points where the output has them, else in levels; or why there are none, empty for few."""
-    ratings = joined.ratings
-    student = ratings.students
+    rows = matched.rows
+    student = rows.get("student")
     if student is None or cells < 2:
         return ""
-    if _is_chosen(joined):
+    if _is_chosen(matched):
         return CHOSEN_ROWS
     tasks_of = np.bincount(np.unique(student * cells + task) // cells)
     complete = (tasks_of == cells) & (np.bincount(student) == cells)
     if complete.sum() < _FEWEST:
         return ""
-    machine, human, second = _in_points(joined)
+    machine, human, second = _in_points(matched)
     people = np.bincount(student, human)
     cuts = np.unique(np.quantile(people[complete], np.arange(1, 10) / 10, method="higher"))
     compared = {"machine": (np.bincount(student, machine)[complete], people[complete])}
     twice = complete & ~np.isnan(np.bincount(student, second))
-    if (ratings.kept == 0).any() and twice.sum() >= _FEWEST:
+    if (rows.kept == 0).any() and twice.sum() >= _FEWEST:
         # A person is not compared with himself: both are beside another person.
-        routed, other = (np.bincount(student, of) for of in (np.where(ratings.kept == 1, machine, human), second))
+        routed, other = (np.bincount(student, of) for of in (np.where(rows.kept == 1, machine, human), second))
         of_both = {"as routed": routed, "the same people": people}
         compared |= {name: (totals[twice], other[twice]) for name, totals in of_both.items()}
     figures = {}
@@ -77,13 +73,8 @@ def measure_totals(
     for name, (totals, others) in compared.items():
         one = np.zeros(len(totals), np.int64)
         place = np.repeat(np.arange(len(cuts)), len(totals))
-        figures[name] = estimates(
-            FIGURES,
-            Ratings.of(others, totals),
-            one,
-            1,
-        )
-        passes = Ratings.of(*((of >= cuts[:, None]).ravel() for of in (others, totals)))
+        figures[name] = estimates(FIGURES, rated(others, totals), one, 1)
+        passes = rated(*((of >= cuts[:, None]).ravel() for of in (others, totals)))
         same[name] = estimates(["exact"], passes, place, len(cuts))["exact"]
     by = {
         "people": people[complete],
@@ -92,26 +83,20 @@ def measure_totals(
     return Totals(by, figures, cuts, same)
 
 
-def _is_chosen(joined: JoinedColumns) -> bool:
+def _is_chosen(matched: Matched) -> bool:
     """Whether rows were chosen with a probability below 1, or some that the machine keeps were not read."""
-    sample = joined.truth.sample
-    ratings = joined.ratings
-    unread = joined.routes is not None and (ratings.kept == 1).sum() < joined.routes[:, 0].sum()
-    return bool((sample.weight != 1).any() or (sample.routed.any() and unread))
+    rows = matched.rows
+    unread = matched.routes is not None and (rows.kept == 1).sum() < matched.routes[:, 0].sum()
+    return bool((rows.weight_read != 1).any() or (rows.routed.any() and unread))
 
 
-def _in_points(joined: JoinedColumns) -> Floats:
+def _in_points(matched: Matched) -> Floats:
     """Return the points of machine, people and second people, [3, B]; levels of a task with unknown points."""
-    points = np.stack(
-        [
-            joined.ratings.machine,
-            joined.ratings.human,
-            joined.ratings.second,
-        ]
-    )
-    for code in np.unique(joined.scored.task.code):
-        rows = joined.scored.task.code == code
-        of_levels = evenly_spaced(joined.points[code])
+    task = matched.rows.task.code
+    points: Floats = np.stack([matched.rows.machine, matched.rows.human, matched.rows.second])
+    for code in np.unique(task):
+        rows = task == code
+        of_levels = evenly_spaced(matched.points[code])
         known = np.flatnonzero(np.isfinite(of_levels))
         levels = np.maximum(points[:, rows], 0)
         given = levels[~np.isnan(levels)]

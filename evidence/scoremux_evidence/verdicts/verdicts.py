@@ -26,7 +26,7 @@ from scoremux_evidence.figures.estimates import (
     chance_beyond,
     rows_to_decide,
 )
-from scoremux_evidence.rows.ratings import Floats, Values, undefined
+from scoremux_evidence.rows.table import Floats, Values, undefined
 from scoremux_files.settings import check, read_toml
 
 MOST_WRONG = 0.05

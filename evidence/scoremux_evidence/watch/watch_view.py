@@ -9,7 +9,7 @@ from itertools import groupby, pairwise
 from typing import Any
 
 from scoremux_decide.policy import WatchPolicy
-from scoremux_evidence.rows.ratings import Ints
+from scoremux_evidence.rows.table import Ints
 from scoremux_evidence.watch.findings import LOSSES, RECOVERED, Finding, PlannedReads, Shift, calendar_days
 from scoremux_evidence.watch.watched_rows import LEAST_PAPERS, Day, WatchedTask
 from scoremux_files.errors import first_of

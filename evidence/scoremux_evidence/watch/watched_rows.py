@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator
 from scoremux_client.contract import HUMAN, MACHINE, Reason, Status
 from scoremux_client.errors import InputError
 from scoremux_decide.decision import Decision
-from scoremux_evidence.rows.ratings import Ints
+from scoremux_evidence.rows.table import Ints
 from scoremux_evidence.watch.observations import Named
 from scoremux_files.rows.readers import read_rows
 from scoremux_files.settings import validate

@@ -16,7 +16,7 @@ from scoremux_engine.model.backbone import HeadLinear, Site
 from scoremux_engine.model.tokens import Tokenizer
 from scoremux_engine.packages.package import check_room
 from scoremux_engine.packages.task import Task
-from scoremux_evidence.rows.labelled_row import LabelledRow
+from scoremux_evidence.rows.table import Rows
 from scoremux_export.opening.base import weights_digest
 from scoremux_export.opening.classifier import Classifier
 from scoremux_export.opening.openable import Opening
@@ -46,7 +46,7 @@ class PreparedTask:
 
     task: Task
     recipe: Recipe
-    rows: Sequence[LabelledRow]
+    rows: Rows
     examples: Sequence[Example]
     groups: Sequence[int]
     fold_of: Sequence[int]
@@ -59,7 +59,8 @@ class PreparedTask:
     @property
     def human(self) -> list[int]:
         """The level that a human gave each row."""
-        return [int(row.level) for row in self.rows]
+        levels: list[int] = self.rows.level.astype(int).tolist()
+        return levels
 
 
 @dataclass(frozen=True)
@@ -166,9 +167,9 @@ def _prepare_task(task: Task, training: TrainingRows, plan: Plan, backbone: _Bac
     """
     rows, groups = training
     tokenizer, classifier = backbone.tokenizer, backbone.classifier
+    levels = rows.level.astype(int).tolist()
     fold_of = [WHOLE - 1] * len(rows)
     if plan.folds:
-        levels = [int(row.level) for row in rows]
         fold_of = assign(levels, groups, plan.folds, plan.seed, task.id, "folds")
     recipe = plan.of(task.id)
     try:
@@ -178,13 +179,14 @@ def _prepare_task(task: Task, training: TrainingRows, plan: Plan, backbone: _Bac
         raise DataError(f"task {task.id}: input: {error}") from error
     if task.layout is not None and task.layout.windows:
         raise DataError(f"task {task.id}: `scoremux train` does not train with windows yet; train with PEFT")
-    times, has_types = Counter(row.id for row in rows), classifier.token_types
+    times = Counter(rows.id)
     examples = []
-    for row, tokens in zip(rows, tokenizer.encode([task.render(row.response) for row in rows]), strict=True):
-        administration = [row.administration] if times[row.id] > 1 else []
+    tokenized = tokenizer.encode([task.render(text or "") for text in rows.text])
+    for (_, name, administration), level, tokens in zip(rows.response_keys(), levels, tokenized, strict=True):
+        more = [administration] if times[name] > 1 else []
         ids = tokens.ids or [classifier.pad_id]  # as in serving
-        types = (tokens.types or [0]) if has_types else ()
-        examples.append(Example(derived_key(task.id, row.id, *administration), int(row.level), ids, types))
+        types = (tokens.types or [0]) if classifier.token_types else ()
+        examples.append(Example(derived_key(task.id, name, *more), level, ids, types))
     return PreparedTask(task, recipe, rows, examples, groups, fold_of)
 
 
@@ -254,9 +256,10 @@ def _fingerprint(
     digest = hashlib.sha256(plan.model_dump_json().encode())
     for task in tasks:
         digest.update(task.task.model_dump_json().encode())
-        for row, example, *held_out in zip(task.rows, task.examples, task.groups, task.fold_of, strict=True):
+        columns = (task.rows.id, task.human, task.examples, task.groups, task.fold_of)
+        for name, level, example, *held_out in zip(*columns, strict=True):
             tokens = list(example.tokens), list(example.token_types)
-            digest.update(repr((row.id, row.level, *tokens, *held_out)).encode())
+            digest.update(repr((name, level, *tokens, *held_out)).encode())
     for name, parameter in sorted(model.state_dict().items()):
         digest.update(name.encode() + np.ascontiguousarray(parameter.cpu().numpy()).tobytes())
     if start is not None:

@@ -12,15 +12,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from scoremux_client.errors import InputError
-from scoremux_evidence.rows.joined_columns import JoinedColumns
-from scoremux_evidence.rows.joining import read_joined
-from scoremux_evidence.rows.labelled_row import NO_SECOND, LabelColumns
+from scoremux_evidence.rows.label_columns import LabelColumns
+from scoremux_evidence.rows.matching import Matched, match_files
+from scoremux_evidence.rows.rules import NO_SECOND
 from scoremux_evidence.verdicts.assessment import assess
 from scoremux_evidence.verdicts.comparison import compare
 from scoremux_evidence.verdicts.verdicts import read_criteria
 
 Row = dict[str, Any]
-Join = Callable[..., JoinedColumns]
+Join = Callable[..., Matched]
 TRUTH = [{"id": "1", "level": 0}, {"id": "2", "level": 2}, {"id": "3", "level": 1}]
 SECRET = "my grandmother is the router"
 
@@ -33,30 +33,30 @@ def ok(id_: str | int, level: Any, task: str = "t-1", **more: Any) -> Row:
 def join(tmp_path: Path) -> Join:
     """Write both files as JSON lines and join them."""
 
-    def run(scored: list[Row], truth: list[Row] = TRUTH, **options: Any) -> JoinedColumns:
+    def run(scored: list[Row], truth: list[Row] = TRUTH, **options: Any) -> Matched:
         paths = tmp_path / "out.jsonl", tmp_path / "truth.jsonl"
         for path, rows in zip(paths, (scored, truth), strict=True):
             path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        return read_joined(*paths, LabelColumns(**options))
+        return match_files(*paths, LabelColumns(**options))
 
     return run
 
 
-def pairs(joined: JoinedColumns) -> list[tuple[str, int, int]]:
+def pairs(joined: Matched) -> list[tuple[str, int, int]]:
     """Return task, human's level, machine's level of each row."""
-    tasks = (joined.scored.task.values[code] for code in joined.scored.task.code)
-    levels = (map(int, column) for column in (joined.ratings.human, joined.ratings.machine))
+    tasks = (joined.rows.task.values[code] for code in joined.rows.task.code)
+    levels = (map(int, column) for column in (joined.rows.human, joined.rows.machine))
     return list(zip(tasks, *levels, strict=True))
 
 
-def left(joined: JoinedColumns) -> dict[str, tuple[int, tuple[str, ...]]]:
-    return {rows.reason: (rows.rows, rows.examples) for rows in joined.left_out}
+def left(joined: Matched) -> dict[str, tuple[int, tuple[str, ...]]]:
+    return {reason: (len(rows), tuple(map(str, rows))) for reason, rows in joined.rows.left_out.items()}
 
 
 def test_rows_match_by_id_and_task_whatever_their_type_where_statuses_are_ok(join: Join) -> None:
     joined = join([ok(3, 2), ok("1", "0"), ok("2", 1, task=f"t-2@{'a' * 64}")])
     assert pairs(joined) == [("t-1", 1, 2), ("t-1", 0, 0), ("t-2", 2, 1)]
-    assert joined.left_out == ()
+    assert joined.rows.left_out == {}
     truth = [{"id": "s1", "task": "t-1", "level": 1}, {"id": "s1", "task": "t-2", "level": 0}]
     assert pairs(join([ok("s1", 1, "t-2"), ok("s1", 2, "t-1")], truth)) == [("t-2", 0, 1), ("t-1", 1, 2)]
     statuses = {"1": "OK", "2": "ODD", "3": None}
@@ -68,17 +68,15 @@ def test_rows_match_by_id_and_task_whatever_their_type_where_statuses_are_ok(joi
 def test_students_and_groups_come_from_the_output_too_and_rows_without_are_each_somebody_else(join: Join) -> None:
     scored = [ok("1", 0, student="s1", gender="f"), ok("2", 2, student="s1", gender="f"), ok("3", 1, student="s2")]
     joined = join(scored, student="student", groups=("gender",))
-    assert joined.truth.student is not None and joined.truth.student.texts().to_pylist() == ["s1", "s1", "s2"]
-    assert joined.truth.groups["gender"].texts().to_pylist() == ["f", "f", None]
+    assert joined.rows.student.tolist() == [0, 0, 1]
+    assert joined.groups["gender"].texts() == ["f", "f", None]
     own = join(scored, [{**row, "student": f"own{row['id']}"} for row in TRUTH], student="student")
-    assert own.truth.student is not None and own.truth.student.texts().to_pylist() == ["own1", "own2", "own3"]
+    assert own.rows.student.tolist() == [0, 1, 2]
     with pytest.raises(InputError, match=r"truth\.jsonl has no column pupil .*; name it with --column KEY=NAME"):
         join(scored, student="pupil")
     truth = [{**row, "who": who} for row, who in zip(TRUTH, ("ann", "", math.nan), strict=True)]
     joined = join([ok("1", 0), ok("2", 2), ok("3", 1)], truth, student="who")
-    students = joined.ratings.students
-    assert students is not None
-    assert len(set(students.tolist())) == 3
+    assert len(set(joined.rows.student.tolist())) == 3
     assert left(joined) == {"have no who, and each counts by itself": (2, ("2", "3"))}
 
 
@@ -101,9 +99,9 @@ def test_every_row_that_is_not_compared_is_counted_with_ids(join: Join) -> None:
         "are in the truth and not in the output": (1, ("3",)),
         "have no level in the truth": (1, ("8",)),
         "have a level in the truth that is not a number": (1, ("9",)),
-        "are given twice, with the same text and levels": (1, ("line 5",)),
+        "are given twice, with the same text and levels": (1, ("truth.jsonl:5",)),
     }
-    assert SECRET not in str(joined.left_out)
+    assert SECRET not in str(joined.rows.left_out)
 
 
 def test_absurd_levels_are_off_every_scale_and_fractional_ones_of_people_are_compared(join: Join) -> None:
@@ -112,7 +110,7 @@ def test_absurd_levels_are_off_every_scale_and_fractional_ones_of_people_are_com
     scored += [ok(n, 1) for n in range(6, 11)]
     truth = [{**TRUTH[0], "level": "0.5"}, *TRUTH[1:], {"id": "4", "level": 10**8}]
     joined = join(scored, [*truth, *({"id": n, "level": word} for n, word in enumerate(words, start=6))])
-    assert joined.ratings.human.tolist() == [0.5] and joined.dropped.sum() == 6
+    assert joined.rows.human.tolist() == [0.5] and joined.dropped.sum() == 6
     assert left(joined) == {
         "have a level in the truth that is not a number": (5, ("6", "7", "8", "9", "10")),
         "have a level in the output that is off the task's scale, or no task": (3, ("2", "3", "5")),
@@ -130,14 +128,14 @@ def test_points_in_the_place_of_levels_are_refused(join: Join) -> None:
     join(scored, [{"id": n, "level": n % 3} for n in range(10)])
     join([ok(n, n % 5) for n in range(10)], truth)  # nobody says what the levels' points are
     levels = [n % 4 for n in range(10)]
-    assert join(scored, truth, score="level").ratings.human.tolist() == levels, "as the refusal says"
+    assert join(scored, truth, score="level").rows.human.tolist() == levels, "as the refusal says"
     with pytest.raises(InputError, match=r"the output have levels of different points: give levels, not points"):
         join([*scored, ok(11, 1, score=7)], truth, score="level")
     # A file of the machine's, to which people added a column.
     added: list[Row] = [
         row | {"version": "v", "arithmetic": "a", "people": points[n % 4]} for n, row in enumerate(scored)
     ]
-    assert join(scored, added, score="people").ratings.human.tolist() == levels
+    assert join(scored, added, score="people").rows.human.tolist() == levels
     with pytest.raises(InputError, match=r"its column level has the machine's levels.*, or score=NAME for points"):
         join(scored, added, score="score")
 
@@ -152,10 +150,8 @@ def test_points_are_the_levels_that_the_output_shows_or_people_leave_no_doubt_of
     joined = join(
         scored, [*given, *typos, {"id": "even 2"}, {"id": "other", "points": 9}], score="points", second="again"
     )
-    assert joined.ratings.human.tolist() == [*(n % 5 for n in range(19)), 1, 0]
-    assert joined.ratings.second[:19].tolist() == [(n + 1) % 5 for n in range(19)] and math.isnan(
-        joined.ratings.second[19]
-    )
+    assert joined.rows.human.tolist() == [*(n % 5 for n in range(19)), 1, 0]
+    assert joined.rows.second[:19].tolist() == [(n + 1) % 5 for n in range(19)] and math.isnan(joined.rows.second[19])
     assert left(joined) == {
         "have points of no level of their task, as far as the output shows": (1, ("19",)),
         NO_SECOND: (1, ("even 0",)),
@@ -168,7 +164,7 @@ def test_points_are_the_levels_that_the_output_shows_or_people_leave_no_doubt_of
     joined = join(
         [row for row in scored if row["level"] < 3], [row for row in given if row["points"] != 6], score="points"
     )
-    assert {*joined.ratings.human} == {0, 1, 2}
+    assert {*joined.rows.human} == {0, 1, 2}
     assert left(joined)["have points of no level of their task, as far as the output shows"][0] == 3
     # Nobody gave the points of a level of this task, so that all of them are of another scale.
     with pytest.raises(InputError, match=r"no row of .* \(2 have points of no level of their task, as far as"):
@@ -198,8 +194,8 @@ def test_whole_points_beyond_the_levels_are_refused_in_predictions_too(tmp_path:
     for name, labels in (("points.jsonl", truth), ("levels.jsonl", levels)):
         (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in labels))
     with pytest.raises(InputError, match="level of t-1 has points"):
-        read_joined(tmp_path / "predictions.parquet", tmp_path / "points.jsonl")
-    joined = read_joined(tmp_path / "predictions.parquet", tmp_path / "levels.jsonl")
+        match_files(tmp_path / "predictions.parquet", tmp_path / "points.jsonl")
+    joined = match_files(tmp_path / "predictions.parquet", tmp_path / "levels.jsonl")
     assert pairs(joined) == [("t-1", human, machine) for _, human, machine in rows]
     assert joined.population.startswith("t-1: the shared start was trained on this task in an earlier run")
 
@@ -216,11 +212,11 @@ def test_csv_and_parquet_give_the_same_rows(tmp_path: Path, join: Join) -> None:
         pq.write_table(pa.Table.from_pylist([row]), tmp_path / "o" / f"part-{place:06}.parquet")
     pq.write_table(pa.Table.from_pylist(TRUTH), tmp_path / "t.parquet")
     for output, truth in (("o.csv", "t.csv"), ("o", "t.parquet"), ("o.csv", "t.parquet")):
-        got = read_joined(tmp_path / output, tmp_path / truth)
+        got = match_files(tmp_path / output, tmp_path / truth)
         assert pairs(got) == pairs(wanted)
-        assert got.ratings.expected == pytest.approx(wanted.ratings.expected)
-        assert got.ratings.expected == pytest.approx([0.75, 1.0])
-        assert got.scored.confidence == pytest.approx([0.5, 0.8])
+        assert got.rows.expected == pytest.approx(wanted.rows.expected)
+        assert got.rows.expected == pytest.approx([0.75, 1.0])
+        assert got.rows.confidence == pytest.approx([0.5, 0.8])
         assert left(got) == left(wanted)
 
 
@@ -231,9 +227,9 @@ def test_csv_output_has_rows_without_a_confidence(tmp_path: Path, confidence: st
     columns = "id,task,status,level,score,probabilities,confidence"
     rows = f"1,t-1,OK,0,0,0.5 0.25 0.25,{confidence}\n2,t-1,OK,1,1,0.1 0.8 0.1,\n3,t-1,INVALID_TEXT,-1,,,\n"
     (tmp_path / "o.csv").write_text(f"{columns}\n{rows}")
-    joined = read_joined(tmp_path / "o.csv", tmp_path / "t.csv")
-    assert joined.scored.calibrated == bool(confidence)
-    assert joined.scored.confidence == pytest.approx([0.7, np.nan] if confidence else [0.5, 0.8], nan_ok=True)
+    joined = match_files(tmp_path / "o.csv", tmp_path / "t.csv")
+    assert joined.rows.calibrated.all() == bool(confidence)
+    assert joined.rows.confidence == pytest.approx([0.7, np.nan] if confidence else [0.5, 0.8], nan_ok=True)
 
 
 @pytest.mark.parametrize("missing", ["id", "level", "task", "status"])
@@ -255,7 +251,7 @@ def test_rows_that_stand_for_others_weigh_one_over_their_probability(join: Join)
         {"id": 3, "level": 1, "chosen_by": "route", "probability": None},
     ]
     joined = join(scored, truth)
-    assert joined.ratings.weight.tolist() == [10, 1]
+    assert joined.rows.weight.tolist() == [10, 1]
     assert joined.population.endswith("read.")
     assert left(joined)["are validity papers or have no probability, and stand for no other rows"] == (2, ("1", "2"))
     exact = assess(joined, read_criteria()).figures["exact"]
@@ -269,13 +265,13 @@ def test_routed_rows_beside_a_sample_of_all_responses_are_left_out(join: Join) -
     truth += [{"id": n, "level": 1, "chosen_by": "route"} for n in range(20)]
     joined = join(scored, truth, second="second")
     assert len(joined.output) == 20 and joined.population == ""
-    assert np.flatnonzero(np.isnan(joined.ratings.second)).tolist() == [0]
+    assert np.flatnonzero(np.isnan(joined.rows.second)).tolist() == [0]
     assert left(joined)["were sent to people, beside a sample of all responses"][0] == 20
     behind = [{**row, "chosen_by": "read_behind", "probability": 0.5} for row in truth[:1]]
     assert len(join(scored, behind + truth[1:]).output) == 30  # task a has read-behind
     drawn = [{**row, "chosen_by": "sample", "probability": 0.5} for row in truth[:20]]
     joined = join(scored, drawn + truth[20:])
-    assert len(joined.output) == 20 and set(joined.ratings.weight) == {2}
+    assert len(joined.output) == 20 and set(joined.rows.weight) == {2}
 
 
 def test_read_behind_of_one_version_stands_for_nothing_that_another_version_kept(join: Join) -> None:
@@ -307,7 +303,7 @@ def test_rows_that_only_a_route_chose_are_told_apart_by_task(join: Join) -> None
     people, machine = assessed.figures["people"], assessed.routing.machine
     assert (people.value[0], people.n[1], machine[0]) == (pytest.approx(0.5), 0, pytest.approx(0.5))
     assert np.isnan([people.value[1], *machine[1:]]).all()
-    assert np.isnan(joined.ratings.kept[[code == 1 for code in joined.scored.task.code]]).all()
+    assert np.isnan(joined.rows.kept[[code == 1 for code in joined.rows.task.code]]).all()
 
 
 def test_out_of_fold_predictions_are_joined_with_the_machines_likeliest_level(tmp_path: Path) -> None:
@@ -317,7 +313,7 @@ def test_out_of_fold_predictions_are_joined_with_the_machines_likeliest_level(tm
         pa.table({**columns, "probabilities": [shares for _, shares in rows]}), tmp_path / "predictions.parquet"
     )
     (tmp_path / "truth.jsonl").write_text("".join(json.dumps(row) + "\n" for row in TRUTH))
-    joined = read_joined(tmp_path / "predictions.parquet", tmp_path / "truth.jsonl")
+    joined = match_files(tmp_path / "predictions.parquet", tmp_path / "truth.jsonl")
     assert pairs(joined) == [("t-1", 0, 0), ("t-1", 2, 1), ("t-1", 1, 2)]
 
 
@@ -332,7 +328,7 @@ def test_levels_of_a_task_that_got_another_scale_are_not_compared(tmp_path: Path
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     compared = compare(tmp_path / "old.jsonl", tmp_path / "new.jsonl")
     assert compared.moves == {-1: 1}
-    assert [(rows.rows, rows.reason[:69]) for rows in compared.left_out][:1] == [
+    assert [(len(rows), reason[:69]) for reason, rows in compared.left_out.items()][:1] == [
         (9, "are of tasks whose number of levels changed (t-1 3 and 4), so that le")
     ]
     with pytest.raises(InputError, match=r"no scored row in common .*number of levels changed"):
@@ -362,10 +358,10 @@ def test_weights_have_the_shares_of_the_outputs_routes(join: Join) -> None:
     truth += [_read(row, chosen_by="read_behind", probability=0.1) for row in scored[300:870:10]]
     truth += [_read(row) for row in scored[1000:]]
     joined = join(scored, truth)
-    first = joined.scored.task.code == joined.scored.task.place("t-1")
-    weight, kept = joined.ratings.weight[first], joined.ratings.kept[first] == 1
+    first = joined.rows.task.code == joined.rows.task.place("t-1")
+    weight, kept = joined.rows.weight[first], joined.rows.kept[first] == 1
     assert weight.sum() == pytest.approx(300 + 570) and weight[kept].sum() / weight.sum() == pytest.approx(0.7)
-    assert set(joined.ratings.weight[~first]) == {1.0}  # all rows were read
+    assert set(joined.rows.weight[~first]) == {1.0}  # all rows were read
     assessed = assess(joined, read_criteria())
     people = assessed.figures["people"]
     for column in (people.value, people.low, people.high):
@@ -382,7 +378,7 @@ def test_truth_that_is_no_sample_of_the_output_is_named_and_part_of_no_figure(jo
     scored = _routed(1000) + _routed(200, "t-2")
     truth = [_read(row) for row in scored[:300]] + [_read(row) for row in scored[1001::3]]
     joined = join(scored, truth)
-    assert {joined.scored.task.values[code] for code in joined.scored.task.code} == {"t-2"}
+    assert {joined.rows.task.values[code] for code in joined.rows.task.code} == {"t-2"}
     reason, (count, _) = next(item for item in left(joined).items() if "does not say how rows were chosen" in item[0])
     assert count == 300 and reason.endswith("not a sample: sent to people t-1 1.00, in the output 0.30")
     with pytest.raises(

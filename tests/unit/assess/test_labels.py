@@ -13,11 +13,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from labelled import each, labelled, rows_of
 from making import WORDS
 from scoremux_client.errors import InputError
-from scoremux_evidence.rows.label_table import read_labels
-from scoremux_evidence.rows.labelled_row import LABEL_COLUMNS, NO_LEVEL, NO_NUMBER, NO_SECOND, LabelColumns, LabelledRow
-from scoremux_evidence.rows.predicted_rows import read_labelled
+from scoremux_evidence.rows.label_columns import LABEL_COLUMNS, LabelColumns
+from scoremux_evidence.rows.predicted import read_labelled
+from scoremux_evidence.rows.reading import read_labels
+from scoremux_evidence.rows.rules import NO_LEVEL
 from scoremux_evidence.rows.similar_texts import NEAR, fold, near_copies
 from scoremux_evidence.rows.trained_rows import TrainedRows
 
@@ -49,26 +51,24 @@ def test_every_format_gives_the_same_table(tmp_path: Path, suffix: str) -> None:
     rows[0] |= {"chosen_by": "read_behind", "probability": 0.25, "administration": "may"}
     rows[1] |= {"chosen_by": "validity", "probability": None, "administration": None}
     columns = LabelColumns(second="second", student="who", groups=("school",))
-    first, other = read_labels([write(tmp_path / f"rows{suffix}", *rows)], columns, NEEDED).rows
+    first, other = each(read_labels([write(tmp_path / f"rows{suffix}", *rows)], columns, NEEDED).rows)
     assert (first.key, first.level, first.second, first.student) == (("t", "1", "may"), 2, 1, "s1")
     assert (first.weight, first.groups, first.text) == (4, {"school": "A"}, SECRET)
     assert (other.key, other.level, other.second, other.student) == (("t", "2", ""), 0, None, None)
     assert math.isnan(other.weight) and other.groups == {"school": ""}
-    assert first.where.endswith(f"rows{suffix}, line {2 if suffix == '.csv' else 1}")
+    assert first.file.endswith(f"rows{suffix}") and first.line == (2 if suffix == ".csv" else 1)
 
 
 def test_equal_lines_count_once_and_lines_of_two_raters_are_one_row(tmp_path: Path) -> None:
     a = write(tmp_path / "a.jsonl", row("1", 2, rater="anna"), row("1", 1, rater="ben"), row("2", 0), row("3", None))
     b = write(tmp_path / "b.csv", row("1", 2, rater="anna"), row("1", 0, rater="cleo"), row("2", 0.0), row("3", 1))
-    table = read_labels([a, b])
-    assert {one.id: (one.level, one.second) for one in table.rows} == {"1": (2, 1), "2": (0, None), "3": (1, None)}
-    assert [(line.file, line.line, line.reason.partition(",")[0]) for line in table.left_out] == [
-        ("a.jsonl", 2, "given by a second rater"),
-        ("b.csv", 2, "given twice"),
-        ("b.csv", 3, "given by a third rater; a response counts with the levels of two"),
-        ("b.csv", 4, "given twice"),
-        ("b.csv", 5, "given twice"),
-    ]
+    rows = read_labels([a, b]).rows
+    assert {one.id: (one.level, one.second) for one in each(rows)} == {"1": (2, 1), "2": (0, None), "3": (1, None)}
+    assert {reason.partition(",")[0]: list(places) for reason, places in rows.left_out.items()} == {
+        "are given by a second rater": ["a.jsonl:2"],
+        "are given twice": ["b.csv:2", "b.csv:4", "b.csv:5"],
+        "are given by a third rater; a response counts with the levels of two": ["b.csv:3"],
+    }
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_lines_that_contradict_each_other_are_refused_with_both_places(
     assert "If these are two responses, prefix the ids of one file, or add a column admin" in str(error.value)
     assert SECRET not in str(error.value)
     rows = read_labels([a, write(b, row(second=2) | other | {"administration": "june"})], columns).rows
-    assert [one.key for one in rows] == [("t", "0", ""), ("t", "1", ""), ("t", "1", "june")]
+    assert rows.response_keys() == [("t", "0", ""), ("t", "1", ""), ("t", "1", "june")]
     named = LabelColumns(second="second", administration="year")
     assert len(read_labels([a, write(b, row(second=2) | other | {"year": 2026})], named).rows) == 3
 
@@ -107,18 +107,20 @@ def test_line_that_cannot_be_used_is_refused_or_listed(tmp_path: Path) -> None:
     wrong += [row("6", probability=20), row("7", probability="often")]
     path = write(tmp_path / "rows.jsonl", *wrong, row("8", "0,5"), row("9", True), row(None, 1), row("x", 2, again="y"))
     table = read_labels([path], LabelColumns(score="score", second="again"), NEEDED, strict=False)
-    assert [one.id for one in table.rows] == ["1", "5", "8", "9", "rows.jsonl:10", "x"]
-    assert [line.reason for line in table.left_out] == [
-        "task is not a task's id (letters, digits, . _ -); name another column with --column task=NAME",
-        "no number in level or score",
-        "no number in level or score; words need [levels] in columns.toml",
-        *["probability is not a number above 0 and at most 1"] * 2,
+    assert table.rows.id.tolist() == ["1", "5", "8", "9", "rows.jsonl:10", "x"]
+    assert [(reason.removeprefix("cannot be used: "), *places) for reason, places in table.rows.left_out.items()] == [
+        (
+            "task is not a task's id (letters, digits, . _ -); name another column with --column task=NAME",
+            "rows.jsonl:1",
+        ),
+        ("no number in level or score", "rows.jsonl:3"),
+        ("no number in level or score; words need [levels] in columns.toml", "rows.jsonl:4"),
+        ("probability is not a number above 0 and at most 1", "rows.jsonl:6", "rows.jsonl:7"),
     ]
-    assert [line.line for line in table.left_out] == [1, 3, 4, 6, 7]
-    assert [one.level for one in table.rows[2:4]] == [0.5, 1] and table.rows[-1].remarks == (NO_SECOND,)
+    assert table.rows.level[2:4].tolist() == [0.5, 1] and table.rows.no_second.tolist() == [False] * 5 + [True]
     with pytest.raises(InputError, match=r"rows\.jsonl, line 1: task is not a task's id"):
         read_labels([path], needed=NEEDED)
-    assert {one.id: one.remarks for one in read_labels([path]).rows}["4"] == (NO_NUMBER,)
+    assert {one.id: one.no_number for one in each(read_labels([path]).rows)}["4"]
     with pytest.raises(InputError, match=r"rows\.jsonl has no column who \(its columns: id, task, .*--column KEY=NAME"):
         read_labels([path]).require(LabelColumns(student="who"))
     with pytest.raises(
@@ -141,17 +143,17 @@ def test_calibrated_rows_may_have_points_or_no_level_at_all(tmp_path: Path) -> N
     path = write(tmp_path / "l.csv", *rows, row("5", None, points=7), row("6", None, points=0, rater="ben"))
     predicted = [{"id": n, "task": "t", "level": 0, "probabilities": [0.2, 0.3, 0.5]} for n in ("1", "5")]
     table = read_labelled([path], write(tmp_path / "p.jsonl", *predicted), columns, scale)
-    assert [(one.id, one.level, one.second) for one in table.rows] == [
+    assert [(one.id, one.level, one.second) for one in each(table)] == [
         ("1", 1, 2),
         ("2", 2, None),
         ("3", 1, 2),
         ("6", 0, None),
     ]
-    assert table.relabelled == 1, "the prediction of row 1 has another level, that of row 5 does not count"
-    assert [line.reason for line in table.left_out] == ["no number in level or points", NO_LEVEL]
+    assert table.relabelled.sum() == 1, "the prediction of row 1 has another level, that of row 5 does not count"
+    assert [*table.left_out] == ["cannot be used: no number in level or points", NO_LEVEL]
     table = read_labelled([path], None, LabelColumns(score="level"), {"t": [1.0, 2.0]})
-    assert [(one.id, one.level) for one in table.rows] == [("3", 0)], "levels that are points"
-    assert {line.reason for line in table.left_out} == {"no number in level"}
+    assert [(one.id, one.level) for one in each(table)] == [("3", 0)], "levels that are points"
+    assert {*table.left_out} == {"cannot be used: no number in level"}
     for wrong in ({"points": "two"}, {"points": 2, "again": 7}):
         with pytest.raises(
             InputError, match=r"no number in level or points|its second level is not a number, or not one"
@@ -159,9 +161,7 @@ def test_calibrated_rows_may_have_points_or_no_level_at_all(tmp_path: Path) -> N
             read_labelled([write(tmp_path / "l.jsonl", row("1", None, **wrong))], None, columns, scale)
     for rows in ([row("1"), {"id": "2", "task": "t", "text": "x"}], [{"id": "2", "task": "t", "text": "x"}, row("1")]):
         table = read_labelled([write(tmp_path / "l.jsonl", *rows)], None, LabelColumns(), {})
-        assert ([one.id for one in table.rows], len(table.left_out)) == (["1"], 1), (
-            "a line without the key has no level"
-        )
+        assert (table.id.tolist(), len(table.left_out)) == (["1"], 1), "a line without the key has no level"
     without = write(tmp_path / "without.csv", {"id": "9", "task": "t", "text": "x", "grade": 1})
     with pytest.raises(InputError, match=r"without\.csv has no column level \(its columns: id, task, text, l"):
         read_labelled([path, without], None, columns, scale)
@@ -172,17 +172,17 @@ def test_calibrated_rows_may_have_points_or_no_level_at_all(tmp_path: Path) -> N
         row("2", 1, rater="b"),
     ]
     table = read_labelled([write(tmp_path / "l.jsonl", *kinds)], None, replace(columns, second=""), scale)
-    assert [(one.level, one.second) for one in table.rows] == [(1, None), (2, None)]
-    assert [line.reason for line in table.left_out] == [
-        "given by a second rater, whose points do not count beside a level, nor a level beside points"
-    ] * 2
+    assert [(one.level, one.second) for one in each(table)] == [(1, None), (2, None)]
+    assert {reason: len(rows) for reason, rows in table.left_out.items()} == {
+        "are given by a second rater, whose points do not count beside a level, nor a level beside points": 2
+    }
 
 
 def test_lines_of_blank_cells_as_a_spreadsheet_leaves_them_are_no_rows(tmp_path: Path) -> None:
     path = tmp_path / "l.csv"
     path.write_text("id;task;text;level\n1;t;it hands;0\n;;;\n;;;\n2;t;out;1\n")
     table = read_labels([path], needed=NEEDED)
-    assert ([one.id for one in table.rows], table.left_out) == (["1", "2"], [])
+    assert (table.rows.id.tolist(), table.rows.left_out) == (["1", "2"], {})
     for line, problem in (("3;t;of;four;cells", "5 columns"), ("3;;it goes;", "no task"), ("3;t;now;x", "no number")):
         path.write_text(f"id;task;text;level\n1;t;it hands;0\n{line}\n")
         with pytest.raises(InputError, match=rf"l\.csv, line 3: .*{problem}"):
@@ -194,7 +194,15 @@ def test_number_of_a_student_is_the_same_whatever_type_a_column_has(tmp_path: Pa
     whole = write(tmp_path / "ints.jsonl", row(0, who=7), row(1, who="7"), row(5, who=""))
     floats = write(tmp_path / "floats.parquet", *(row(n, who=who) for n, who in ((2, 7.0), (3, math.nan), (4, None))))
     rows = read_labels([whole, floats], LabelColumns(student="who")).rows
-    assert {one.id: one.student for one in rows} == {"0": "7", "1": "7", "5": None, "2": "7", "3": None, "4": None}
+    students = {one.id: one.student for one in each(rows)}
+    assert students == {
+        "0": "7",
+        "1": "7",
+        "5": None,
+        "2": "7",
+        "3": None,
+        "4": None,
+    }
 
 
 def test_a_file_without_administrations_has_the_responses_of_a_desk_that_names_them(tmp_path: Path) -> None:
@@ -206,10 +214,10 @@ def test_a_file_without_administrations_has_the_responses_of_a_desk_that_names_t
         for path, lines in zip(paths, files, strict=True):
             path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
         table = read_labels(paths)
-        assert {row.key[1:] for row in table.rows} == {("1", "spring"), ("1", "autumn"), ("2", "")}
+        assert {key[1:] for key in table.rows.response_keys()} == {("1", "spring"), ("1", "autumn"), ("2", "")}
     named = [{**row, "id": "2", "rater": "A"}, {**row, "id": "2"}, {**row, "id": "2", "level": 0, "rater": "B"}]
     paths[0].write_text("".join(json.dumps(line) + "\n" for line in named), encoding="utf-8")
-    (both,) = read_labels(paths[:1]).rows
+    (both,) = each(read_labels(paths[:1]).rows)
     assert (both.level, both.second) == (1, 0), "a line without a rater is no second person's"
 
 
@@ -217,27 +225,37 @@ def test_predictions_of_several_administrations_are_all_kept_or_refused(tmp_path
     line = {"id": "7", "task": "t", "level": 1, "probabilities": [0.2, 0.3, 0.5], "adapter": "x", "fold": 0}
     predictions, labels = tmp_path / "p.jsonl", tmp_path / "l.jsonl"
     predictions.write_text("".join(json.dumps({**line, "administration": name}) + "\n" for name in "ABC"))
-    assert len(read_labelled([], predictions, LABEL_COLUMNS, {}).rows) == 3
+    assert len(read_labelled([], predictions, LABEL_COLUMNS, {})) == 3
     labels.write_text(json.dumps({"id": "9", "task": "t", "level": 0, "text": "Snow."}) + "\n", encoding="utf-8")
     with pytest.raises(InputError, match="is in several administrations; add the column administration"):
         read_labelled([labels], predictions, LABEL_COLUMNS, {})
 
 
 def test_a_trained_row_is_known_by_its_id_or_without_one_by_its_text(tmp_path: Path) -> None:
-    def row(id_: str, text: str | None, administration: str = "", has_id: bool = True) -> LabelledRow:
-        return LabelledRow(id_, "t", 0, None, text=text, administration=administration, has_id=has_id)
+    def row(id_: str, text: str | None, administration: str | None = None, has_id: bool = True) -> dict[str, Any]:
+        return labelled(id_, "t", 0, text=text, administration=administration, has_id=has_id)
 
     rows = [row("1", "a hub"), row("2", "a switch"), row("f.csv:3", "yes", has_id=False)]
-    (tmp_path / "trained.json").write_text(TrainedRows.of(rows).to_json())
+    (tmp_path / "trained.json").write_text(TrainedRows.of(rows_of(*rows)).to_json())
     trained = TrainedRows.read(tmp_path / "trained.json")
-    assert trained == TrainedRows.of(rows)
+    assert trained == TrainedRows.of(rows_of(*rows))
     asked = [row("1", "edited"), row("9", "a hub"), row("9", " yes"), row("x:1", "a  hub", has_id=False)]
     asked += [row("f.csv:3", "other", has_id=False), row("2", None), row("9", "no"), row("1", "new", "2026")]
-    assert [trained.has(one) for one in asked] == [True, False, True, True, False, True, False, True]
-    assert [trained.has_text(one) for one in asked[:2]] == [False, True]
-    of_2025 = TrainedRows.of([row("1", "a hub", "2025")])
+    assert trained is not None
+    assert trained.find(rows_of(*asked)).tolist() == [
+        True,
+        False,
+        True,
+        True,
+        False,
+        True,
+        False,
+        True,
+    ]
+    assert trained.find_texts(rows_of(*asked[:2])).tolist() == [False, True]
+    of_2025 = TrainedRows.of(rows_of(row("1", "a hub", "2025")))
     given = [row("1", "new", "2025"), row("1", "new"), row("1", "new", "2026"), row("1", "a hub", "the desk's name")]
-    assert [of_2025.has(one) for one in given] == [True, True, False, True]
+    assert of_2025.find(rows_of(*given)).tolist() == [True, True, False, True]
     assert "hub" not in (tmp_path / "trained.json").read_text()
     (tmp_path / "trained.json").write_text("[]")
     with pytest.raises(InputError, match=r"trained\.json: it is not a list of digests"):

@@ -13,7 +13,8 @@ import pytest
 from rsmtool_figures import DATA_SETS, data_set
 from scoremux_evidence.figures.agreement import STATISTICS, dsm, qwk, statistics
 from scoremux_evidence.figures.levels import measure_levels
-from scoremux_evidence.rows.ratings import Pair, Ratings, kinds, sums
+from scoremux_evidence.figures.sums import Pair, kinds, sums
+from scoremux_evidence.rows.table import rated
 from scoremux_evidence.verdicts.fairness import explained
 
 GOLDEN = Path(__file__).with_name("rsmtool_figures.jsonl")
@@ -48,7 +49,7 @@ def test_every_statistic_is_rsmtools_on_random_data_sets() -> None:
     sizes = [len(one.human) for one in data]
     columns = (np.concatenate([getattr(one, name) for one in data]) for name in ("human", "machine", "second"))
     others = {name: np.concatenate([getattr(one, name) for one in data]) for name in ("expected", "kept", "length")}
-    ratings = Ratings.of(*columns, **others)
+    ratings = rated(*columns, **others)
     # All data sets at once, as tasks of one report.
     cell = np.repeat(np.arange(DATA_SETS), sizes)
     ours = statistics(ratings, cell, DATA_SETS)
@@ -62,14 +63,14 @@ def test_every_statistic_is_rsmtools_on_random_data_sets() -> None:
         assert np.array_equal(np.isnan(got), np.isnan(theirs)), name
         differences[name] = float(np.nanmax(np.abs(got - theirs)))
     for number, one in enumerate(data):
-        own, group = ratings.take(np.flatnonzero(cell == number)), np.unique(one.group, return_inverse=True)[1]
+        own, group = ratings.where(np.flatnonzero(cell == number)), np.unique(one.group, return_inverse=True)[1]
         for name, value in explained(own, group).items() if len(set(one.group)) > 1 else ():
             theirs_of = golden[number].get(name)
             if name != "crossing" and theirs_of is not None:
                 assert value == pytest.approx(theirs_of, abs=1e-9), (number, name)
         whole = sums(ratings, np.where(cell == number, 0, 1), 2, [Pair.MACHINE]).take(np.array([0]))
         for name in sorted(set(one.group)):
-            members = ratings.take(np.flatnonzero(cell == number)).take(np.array(one.group) == name)
+            members = ratings.where(np.flatnonzero(cell == number)).where(np.array(one.group) == name)
             got = dsm(whole, sums(members, np.zeros(len(members), np.int64), 1, [Pair.MACHINE]))[0]
             theirs = golden[number][f"dsm {name}"]
             assert math.isnan(got) if theirs is None else abs(got - theirs) <= 1e-9, (number, name)
@@ -83,9 +84,9 @@ def test_one_constant_rater_has_a_qwk_of_zero_and_two_have_none() -> None:
 
 def test_kinds_of_rows_are_the_rows_themselves() -> None:
     kept = np.equal(HUMAN, MACHINE).astype(float).tolist() * 2
-    rows = Ratings.of(HUMAN * 2, MACHINE * 2, [*HUMAN, *[None] * 6], kept=np.array(kept))
+    rows = rated(HUMAN * 2, MACHINE * 2, [*HUMAN, *[None] * 6], kept=np.array(kept))
     merged, cell = kinds(rows, np.zeros(len(rows), np.int64))
-    assert (len(merged), merged.rows.sum()) == (10, 12)
+    assert (len(merged), merged.times.sum()) == (10, 12)
     figures, of_kinds = statistics(rows, np.zeros(len(rows), np.int64), 1), statistics(merged, cell, 1)
     for name, value in figures.items():
         assert value[0] == pytest.approx(of_kinds[name][0], nan_ok=True), name
@@ -95,14 +96,14 @@ def test_a_bias_that_crosses_at_levels_is_in_no_mean() -> None:
     random = np.random.default_rng(0)
     human, group = random.integers(0, 4, 6000), random.integers(0, 2, 6000)
     shift = np.where(random.random(6000) < 0.25, np.where(human < 2, 1, -1), 0) * group
-    figures = explained(Ratings.of(human, human + shift), group)
+    figures = explained(rated(human, human + shift), group)
     assert abs(figures["osd"]) < 0.01 and abs(figures["csd"]) < 0.01 and figures["crossing"] > 0.05
 
 
 def test_score_of_record_is_the_machines_where_it_keeps_the_row_and_a_humans_elsewhere() -> None:
     # Three rows went to people; two humans read two of them, which stand for three.
     second, kept = [None, None, 2, 0, None], np.array([1, 1, 0, 0, 0])
-    figures = statistics(Ratings.of([0, 1, 2, 1, 2], [0, 1, 0, 0, 0], second, kept=kept), np.zeros(5, np.int64), 1)
+    figures = statistics(rated([0, 1, 2, 1, 2], [0, 1, 0, 0, 0], second, kept=kept), np.zeros(5, np.int64), 1)
     assert figures["exact"][0] == pytest.approx(2 / 5)
     assert figures["kept_exact"][0] == 1
     assert figures["people"][0] == pytest.approx(3 / 5)
@@ -110,7 +111,7 @@ def test_score_of_record_is_the_machines_where_it_keeps_the_row_and_a_humans_els
     # A human is 2 and 0 where the second human reads, and gave 2 and 1: their means are 1 and 1.5.
     deviation = math.sqrt((0 + 1 + 1.5 * (4 + 0) - 5 * (4 / 5) ** 2) / 4)
     assert figures["record_smd"][0] == pytest.approx((1 + 1.5 * 3 - 4) / 5 / deviation)
-    alone = statistics(Ratings.of([0, 1], [0, 1], kept=np.array([1, 0])), np.zeros(2, np.int64), 1)
+    alone = statistics(rated([0, 1], [0, 1], kept=np.array([1, 0])), np.zeros(2, np.int64), 1)
     assert math.isnan(alone["record_exact"][0])
 
 
@@ -124,7 +125,7 @@ def test_errors_of_measurement_by_level_are_those_of_numpy(seed: int) -> None:
     machine = np.clip(np.rint(human) + random.choice([-1, 0, 0, 1], 300), 0, 3)
     weight = random.choice([1.0, 4.0], 300) if seed % 2 else np.ones(300)
     student = np.arange(300) // 3 if seed % 5 == 0 else None
-    ratings = Ratings.of(human, machine, second, weight=weight, student=student)
+    ratings = rated(human, machine, second, weight=weight, student=student)
     for place, figures in enumerate(measure_levels(ratings, task, [5, None])):
         rows = task == place
         both = rows & ~np.isnan(second)

@@ -13,7 +13,7 @@ from scoremux_client.errors import InputError
 from scoremux_evidence.figures.agreement import BY_NAME, STATISTICS
 from scoremux_evidence.figures.estimates import ONLY_MACHINE, Estimates, chance_beyond, difference, mean_of
 from scoremux_evidence.figures.intervals import dsm_estimates, estimates, student_t
-from scoremux_evidence.rows.ratings import Ratings
+from scoremux_evidence.rows.table import Rows, rated
 from scoremux_evidence.verdicts.verdicts import (
     Criterion,
     Judgement,
@@ -34,8 +34,8 @@ def criterion(statistic: str, at_least: float | None, at_most: float | None, of:
     return Criterion.model_validate(values)
 
 
-def of(name: str, ratings: Ratings, student: list[int] | None = None) -> tuple[float, float, float]:
-    ratings = ratings if student is None else replace(ratings, student=np.array(student))
+def of(name: str, ratings: Rows, student: list[int] | None = None) -> tuple[float, float, float]:
+    ratings = ratings if student is None else ratings.plus(student=np.array(student))
     found = estimates([BY_NAME[name]], ratings, np.zeros(len(ratings), np.int64), 1)[name]
     return float(found.value[0]), float(found.low[0]), float(found.high[0])
 
@@ -51,8 +51,8 @@ def test_intervals_hold_the_truth_in_about_95_percent_of_samples(rows: int) -> N
 
 
 def test_the_jackknife_leaves_out_each_row_or_student_in_turn() -> None:
-    people = Ratings.of([0, 1, 2, 1, 2, 0, 1, 2], [0, 1, 1, 1, 2, 1, 1, 2])
-    left = [of("smd", people.take(np.arange(8) != n))[0] for n in range(8)]
+    people = rated([0, 1, 2, 1, 2, 0, 1, 2], [0, 1, 1, 1, 2, 1, 1, 2])
+    left = [of("smd", people.where(np.arange(8) != n))[0] for n in range(8)]
     error = math.sqrt(7 / 8 * sum((x - np.mean(left)) ** 2 for x in left))
     value, low, high = of("smd", people)
     t = float(student_t(np.array([7.0]))[0])
@@ -60,7 +60,7 @@ def test_the_jackknife_leaves_out_each_row_or_student_in_turn() -> None:
     assert max(value - low, high - value) >= t * error * 0.999
     assert min(value - low, high - value) == pytest.approx(t * error)
     human, machine = [0, 1, 2, 1, 2, 0, 1, 2, 0, 2], [0, 1, 1, 1, 2, 1, 1, 2, 0, 2]
-    alone, twice = Ratings.of(human, machine), Ratings.of(human * 2, machine * 2)
+    alone, twice = rated(human, machine), rated(human * 2, machine * 2)
     students = list(range(10)) * 2
     for name in ("qwk", "smd", "sd_ratio"):
         wide, narrow = of(name, twice, students), of(name, twice)
@@ -75,11 +75,11 @@ def test_mean_over_tasks_counts_a_student_once() -> None:
     draw = np.random.default_rng(8)
     human = draw.integers(0, 4, 60)
     machine = np.clip(human + draw.integers(-1, 2, 60), 0, 3)
-    ratings, task = Ratings.of(np.tile(human, 12), np.tile(machine, 12)), np.repeat(np.arange(12), 60)
+    ratings, task = rated(np.tile(human, 12), np.tile(machine, 12)), np.repeat(np.arange(12), 60)
     same, others = np.tile(np.arange(60), 12), np.arange(720)
     chosen, member = [BY_NAME[name] for name in ("exact", "qwk", "smd", "sd_ratio")], np.tile(np.arange(60) < 25, 12)
     for student, alike in ((same, 1.0), (others, math.sqrt(12))):
-        ratings = replace(ratings, student=student)
+        ratings = ratings.plus(student=student)
         found = estimates(chosen, ratings, task, 12)
         found |= {"gap": difference(found["exact"], found["exact"])}
         found |= {"dsm": dsm_estimates(ratings, task, member, 12)}
@@ -94,19 +94,19 @@ def test_mean_over_tasks_counts_a_student_once() -> None:
 def test_mean_over_tasks_is_no_narrower_than_of_other_students_and_stays_on_its_scale() -> None:
     right, two = np.tile([0, 1], 5), np.repeat([0, 1], 10)
     human, once, others = np.zeros(20), np.tile(np.arange(10), 2), np.arange(20)
-    opposed = Ratings.of(human, np.append(right, 1 - right))  # whoever is right in one task is wrong in the other
+    opposed = rated(human, np.append(right, 1 - right))  # whoever is right in one task is wrong in the other
     by_students = [
-        mean_of(estimates([BY_NAME["exact"]], replace(opposed, student=who), two, 2)["exact"]) for who in (once, others)
+        mean_of(estimates([BY_NAME["exact"]], opposed.plus(student=who), two, 2)["exact"]) for who in (once, others)
     ]
     assert by_students[0].low == pytest.approx(by_students[1].low) and by_students[0].high < 1
-    perfect = estimates([BY_NAME["exact"]], Ratings.of(human, human, student=once), two, 2)["exact"]
+    perfect = estimates([BY_NAME["exact"]], rated(human, human, student=once), two, 2)["exact"]
     assert mean_of(perfect).low == pytest.approx(perfect.low[0]), "the same students, of whom none was wrong"
     # Without one student a task's machine gives one level only; a mean of r near 1 ends at 1.
     people, machine = [2, 0, 1, 1, 2] * 2, [2, 0, 2, 2, 1, 2, 1, 2, 2, 1]
     lone = [1, 2, 1, 2, 2, 1, 1, 1, 1, 2]
     task, student = np.repeat([0, 1], 5), np.tile(np.arange(5), 2)
     for name, given in (("r", machine), ("qwk", machine), ("sd_ratio", lone)):
-        mean = mean_of(estimates([BY_NAME[name]], Ratings.of(people, given, student=student), task, 2)[name])
+        mean = mean_of(estimates([BY_NAME[name]], rated(people, given, student=student), task, 2)[name])
         assert mean.low[0] < mean.value[0] < mean.high[0] <= (1 if name != "sd_ratio" else math.inf), name
 
 
@@ -116,10 +116,10 @@ def test_a_group_of_students_who_answer_one_task_each_does_not_narrow_the_mean_o
     human = draw.integers(0, 4, 24 * 60)
     machine = np.clip(human + draw.integers(-1, 2, 24 * 60), 0, 3)
     cell, student = np.repeat(np.arange(24), 60), np.append(np.tile(np.arange(60), 12), np.arange(60, 780))
-    ratings = Ratings.of(human, machine, student=student)
+    ratings = rated(human, machine, student=student)
     both = estimates([BY_NAME["exact"]], ratings, cell, 24)["exact"].take(np.arange(12))
     first = cell < 12
-    alone = estimates([BY_NAME["exact"]], ratings.take(first), cell[first], 12)
+    alone = estimates([BY_NAME["exact"]], ratings.where(first), cell[first], 12)
     assert mean_of(both).low == pytest.approx(mean_of(alone["exact"]).low)
 
 
@@ -131,7 +131,7 @@ def test_interval_of_exact_agreement_holds_the_truth_with_few_students(students:
         rows = draw.integers(1, 20, 2000 * students) if uneven else np.full(2000 * students, 10)
         right = draw.random(rows.sum()) < np.repeat(ability, rows)
         who = np.repeat(np.arange(2000 * students), rows)
-        ratings = Ratings.of(np.ones(len(right)), right.astype(float), student=who)
+        ratings = rated(np.ones(len(right)), right.astype(float), student=who)
         found = estimates([BY_NAME["exact"]], ratings, who // students, 2000)["exact"]
         assert ((found.low <= truth) & (truth <= found.high)).mean() >= 0.93, (truth, alike, uneven)
         assert students < 15 or np.mean(found.high - found.low) < 0.45
@@ -142,7 +142,7 @@ def test_mean_over_tasks_counts_a_constant_machine_as_0() -> None:
     human = [0, 1, 2, 1] * 10
     machines = [[0, 1, 2, 1] * 9 + [0, 1, 2, 2], [1] * 40, [1] * 40, [1] * 39 + [2]]
     humans = [human, human, [1] * 40, [*human[:-1], 2]]
-    ratings = Ratings.of(np.concatenate(humans), np.concatenate(machines))
+    ratings = rated(np.concatenate(humans), np.concatenate(machines))
     found = estimates(STATISTICS, ratings, np.repeat(np.arange(4), 40), 4)
     for name in ("qwk", "r"):
         mean, values = mean_of(found[name]), np.nan_to_num(found[name].value - found[name].bias)
@@ -168,7 +168,7 @@ def test_good_machine_that_shows_one_level_by_chance_does_not_fail_for_it(rows: 
 
 
 def test_figures_that_no_row_moves_have_the_width_of_what_could_go_unseen() -> None:
-    same = Ratings.of([0, 1, 2] * 10, [0, 1, 2] * 10)
+    same = rated([0, 1, 2] * 10, [0, 1, 2] * 10)
     value, low, high = of("qwk", same)
     assert (value, high) == (1, 1)
     assert low == pytest.approx(1 - (1 - 0.025 ** (1 / 30)) / (2 * 2 / 3))
@@ -182,7 +182,7 @@ def test_machine_that_gives_one_level_fails_where_people_gave_others_often_enoug
     human = np.full(rows, 1 if right else 2)
     human[: max(1, round(rows * (1 - right)))] = 0
     human[-1] = 1
-    estimate = estimates(STATISTICS, Ratings.of(human, np.ones(rows)), np.zeros(rows, np.int64), 1)
+    estimate = estimates(STATISTICS, rated(human, np.ones(rows)), np.zeros(rows, np.int64), 1)
     for name in ("exact", "qwk", "r", "smd"):
         verdict = judge(criterion(name, 0.0, None), estimate[name]).verdict[0]
         # With five rows of another level, a good machine may miss all of them by chance.
@@ -203,13 +203,13 @@ def test_good_machine_seldom_fails_however_few_its_rows(rows: int) -> None:
 
 @pytest.mark.parametrize("machine", [[1] * 40, [0, 1] * 20, [0] * 40])
 def test_people_who_gave_one_level_tell_nothing_about_the_machine(machine: list[int]) -> None:
-    estimate = estimates(STATISTICS, Ratings.of([1] * 40, machine, [1] * 40), np.zeros(40, np.int64), 1)
+    estimate = estimates(STATISTICS, rated([1] * 40, machine, [1] * 40), np.zeros(40, np.int64), 1)
     judged = [(c, judge(c, estimate[c.statistic])) for c in read_criteria() if c.of == "task"]
     assert worst(judged, 1).verdict[0] == Verdict.NOT_ENOUGH_LEVELS
 
 
 def test_required_criterion_that_was_not_measured_stands_in_the_way_of_pass() -> None:
-    ratings = Ratings.of([0, 1, 2] * 300, [0, 1, 2] * 300)
+    ratings = rated([0, 1, 2] * 300, [0, 1, 2] * 300)
     estimate = estimates(STATISTICS, ratings, np.zeros(900, np.int64), 1)
     qwk, humans = criterion("qwk", 0.7, None), criterion("degradation_qwk", -0.1, None)
     free = humans.model_copy(update={"required": False})
@@ -222,7 +222,7 @@ def test_required_criterion_that_was_not_measured_stands_in_the_way_of_pass() ->
 def test_degradation_compares_both_sides_on_the_same_rows() -> None:
     # Where two humans read, the machine is worse than the second human; elsewhere it is perfect.
     human, second = [0, 1, 2, 0, 1, 2] * 20, [0, 1, 2, 0, 1, 1] * 20
-    ratings = Ratings.of(human * 5, [0, 1, 1, 0, 1, 1] * 20 + human * 4, [*second, *[None] * 480])
+    ratings = rated(human * 5, [0, 1, 1, 0, 1, 1] * 20 + human * 4, [*second, *[None] * 480])
     estimate = estimates(STATISTICS, ratings, np.zeros(600, np.int64), 1)
     assert estimate["exact"].value[0] == pytest.approx((120 * 4 / 6 + 480) / 600)
     assert estimate["double_exact"].value[0] == pytest.approx(4 / 6)
@@ -231,7 +231,7 @@ def test_degradation_compares_both_sides_on_the_same_rows() -> None:
 
 @pytest.mark.parametrize(("human", "machine"), [([1], [1]), ([1, 1], [1, 1]), ([1] * 5, [0, 1, 2, 1, 1])], ids=str)
 def test_what_is_not_defined_has_no_interval_and_no_verdict(human: list[int], machine: list[int]) -> None:
-    ratings = Ratings.of(human, machine)
+    ratings = rated(human, machine)
     found = estimates(STATISTICS, ratings, np.zeros(len(human), np.int64), 1)
     assert math.isnan(found["qwk"].low[0])
     judged = judge(criterion("qwk", 0.7, None), found["qwk"])
@@ -242,12 +242,12 @@ def test_what_is_not_defined_has_no_interval_and_no_verdict(human: list[int], ma
 
 def test_dsm_of_two_halves_is_opposite_and_a_group_of_one_has_no_interval() -> None:
     human, machine = [0, 1, 2, 0, 1, 2, 2, 1], [0, 1, 2, 1, 2, 2, 2, 2]
-    ratings = Ratings.of(human * 2, machine * 2)
+    ratings = rated(human * 2, machine * 2)
     cell, member = np.repeat([0, 1], 8), np.array([True] * 4 + [False] * 8 + [True] * 4)
     found = dsm_estimates(ratings, cell, member, 2)
     assert found.value[0] == pytest.approx(-found.value[1])
     assert (found.low < found.value).all()
-    alone = dsm_estimates(Ratings.of(human, machine), np.zeros(8, np.int64), np.arange(8) == 0, 1)
+    alone = dsm_estimates(rated(human, machine), np.zeros(8, np.int64), np.arange(8) == 0, 1)
     assert not math.isnan(alone.value[0])
     assert math.isnan(alone.low[0])
 
@@ -292,7 +292,7 @@ def test_a_range_must_be_cleared_on_both_sides_and_the_worst_verdict_counts() ->
 def test_rows_needed_are_for_a_power_of_80_percent_and_absent_below_30_rows() -> None:
     table = Raters(5, 0.87, 0.95).triples()
     # A hundred rows that are just what is expected.
-    expected = replace(raters.truth(table), rows=table.ravel() * 100)
+    expected = raters.truth(table).plus(times=table.ravel() * 100)
     estimate = estimates([BY_NAME["qwk"]], expected, np.zeros(len(expected), np.int64), 1)["qwk"]
     needed = int(judge(criterion("qwk", 0.7, None), estimate).needed[0])
     ratings, draw = raters.draws(table, needed, 3000, seed=4)

@@ -12,11 +12,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from labelled import labelled, rows_of
 from scoremux_client.errors import InputError
 from scoremux_evidence.commands.agreement_commands import compare, evaluate, report
 from scoremux_evidence.figures.estimates import Estimates, mean_of
 from scoremux_evidence.rows.close_rows import computes_float32
-from scoremux_evidence.rows.labelled_row import LabelledRow, label_columns
+from scoremux_evidence.rows.label_columns import label_columns
 from scoremux_evidence.rows.trained_rows import TrainedRows
 from scoremux_evidence.show import ReportInputs, write_report
 from scoremux_evidence.show.words import shown
@@ -209,11 +210,11 @@ def test_rows_that_the_versions_were_trained_on_are_left_out(
     scored = [json.loads(line) for line in files[0].read_text().splitlines()]
     versions = {"t-1": "a" * 64, "t-2": "b" * 64}
     write(files[0], [row | {"version": versions.get(row["task"], "")} for row in scored])
-    trained = [LabelledRow(row["id"], "t-1", 0, None) for row in scored if row["task"] == "t-1"]
+    trained = [labelled(row["id"], "t-1", 0) for row in scored if row["task"] == "t-1"]
     for version in versions.values():
         (tmp_path / "store" / "packages" / version).mkdir(parents=True)
     package = tmp_path / "store" / "packages" / versions["t-1"]
-    (package / "trained.json").write_text(TrainedRows.of(trained[:300]).to_json())
+    (package / "trained.json").write_text(TrainedRows.of(rows_of(*trained[:300])).to_json())
     evaluate(files[0], files[2], tasks=tmp_path / "store")
     text = capsys.readouterr().out
     assert cells(text, "t-1").split()[:2] == ["t-1", "600"]

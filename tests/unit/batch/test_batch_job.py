@@ -31,8 +31,8 @@ from scoremux_batch.journal import Journal
 from scoremux_batch.slices import Slice
 from scoremux_batch.sources import SourceFile
 from scoremux_client import Response, ScoringClient
-from scoremux_evidence.rows.joining import read_joined
-from scoremux_evidence.rows.labelled_row import LabelColumns
+from scoremux_evidence.rows.label_columns import LabelColumns
+from scoremux_evidence.rows.matching import match_files
 from scoremux_files.errors import InputError
 from scoremux_files.rows.readers import read_rows
 from scoremux_files.rows.row_layout import FILE_START, RowLayout
@@ -113,8 +113,8 @@ def test_kept_columns_are_in_the_output_and_a_report_finds_groups_there(tmp_path
     assert kept == [(f"r{n}", cells[n % 3][0] or None, ("7", "8", None)[n % 3]) for n in range(90)]
     assert [(row["id"], row["gender"], row["Form No"]) for row in read_rows(tmp_path / "out.jsonl")] == kept
     assert [row["gender"] for row in read_rows(tmp_path / "out.csv")][:3] == ["f", "'=m", ""]
-    joined = read_joined(tmp_path / "out", tmp_path / "truth.jsonl", LabelColumns(groups=("gender",)))
-    found = dict(zip(joined.truth.ids.to_pylist(), joined.truth.groups["gender"].texts().to_pylist(), strict=True))
+    joined = match_files(tmp_path / "out", tmp_path / "truth.jsonl", LabelColumns(groups=("gender",)))
+    found = dict(zip(joined.rows.id.to_pylist(), joined.groups["gender"].texts(), strict=True))
     assert found == {name: gender for name, gender, _ in kept if name in found}
     assert {*found.values()} == {"f", "=m", None}
     said = run(*command, "--out", tmp_path / "out").stderr

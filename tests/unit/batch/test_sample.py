@@ -12,9 +12,9 @@ from desks import Work, run_review
 from making import WORDS
 from scoremux_client.errors import InputError
 from scoremux_evidence.commands.sample import sample
-from scoremux_evidence.rows.joining import read_joined
-from scoremux_evidence.rows.label_table import read_labels
-from scoremux_evidence.rows.labelled_row import LabelColumns
+from scoremux_evidence.rows.label_columns import LabelColumns
+from scoremux_evidence.rows.matching import match_files
+from scoremux_evidence.rows.reading import read_labels
 from scoremux_evidence.sampling import read_unlabelled, read_without
 from scoremux_files.rows.readers import read_rows
 
@@ -64,8 +64,8 @@ def test_draw_comes_back_with_weights(responses: Path, tmp_path: Path, capsys: p
     assert weights == pytest.approx({name: 1 / p for name, p in probability.items()})
     scored = tmp_path / "scored.jsonl"
     scored.write_text("".join(json.dumps({**row, "status": "OK", "level": 1}) + "\n" for row in rows))
-    joined = read_joined(scored, labelled)
-    assert sorted(joined.ratings.weight) == pytest.approx(sorted(1 / p for p in probability.values()))
+    joined = match_files(scored, labelled)
+    assert sorted(joined.rows.weight) == pytest.approx(sorted(1 / p for p in probability.values()))
     assert "about all responses" in joined.population
 
     # The queue's own levels, and final scores, are the machine's: nobody takes them for people's.

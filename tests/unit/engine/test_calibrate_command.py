@@ -12,6 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
+from labelled import Row, each, rows_of
+from labelled import labelled as row_of
 from making import ROOT, TASKS, make_adapter
 from scoremux_client.errors import InputError
 from scoremux_decide.decision import Temperature
@@ -27,9 +29,9 @@ from scoremux_engine.store.store import Store
 from scoremux_evidence.promise import calibration_view
 from scoremux_evidence.promise.calibration import Calibration, calibrate_tasks, publish
 from scoremux_evidence.promise.eligible import CalibrationReason
-from scoremux_evidence.rows.label_table import LabelTable, read_labels
-from scoremux_evidence.rows.labelled_row import LabelColumns, LabelledRow
-from scoremux_evidence.rows.predicted_rows import read_labelled
+from scoremux_evidence.rows.label_columns import LabelColumns
+from scoremux_evidence.rows.predicted import read_labelled
+from scoremux_evidence.rows.reading import read_labels
 from scoremux_evidence.rows.trained_rows import TrainedRows
 from scoremux_files.rows.readers import text_check
 from scoremux_server.serve import decision_hints, decisions_of, uncalibrated_hints
@@ -113,8 +115,8 @@ def test_a_stand_in_of_a_served_model_is_said_and_no_reason_to_calibrate_again(o
     profile = 'runner = "triton"\nbackend = "tensorrt"\n'
     (own_repository / "profile.toml").write_text(profile)
     engine, store = Engine.open(own_repository), Store(own_repository / "store")
-    rows = [LabelledRow(str(n), "t-1", n % 3, None, "", text) for n, text in enumerate(TEXTS[:40])]
-    calibration = calibrate_tasks(engine, store, ScoringPolicy(), LabelTable(rows))
+    rows = [row_of(str(n), "t-1", n % 3, None, text=text) for n, text in enumerate(TEXTS[:40])]
+    calibration = calibrate_tasks(engine, store, ScoringPolicy(), rows_of(*rows))
     publish(engine, store, calibration)
     assert engine.arithmetic.startswith("onnxruntime-")
     for served in ("triton-onnxruntime-nvidia-h100-80gb-hbm3-f32", "triton-tensorrt-nvidia-h100-80gb-hbm3-float16"):
@@ -127,13 +129,13 @@ def test_a_stand_in_of_a_served_model_is_said_and_no_reason_to_calibrate_again(o
 
 def test_retired_task_is_left_out_and_a_change_to_no_calibration_is_said(own_repository: Path) -> None:
     engine, store = Engine.open(own_repository), Store(own_repository / "store")
-    rows = [LabelledRow(str(n), "t-1", n % 3, None, "", text) for n, text in enumerate(TEXTS[:40])]
+    rows = [row_of(str(n), "t-1", n % 3, None, text=text) for n, text in enumerate(TEXTS[:40])]
     store.retire(["t-2"])
-    rows += [LabelledRow(str(n), "t-2", 0, None, "", TEXTS[n]) for n in range(3)]
-    assert calibrate_tasks(engine, store, ScoringPolicy(), LabelTable(rows)).rows.left_out == {
-        "of a task that is no longer live: t-2": 3
+    rows += [row_of(str(n), "t-2", 0, None, text=TEXTS[n]) for n in range(3)]
+    assert calibrate_tasks(engine, store, ScoringPolicy(), rows_of(*rows)).rows.left_out == {
+        "are of a task that is no longer live: t-2": ["rows.jsonl:1"] * 3
     }
-    publish(engine, store, calibrate_tasks(engine, store, ScoringPolicy(), LabelTable(rows)))
+    publish(engine, store, calibrate_tasks(engine, store, ScoringPolicy(), rows_of(*rows)))
     line = ["rollback", "t-1", "--store", str(store.folder)]
     for words in ([*line, "--dry-run"], line):
         assert "NOT CALIBRATED, and the version before was: t-1" in CliRunner().invoke(tasks, words).output
@@ -220,11 +222,11 @@ def test_a_task_that_fails_goes_to_people_by_default_and_no_other(
             level, second = (human if random.random() < p else int(random.integers(levels)) for p in (right, 0.8))
             shares = tuple(np.where(np.arange(levels) == level, 0.9, 0.1 / (levels - 1)).tolist())
             adapter = adapter_digest(files)
-            rows.append(LabelledRow(f"{n}", task, human, second, "", None, shares, adapter=adapter))
+            rows.append(row_of(f"{n}", task, human, second, text=None, probabilities=shares, adapter=adapter))
 
     def routes(gate: str) -> tuple[Calibration, set[str]]:
         rules = read_policy(policy(tmp_path, f"[target]\nexact = 0.3\n[rows]\nnew = 0\nown = 5\n{gate}"))
-        made = calibrate_tasks(engine, store, rules, LabelTable([*rows]))
+        made = calibrate_tasks(engine, store, rules, rows_of(*rows))
         return made, {name for name, d in made.decisions.items() if d.threshold and d.threshold.least is None}
 
     made, to_people = routes("[gate]\n")
@@ -245,14 +247,14 @@ def test_a_task_whose_calibration_is_worse_keeps_a_temperature_of_1_and_stops_no
     """Many rows of t-2 say that the machine is timid, which the few of t-1 contradict."""
     engine, store = Engine.open(own_repository), Store(own_repository / "store")
 
-    def rows_of(task: str, count: int, wrong: int) -> list[LabelledRow]:
+    def right(task: str, count: int, wrong: int) -> list[Row]:
         """Return rows on which a machine that is sure by 0.6 is wrong in so many of ten."""
         shares = (0.6, *[0.4 / (TASKS[task][1] - 1)] * (TASKS[task][1] - 1))
         human = [int(3 * n % 10 < wrong) for n in range(count)]
-        return [LabelledRow(f"{n}", task, level, None, "", None, shares) for n, level in enumerate(human)]
+        return [row_of(f"{n}", task, level, None, text=None, probabilities=shares) for n, level in enumerate(human)]
 
-    rows = rows_of("t-1", 14, 7) + rows_of("t-2", 400, 1)
-    made = calibrate_tasks(engine, store, ScoringPolicy(), LabelTable(rows), unverified=True)
+    rows = right("t-1", 14, 7) + right("t-2", 400, 1)
+    made = calibrate_tasks(engine, store, ScoringPolicy(), rows_of(*rows), unverified=True)
     assert list(made.worse) == ["t-1"] and made.worse["t-1"][1] > 0
     assert {change.task for change in publish(engine, store, made)} == {"t-1", "t-2"}
     temperatures = {name: decision.temperature for name, decision in made.decisions.items()}
@@ -271,13 +273,13 @@ def test_tasks_of_one_level_and_below_the_gate_are_named_and_go_to_people(
         level = n % 2
         sure[level] = 1 - sum(sure[1:])
         of_1 = (1 - 0.02 * (levels_1 - 1), *[0.02] * (levels_1 - 1))
-        rows.append(LabelledRow(f"a{n}", "t-1", int(n % 10 == 0), None, "read.csv, line 1", None, of_1))
+        rows.append(row_of(f"a{n}", "t-1", int(n % 10 == 0), None, "read.csv, line 1", None, of_1))
         human = level if random.random() < 0.75 else 1 - level
-        rows.append(LabelledRow(f"b{n}", "t-2", human, None, "read.csv, line 1", None, tuple(sure)))
+        rows.append(row_of(f"b{n}", "t-2", human, None, "read.csv, line 1", None, tuple(sure)))
 
     def calibrate(text: str) -> Calibration:
         rules = read_policy(policy(tmp_path, f"[target]\nexact = 0.6\n{text}"))
-        return calibrate_tasks(engine, store, rules, LabelTable(rows), unverified=True)
+        return calibrate_tasks(engine, store, rules, rows_of(*rows), unverified=True)
 
     kept = calibrate('one_level = "keep"\n')
     assert [t.share for d in kept.decisions.values() if (t := d.threshold)] == [0.0, 0.0]
@@ -305,13 +307,13 @@ def test_what_changes_from_the_live_version_is_said_with_its_rows(
         human = n % 2 if random.random() < right else 1 - n % 2
         desk = {} if n < 60 else {"chosen_by": "sample"}
         where = f"{'old' if n < 60 else 'read'}.csv, line {n}"
-        rows.append(LabelledRow(str(n), "t-1", human, None, where, None, tuple(shares), **desk))
+        rows.append(row_of(str(n), "t-1", human, None, where, None, tuple(shares), **desk))
     rules = read_policy(policy(tmp_path, "[target]\nexact = 0.8\n[rows]\nown = 100\n"))
-    first = calibrate_tasks(engine, store, rules, LabelTable(rows[:60]), unverified=True)
+    first = calibrate_tasks(engine, store, rules, rows_of(*rows[:60]), unverified=True)
     assert first.before == {} and first.decisions["t-1"].threshold
     assert first.decisions["t-1"].threshold.least is not None or "t-1" in first.near_misses
     publish(engine, store, first)
-    second = calibrate_tasks(engine, store, rules, LabelTable(rows), unverified=True)
+    second = calibrate_tasks(engine, store, rules, rows_of(*rows), unverified=True)
     calibration_view.show(second, {}, None)
     said = capsys.readouterr().out
     assert "t-1 changes from the live version: temperature " in said
@@ -383,10 +385,11 @@ def test_rows_sent_to_people_count_by_the_version_that_sent_them_whatever_is_liv
     own_repository: Path, labelled: Path, tmp_path: Path
 ) -> None:
     engine, store = Engine.open(own_repository), Store(own_repository / "store")
-    rows = [row for row in read_labelled([labelled], None, LabelColumns(), {}).rows if row.task == "t-1"]
+    read = read_labelled([labelled], None, LabelColumns(), {}).by_task()["t-1"]
+    rows = [dict(vars(row)) for row in each(read)]
 
-    def calibrate(target: str, rows: list[LabelledRow]) -> Calibration:
-        return calibrate_tasks(engine, store, read_policy(policy(tmp_path, f"[target]\n{target}\n")), LabelTable(rows))
+    def calibrate(target: str, rows: list[Row]) -> Calibration:
+        return calibrate_tasks(engine, store, read_policy(policy(tmp_path, f"[target]\n{target}\n")), rows_of(*rows))
 
     bare = store.manifest().tasks["t-1"]
     publish(engine, store, calibrate("exact = 0.999", rows))
@@ -394,7 +397,7 @@ def test_rows_sent_to_people_count_by_the_version_that_sent_them_whatever_is_liv
     publish(engine, store, calibrate("human_share = 0.5", rows))
     half = store.manifest().tasks["t-1"]
     by_everyone, by_half, by_lost, by_any = (
-        [replace(row, chosen_by="route", version=version) for row in rows]
+        [{**row, "chosen_by": "route", "version": version} for row in rows]
         for version in (everyone, half, "c" * 64, None)
     )
     for live in (half, everyone, bare):
@@ -405,8 +408,8 @@ def test_rows_sent_to_people_count_by_the_version_that_sent_them_whatever_is_liv
             with pytest.raises(InputError, match="none stands for the rows that the machine keeps"):
                 calibrate("exact = 0.7", refused)
         mixed = calibrate("exact = 0.7", by_everyone[:60] + by_half[60:])
-        assert (mixed.rows.tasks["t-1"].count, mixed.rows.left_out.total()) == (60, len(rows) - 60)
-        predicted = [replace(row, probabilities=(0.2,) * 5) for row in by_half[60:]]  # not of the live adapter
+        assert (mixed.rows.tasks["t-1"].count, _count(mixed)) == (60, len(rows) - 60)
+        predicted = [{**row, "probabilities": (0.2,) * 5} for row in by_half[60:]]  # not of the live adapter
         mixed = calibrate("exact = 0.7", by_everyone[:60] + predicted)
         assert (mixed.rows.tasks["t-1"].count, mixed.reasons.get("t-1")) == (60, None)
 
@@ -416,12 +419,17 @@ def test_rows_read_on_another_scale_are_left_out(own_repository: Path, tmp_path:
     five = store.manifest().tasks["t-1"]
     store.add([make_adapter(tmp_path / "t-1", backbone.spec, "t-1", levels=3)], backbone)
     three, rules = store.manifest().tasks["t-1"], read_policy(policy(tmp_path))
-    rows = [LabelledRow(f"{n}", "t-1", n % 3, None, "", text) for n, text in enumerate(TEXTS[:60])]
-    old, new = [replace(row, version=five) for row in rows[:20]], [replace(row, version=three) for row in rows[20:]]
-    mixed = calibrate_tasks(Engine.open(own_repository), store, rules, LabelTable(old + new))
-    assert (mixed.rows.tasks["t-1"].count, mixed.rows.left_out.total()) == (40, 20)
-    alone = calibrate_tasks(Engine.open(own_repository), store, rules, LabelTable(old))
-    assert (alone.reasons["t-1"], alone.rows.left_out.total()) == (CalibrationReason.NO_ROW_LEFT, 20)
+    rows = [row_of(f"{n}", "t-1", n % 3, None, text=text) for n, text in enumerate(TEXTS[:60])]
+    old, new = [{**row, "version": five} for row in rows[:20]], [{**row, "version": three} for row in rows[20:]]
+    mixed = calibrate_tasks(Engine.open(own_repository), store, rules, rows_of(*(old + new)))
+    assert (mixed.rows.tasks["t-1"].count, _count(mixed)) == (40, 20)
+    alone = calibrate_tasks(Engine.open(own_repository), store, rules, rows_of(*old))
+    assert (alone.reasons["t-1"], _count(alone)) == (CalibrationReason.NO_ROW_LEFT, 20)
+
+
+def _count(calibration: Calibration) -> int:
+    """Return how many rows a calibration leaves out."""
+    return sum(map(len, calibration.rows.left_out.values()))
 
 
 class Counting:
@@ -443,16 +451,17 @@ def test_each_row_is_computed_once_at_most(own_repository: Path, tmp_path: Path)
     runner = Counting(REFERENCE.make(backbone))
     engine, predicted = Engine(backbone, store, cast(BackboneRunner, runner)), [0.2] * 5
     rows = [
-        LabelledRow(f"{n}", "t-1", n % 5, None, "", text, predicted if n < 30 else None) for n, text in enumerate(TEXTS)
+        row_of(f"{n}", "t-1", n % 5, None, text=text, probabilities=predicted if n < 30 else None)
+        for n, text in enumerate(TEXTS)
     ]
-    rows += [LabelledRow(f"p{n}", "t-1", n % 5, None, "", None, predicted) for n in range(10)]
-    made = calibrate_tasks(engine, store, read_policy(policy(tmp_path)), LabelTable(rows), unverified=True)
+    rows += [row_of(f"p{n}", "t-1", n % 5, None, text=None, probabilities=predicted) for n in range(10)]
+    made = calibrate_tasks(engine, store, read_policy(policy(tmp_path)), rows_of(*rows), unverified=True)
     assert runner.rows == len(TEXTS)
     vectors = (scores := made.rows.tasks["t-1"].scores) and scores.pooled
     assert vectors is not None
     assert np.array_equal(vectors[: len(TEXTS)], engine.embed(TEXTS, ["t-1"] * len(TEXTS)))
     assert np.isnan(vectors[len(TEXTS) :]).all()
-    plain = calibrate_tasks(engine, store, read_policy(policy(tmp_path, "")), LabelTable(rows[:40]), unverified=True)
+    plain = calibrate_tasks(engine, store, read_policy(policy(tmp_path, "")), rows_of(*rows[:40]), unverified=True)
     assert (runner.rows, plain.rows.tasks["t-1"].count) == (2 * len(TEXTS) + 10, 40)
 
 
@@ -535,10 +544,10 @@ def test_a_task_that_says_untrained_goes_to_people_whatever_the_policy(own_repos
     engine, store = Engine.open(own_repository), Store(own_repository / "store")
     spec = engine.backbone.spec
     store.add([make_adapter(tmp_path / "new", spec, "new", task_json={"untrained": True})], engine.backbone)
-    rows = [LabelledRow(str(n), "new", n % 3, None, "", text) for n, text in enumerate(TEXTS[:40])]
+    rows = [row_of(str(n), "new", n % 3, None, text=text) for n, text in enumerate(TEXTS[:40])]
     for text in ("", "[target]\nhuman_share = 0.1\n[rows]\nnew = 0\nown = 1\n"):
         rules = read_policy(policy(tmp_path, text))
-        publish(engine, store, calibrate_tasks(engine, store, rules, LabelTable(rows)))
+        publish(engine, store, calibrate_tasks(engine, store, rules, rows_of(*rows)))
         (scored,) = Engine.open(own_repository).score(["the router"], ["new"])
         assert scored.route == "human:NEW_TASK" and scored.confidence is not None
 

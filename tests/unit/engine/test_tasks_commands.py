@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from labelled import Row, labelled, rows_of
 from making import TASKS, make_adapter
 from scoremux_client.errors import InputError
 from scoremux_decide.policy import AgreementTarget, GatePolicy, RowsPolicy, ScoringPolicy
@@ -20,8 +21,6 @@ from scoremux_engine.packages.package_files import PackageFiles
 from scoremux_engine.store.store import Store
 from scoremux_engine.store.upkeep import collect, verify
 from scoremux_evidence.promise.calibration import Calibration, calibrate_tasks, publish
-from scoremux_evidence.rows.label_table import LabelTable
-from scoremux_evidence.rows.labelled_row import LabelledRow
 
 
 class Commands:
@@ -218,8 +217,8 @@ def calibrated(repository: Path, wrong: int = 12) -> Calibration:
     for task in ("t-1", "t-2"):
         for n, (text, scored) in enumerate(zip(TEXTS, engine.score(TEXTS, [task] * len(TEXTS)), strict=True)):
             level = scored.level if n % wrong else (scored.level + 1) % TASKS[task][1]
-            rows.append(LabelledRow(f"{task}-{n}", task, level, None, f"labels.csv, line {n}", text))
-    calibration = calibrate_tasks(engine, store, POLICY, LabelTable(rows))
+            rows.append(labelled(f"{task}-{n}", task, level, None, f"labels.csv, line {n}", text))
+    calibration = calibrate_tasks(engine, store, POLICY, rows_of(*rows))
     publish(engine, store, calibration)
     return calibration
 
@@ -278,11 +277,11 @@ def test_looks_count_by_rows_for_any_target_in_any_order_and_outlast_their_versi
     engine, store = Engine.open(own_repository), Store(own_repository / "store")
     adapter = PackageFiles(store.package_folder(store.manifest().tasks["t-1"]))
     levels = [row.level for row in engine.score(TEXTS, ["t-1"] * len(TEXTS))]
-    rows = [LabelledRow(f"{n}", "t-1", level, None, "a.csv, line 1", TEXTS[n]) for n, level in enumerate(levels)]
+    rows = [labelled(f"{n}", "t-1", level, None, "a.csv, line 1", TEXTS[n]) for n, level in enumerate(levels)]
 
-    def looks(exact: float, labelled: list[LabelledRow]) -> int:
+    def looks(exact: float, labelled: list[Row]) -> int:
         policy = ScoringPolicy(target=AgreementTarget(exact=exact))
-        calibration = calibrate_tasks(engine, store, policy, LabelTable(labelled))
+        calibration = calibrate_tasks(engine, store, policy, rows_of(*labelled))
         publish(engine, store, calibration)
         return len(calibration.decisions["t-1"].looks)
 

@@ -16,8 +16,8 @@ import pytest
 from scoremux_batch.job import Job
 from scoremux_batch.slices import read_source
 from scoremux_batch.sources import expand
-from scoremux_evidence.rows.label_table import read_labels
-from scoremux_evidence.rows.labelled_row import label_columns
+from scoremux_evidence.rows.label_columns import label_columns
+from scoremux_evidence.rows.reading import read_labels
 from scoremux_files.errors import InputError
 from scoremux_files.rows.file_check import check_file
 from scoremux_files.rows.readers import read_records, read_rows

@@ -27,10 +27,10 @@ from scoremux_desk.erasure import ErasureRequest, erase
 from scoremux_desk.reading import alerts
 from scoremux_desk.reading.intake import add_scored
 from scoremux_evidence.commands.agreement_commands import report
-from scoremux_evidence.rows.joining import read_joined
-from scoremux_evidence.rows.label_table import read_labels
-from scoremux_evidence.rows.labelled_row import LabelColumns
-from scoremux_evidence.rows.predicted_rows import read_labelled
+from scoremux_evidence.rows.label_columns import LabelColumns
+from scoremux_evidence.rows.matching import match_files
+from scoremux_evidence.rows.predicted import read_labelled
+from scoremux_evidence.rows.reading import read_labels
 from scoremux_files.rows.readers import read_rows, text_check
 from scoremux_files.rows.writers import check_kept, done_note
 from scoremux_train.data import read_data
@@ -87,8 +87,8 @@ def test_student_goes_from_scoring_over_the_desk_to_training(tmp_path: Path) -> 
     names = {"id": "key", "task": "item", "text": "answer", "level": "grade", "second": "again", "student": "pupil"}
     table = read_labels([tmp_path / "l.jsonl", tmp_path / "own.csv"], LabelColumns(**names), ("id", "text", "level"))
     assert {row.id: row.student for row in table.rows} == {**truth, "k9": "s1"}
-    joined = read_joined(tmp_path / "scored", tmp_path / "l.jsonl", LabelColumns(student="student"))
-    assert len(set(joined.ratings.student.tolist())) == 6  # s1 and s2 wrote twice, and nobody knows who wrote k3
+    joined = match_files(tmp_path / "scored", tmp_path / "l.jsonl", LabelColumns(student="student"))
+    assert len(set(joined.rows.student.tolist())) == 6  # s1 and s2 wrote twice, and nobody knows who wrote k3
 
 
 def test_groups_go_from_a_job_over_the_desk_to_its_exports_and_the_report(tmp_path: Path) -> None:
@@ -137,9 +137,9 @@ def test_groups_go_from_a_job_over_the_desk_to_its_exports_and_the_report(tmp_pa
     labelled = tmp_path / "labelled.csv"
     names = LabelColumns(groups=("home group", "school"))
     for out in ("scored", "scored.csv", "moved.csv"):
-        joined = read_joined(tmp_path / out, labelled, names)
-        texts = [joined.truth.groups[name].texts().to_pylist() for name in names.groups]
-        found = dict(zip(joined.truth.ids.to_pylist(), zip(*texts, strict=True), strict=True))
+        joined = match_files(tmp_path / out, labelled, names)
+        texts = [joined.groups[name].texts() for name in names.groups]
+        found = dict(zip(joined.rows.id.to_pylist(), zip(*texts, strict=True), strict=True))
         assert len(found) == 59 and found.items() <= cells.items()
     report(tmp_path / "scored", labelled, tmp_path / "report.html", column=["group=home group", "group=school"])
     page = (tmp_path / "report.html").read_text()
@@ -168,7 +168,7 @@ def test_administrations_go_from_labels_over_a_job_and_the_desk_to_labels(tmp_pa
         work.decide("anna", read.token, int(work.row(read.row).text))
     exports.export_labelled(work.database, labelled)
     assert {(row["id"], row["administration"]): row["text"] for row in read_rows(labelled)} == brought
-    assert len(read_labels([source, labelled]).rows) == len(read_joined(tmp_path / "scored", labelled).truth.ids) == 60
+    assert len(read_labels([source, labelled]).rows) == len(match_files(tmp_path / "scored", labelled)) == 60
     # An alert whose row is not at its source and line any more is of the row of its administration.
     moved = {"source": "moved.jsonl", "line": 1, "id": "r3", "alert_task": "danger", "administration": "2026"}
     (tmp_path / "scored" / "_alerts").mkdir()
@@ -235,7 +235,7 @@ def test_exports_go_back_into_the_statistics(at_work: Any, tmp_path: Path) -> No
     told = list(read_rows(labelled))
     assert {row["chosen_by"] for row in told} == {"route", "read_behind", "validity"}
     write_jsonl(tmp_path / "again.jsonl", scored_rows(80))
-    joined = read_joined(tmp_path / "again.jsonl", labelled)
+    joined = match_files(tmp_path / "again.jsonl", labelled)
     assert len(joined) == sum(row["chosen_by"] != "validity" for row in told)
     trained = read_data([labelled], {}, LabelColumns(second="second"))
     assert not trained.bad
@@ -276,7 +276,7 @@ def test_codes_go_from_the_decision_over_the_desk_to_the_statistics(at_work: Any
         assert own["status"] == ("CONDITION" if own["code"] else "OK")
     copied = rows[list(said).index("C")]
     write_jsonl(tmp_path / "again.jsonl", rows)
-    joined = read_joined(tmp_path / "again.jsonl", labelled)
+    joined = match_files(tmp_path / "again.jsonl", labelled)
     assert len(joined) == sum(row["condition"] == "C" for row in rows)
     assert [row["id"] for row in read_rows(labelled)][:1] == [copied["id"]]
 
@@ -316,7 +316,7 @@ def test_labelled_rows_are_named_by_id_and_administration(at_work: Any, tmp_path
     assert len(labelled) == len(told)
     assert {row.key[1:] for row in labelled if row.probabilities} == names(earlier).keys()
     assert names(exported("june.csv", "june.jsonl")).keys() == {(name, "june.jsonl") for name in own}
-    assert len(read_joined(tmp_path / "june.jsonl", tmp_path / "june.csv")) == len({*again} - {june[0]["id"]})
+    assert len(match_files(tmp_path / "june.jsonl", tmp_path / "june.csv")) == len({*again} - {june[0]["id"]})
     assert exports.export_final(work.database, tmp_path / "final.jsonl", "june.jsonl") == 5
     erase(work.database, ErasureRequest(again), "test")
     assert {row["id"] for row in exported("labelled.jsonl")} == {row["id"] for row in earlier} - {*again}

@@ -17,11 +17,12 @@ import torch
 from rich.console import Console
 from typer.testing import CliRunner
 
+from labelled import each, labelled, rows_of
 from scoremux.app import build
 from scoremux_engine.packages.task import Task
 from scoremux_evidence.commands.agreement_commands import evaluate, report
 from scoremux_evidence.figures.estimates import Figure
-from scoremux_evidence.rows.labelled_row import LabelColumns, LabelledRow
+from scoremux_evidence.rows.label_columns import LabelColumns
 from scoremux_evidence.rows.similar_texts import fold, related
 from scoremux_files.errors import InputError
 from scoremux_files.locks import locked
@@ -65,18 +66,17 @@ def test_bad_rows_are_listed_with_file_and_line_and_the_good_ones_go_on(tmp_path
     with path.open("a") as file:
         file.write("{ broken\n")
     data = read_data([path], {"t": {"levels": [0, 1]}}, LabelColumns(second="again"))
-    assert [(row.id, row.second) for row in data.rows["t"]] == [("0", 1), ("5", None), ("6", None), ("7", None)]
-    assert sorted((bad.line, bad.reason.partition(" (")[0]) for bad in data.bad) == [
-        (2, "no number in level or score; words need [levels] in columns.toml"),
-        (3, "no text"),
-        (4, "its level is not one of its task's"),
-        (5, "given twice, with the same text and levels"),
-        (7, "its second level is not one of its task's; it counts without that"),
-        (8, "its second level is not one of its task's; it counts without that"),
-        (9, "task is not a task's id"),
-        (10, "not JSON"),
-    ]
-    with pytest.raises(DataError, match="line 1: text is not a task's id") as error:
+    assert [(row.id, row.second) for row in each(data.rows["t"])] == [("0", 1), ("5", None), ("6", None), ("7", None)]
+    assert {reason.partition(" (")[0]: list(places) for reason, places in data.bad.items()} == {
+        "cannot be used: no number in level or score; words need [levels] in columns.toml": ["rows.jsonl:2"],
+        "cannot be used: no text": ["rows.jsonl:3"],
+        "have a level that is not one of their task's": ["rows.jsonl:4"],
+        "are given twice, with the same text and levels": ["rows.jsonl:5"],
+        "have a second level that is not one of their task's, and count without it": ["rows.jsonl:7", "rows.jsonl:8"],
+        "cannot be used: task is not a task's id": ["rows.jsonl:9"],
+        "cannot be used: not JSON": ["rows.jsonl:10"],
+    }
+    with pytest.raises(DataError, match="jsonl:1: cannot be used: text is not a task's id") as error:
         read_data([path], {}, LabelColumns(task="text", text="task"))
     assert "text 0" not in str(error.value)
     with pytest.raises(InputError, match=r"rows\.jsonl has no column sexe \(its columns: id, task, text"):
@@ -88,11 +88,11 @@ def test_scores_become_levels_of_the_tasks_file_or_of_the_scores_that_occur(tmp_
     path = _write(tmp_path / "rows.jsonl", rows)
     data = read_data([path], {})
     assert data.tasks["t"].levels == (0, 0.5, 2)
-    assert [row.level for row in data.rows["t"]] == [0, 1, 2, 1]
+    assert data.rows["t"].level.tolist() == [0, 1, 2, 1]
     csv = tmp_path / "tasks.csv"
     csv.write_text("id,levels,question,template\nt,0 0.5 1 2,Why?,{question} {response}\n")
     data = read_data([path], read_tasks(csv), LabelColumns())
-    assert [row.level for row in data.rows["t"]] == [0, 1, 3, 1]
+    assert data.rows["t"].level.tolist() == [0, 1, 3, 1]
     assert data.tasks["t"].render("So.") == ("Why? So.",) or "Why? So." in str(data.tasks["t"].render("So."))
 
 
@@ -104,18 +104,18 @@ def test_points_are_not_taken_for_levels_and_may_have_a_decimal_comma(tmp_path: 
         with pytest.raises(DataError, match=r"task t: note has 0\.5, so it holds points, .*--column score=NAME"):
             read_data([path], tasks, LabelColumns(level="note"))
         data = read_data([path], tasks, LabelColumns(score="note"))
-        assert ([row.level for row in data.rows["t"]], data.bad) == ([0, 1, 2, 3, 4], [])
+        assert (data.rows["t"].level.tolist(), data.bad) == ([0, 1, 2, 3, 4], {})
     whole = _write(tmp_path / "whole.jsonl", [_row(n, level=2 * (n % 3)) for n in range(6)])
     with pytest.raises(DataError, match="task t: level has 4, so it holds points"):
         read_data([whole], {"t": {"levels": [0, 2, 4]}}, LabelColumns())
     data = read_data([whole], {"t": {"levels": [0, 2, 4]}}, LabelColumns(score="level"))
-    assert [row.level for row in data.rows["t"]] == [0, 1, 2, 0, 1, 2]
+    assert data.rows["t"].level.tolist() == [0, 1, 2, 0, 1, 2]
     machine = [_row(n, score=n, human=1 if n else None, version="v", arithmetic="a") for n in range(3)]
     data = read_data([_write(whole, machine)], {"t": {"levels": [0, 1, 2]}}, LabelColumns(level="human"))
-    assert [row.id for row in data.rows["t"]] == ["1", "2"], "the score of row 0 is the machine's"
+    assert data.rows["t"].id.tolist() == ["1", "2"], "the score of row 0 is the machine's"
     data = read_data([_write(whole, [{**_row(1), "score": 1}])], {"t": {"levels": [1, 2]}}, LabelColumns(level="score"))
-    assert [row.level for row in data.rows["t"]] == [1], "the column of levels may be called score"
-    with pytest.raises(DataError, match=r"line 2: no task \(its columns: id, text, note\)"):
+    assert data.rows["t"].level.tolist() == [1], "the column of levels may be called score"
+    with pytest.raises(DataError, match=r"csv:2: cannot be used: no task \(its columns: id, text, note\)"):
         path.write_text("id;text;note\n1;an answer;2\n")
         read_data([path], {})
 
@@ -133,7 +133,7 @@ def test_the_check_counts_what_a_person_should_know_and_what_is_no_sample(tmp_pa
     assert found.levels == [16, 16, 0] and found.without_rows == [2]
     assert (found.doubly, found.human_qwk) == (29, 1.0)
     assert found.trainable and not few.trainable and few.needed == 19
-    assert "text 4" not in [row.text for row in training_rows(data.rows["t"]).rows]
+    assert "text 4" not in training_rows(data.rows["t"]).rows.text.tolist()
     json.dumps(as_json(data, [few, found]))
     routed = read_data([_write(tmp_path / "rows.jsonl", [_row(n, chosen_by="route") for n in range(30)])], {})
     lines = remarks(routed, check(routed, 5))
@@ -162,9 +162,9 @@ def test_rows_of_one_student_are_in_one_fold(tmp_path: Path) -> None:
     rows = [_row(n, text=_letters(n), who=f"s{n // 4}" if n < 60 else None, level=n // 4 % 2) for n in range(80)]
     path = _write(tmp_path / "rows.jsonl", rows)
     read = read_data([path], {}, LabelColumns(student="who")).rows["t"]
-    groups = related([row.response for row in read], [row.student for row in read])
-    fold_of = assign([row.level for row in read], groups, 5, 1)
-    of_student = {(row.student, fold) for row, fold in zip(read, fold_of, strict=True) if row.student}
+    groups = related(read.text.tolist(), read.texts("student"))
+    fold_of = assign(read.level.tolist(), groups, 5, 1)
+    of_student = {(student, fold) for student, fold in zip(read.texts("student"), fold_of, strict=True) if student}
     assert len(of_student) == 15
     one = check(read_data([_write(path, [row | {"who": "s"} for row in rows])], {}, LabelColumns(student="who")), 5)[0]
     assert not one.trainable and one.needed == 9, "one student cannot be in ten folds"
@@ -218,11 +218,11 @@ def _last(probabilities: Sequence[Any]) -> dict[int, Sequence[Any]]:
 def test_figures_weigh_rows_and_say_when_one_level_was_predicted_throughout() -> None:
     levels = [n % 3 % 2 for n in range(60)]
     rows = [
-        LabelledRow(str(n), "t", level, None, "", _letters(n), student=f"s{n // 2}", weight=[1.0, 4.0, math.nan][n % 3])
+        labelled(str(n), "t", level, text=_letters(n), student=f"s{n // 2}", weight=[1.0, 4.0, math.nan][n % 3])
         for n, level in enumerate(levels)
     ]
     task = Task(id="t", levels=(0, 1))
-    prepared = PreparedTask(task, Recipe(), rows, [], [0] * 60, [0] * 60)
+    prepared = PreparedTask(task, Recipe(), rows_of(*rows), [], [0] * 60, [0] * 60)
     right = [
         np.array([1 - level, level], np.float32) if n % 2 else np.ones(2, np.float32) for n, level in enumerate(levels)
     ]
@@ -234,7 +234,7 @@ def test_figures_weigh_rows_and_say_when_one_level_was_predicted_throughout() ->
     console = Console(file=io.StringIO(), width=200)
     print_agreement(console, OutOfFold.of([constant]))
     printed = console.file.getvalue()  # type: ignore[attr-defined]
-    card_text = card(constant, check(Data({"t": task}, {"t": rows}), 5)[0], Plan(), OutOfFold.of([constant]))
+    card_text = card(constant, check(Data({"t": task}, {"t": rows_of(*rows)}), 5)[0], Plan(), OutOfFold.of([constant]))
     assert "mean of" not in printed, "of one task"
     for text in (printed, card_text):
         assert "nan" not in text.lower() and "no interval" in text
@@ -249,13 +249,13 @@ def test_train_evaluate_and_report_print_the_same_mean_and_count_a_constant_mach
     data = read_data([_write(tmp_path / "rows.jsonl", rows)], {}, LabelColumns(student="student"))
     trained, scored = [], []
     for name, read in data.rows.items():
-        machine = [0 if name == "same" or n in (1, 3, 5) else row.level for n, row in enumerate(read)]
+        machine = [0 if name == "same" or n in (1, 3, 5) else int(row.level) for n, row in enumerate(each(read))]
         probabilities = [np.eye(2, dtype=np.float32)[level] for level in machine]
         prepared = PreparedTask(data.tasks[name], Recipe(), read, [], [0] * 40, [n % 5 for n in range(40)])
         trained.append(TrainedTask(prepared, _last(probabilities), torch.zeros(0)))
         scored += [
             {"id": row.id, "task": name, "status": "OK", "level": level, "probabilities": p.tolist()}
-            for row, level, p in zip(read, machine, probabilities, strict=True)
+            for row, level, p in zip(each(read), machine, probabilities, strict=True)
         ]
     console = Console(file=io.StringIO(), width=200)
     print_agreement(console, OutOfFold.of(trained))
@@ -290,7 +290,7 @@ def test_routed_rows_beside_a_sample_of_all_responses_are_part_of_no_figure(tmp_
         data = read_data([_write(tmp_path / "rows.jsonl", rows)], {})
         read = data.rows["t"]
         prepared = PreparedTask(data.tasks["t"], Recipe(), read, [], [0] * len(read), [0] * len(read))
-        machine = [row.level if row.id.endswith("right") else 1 - row.level for row in read]
+        machine = [int(row.level if row.id.endswith("right") else 1 - row.level) for row in each(read)]
         trained = TrainedTask(prepared, _last(np.eye(2, dtype=np.float32)[machine]), torch.zeros(0))
         console = Console(file=io.StringIO(), width=200)
         print_agreement(console, OutOfFold.of([trained]))
@@ -320,7 +320,7 @@ def _curve(exponent: float, seed: int, tasks: int = 20) -> LearningCurve:
     draw, trained = np.random.default_rng(seed), []
     for number in range(tasks):
         human = draw.integers(0, 4, 60)
-        rows = [LabelledRow(str(n), "t", level, None) for n, level in enumerate(human.tolist())]
+        rows = rows_of(*(labelled(str(n), "t", level) for n, level in enumerate(human.tolist())))
         predicted = {}
         for quarters in QUARTERS:
             wrong = draw.random(60) < draw.uniform(0.45, 0.65) * quarters**-exponent

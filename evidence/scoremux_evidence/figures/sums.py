@@ -1,27 +1,15 @@
 """Rated rows as columns, and the sums over them from which every statistic follows."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.bool_]
-Values = npt.NDArray[Any]
-Levels = Sequence[float | None] | Values
-"""Levels that someone gave, NaN or None where there is none."""
+from scoremux_evidence.rows.table import Floats, Ints, Mask, Rows, Values, by_cell, rated
 
 BLOCK_ROWS = 1 << 18
-
-
-def undefined() -> AbstractContextManager[None]:
-    """Let divisions by zero, and sums with NaN, be NaN or infinite without a warning."""
-    return np.errstate(invalid="ignore", divide="ignore", over="ignore")
 
 
 class Pair(Enum):
@@ -59,83 +47,6 @@ class Pair(Enum):
 
     LEVELS = "levels"
     """The weights of rows with each level of a human, of the machine, and the same of both, rounded: [2 L + 1, C]."""
-
-
-@dataclass(frozen=True)
-class Ratings:
-    """The levels of humans and of the machine; B rows or B kinds of rows.
-
-    Attributes:
-        human: Levels of a human, float64 [B].
-        second: Levels of a second human, NaN where there is none.
-        expected: The mean level under the machine's probabilities.
-        weight: 1 / the probability with which a row was chosen to be read by people.
-        rows: How many rows of this kind there are.
-        kept: 1 where the machine's level is the score of record, 0 where a human's is, NaN where that is not known.
-        length: Of the text, in characters; NaN where it is not known.
-        student: A number for the student who wrote the row, int64 [B]; −1 in all rows if rows are independent.
-    """
-
-    human: Floats
-    machine: Floats
-    second: Floats
-    expected: Floats
-    weight: Floats
-    rows: Floats
-    kept: Floats
-    length: Floats
-    student: Ints
-
-    @classmethod
-    def of(
-        cls,
-        human: Levels,
-        machine: Levels,
-        second: Levels | None = None,
-        expected: Levels | None = None,
-        weight: Values | None = None,
-        rows: Values | None = None,
-        kept: Values | None = None,
-        length: Values | None = None,
-        student: Values | None = None,
-    ) -> "Ratings":
-        """Return ratings of single rows.
-
-        Args:
-            machine: Levels that the machine gave.
-            second: Levels of a second human, NaN or None where there is none; None if no row has one.
-            expected: Mean levels under the machine's probabilities; the machine's levels if None.
-            weight, rows: 1 if None.
-            kept, length: Not known if None.
-            student: Rows are independent if None.
-        """
-
-        def column(values: Any, otherwise: float) -> Values:
-            return np.broadcast_to(otherwise, len(human)) if values is None else np.asarray(values, np.float64)
-
-        return cls(
-            human=column(human, np.nan),
-            machine=column(machine, np.nan),
-            second=column(second, np.nan),
-            expected=column(machine if expected is None else expected, np.nan),
-            weight=column(weight, 1.0),
-            rows=column(rows, 1.0),
-            kept=column(kept, np.nan),
-            length=column(length, np.nan),
-            student=np.broadcast_to(-1, len(human)) if student is None else student,
-        )
-
-    @property
-    def students(self) -> Ints | None:
-        """A number for the student who wrote each row; None if rows are independent."""
-        return self.student if (self.student >= 0).any() else None
-
-    def __len__(self) -> int:
-        return len(self.human)
-
-    def take(self, rows: Ints | Mask | slice) -> "Ratings":
-        """Return some of the rows: their positions, a mask, or a slice."""
-        return Ratings(*(column[rows] for column in vars(self).values()))
 
 
 class PairSums(NamedTuple):
@@ -200,14 +111,14 @@ class Sums:
         return Sums(self.pairs, np.stack([by_cell(cell, row, cells) for row in self.table]))
 
 
-def level_range(ratings: Ratings) -> range:
+def level_range(ratings: Rows) -> range:
     """Return the levels from 0, or a human's lowest below it, to the highest that a human or the machine gave."""
     lowest = ratings.human.min(initial=0)
     highest = max(ratings.human.max(initial=0), ratings.machine.max(initial=0))
     return range(int(np.rint(lowest)), int(np.rint(highest)) + 1)
 
 
-def of_rows(ratings: Ratings, pairs: Sequence[Pair], levels: range) -> Sums:
+def of_rows(ratings: Rows, pairs: Sequence[Pair], levels: range) -> Sums:
     """Return the sums of each row alone, [B]; rows of one kind count as one. levels: those that there are, L."""
     tables = list[Floats]()
     for pair in pairs:
@@ -240,7 +151,7 @@ def of_rows(ratings: Ratings, pairs: Sequence[Pair], levels: range) -> Sums:
     return Sums(pairs, np.concatenate(tables))
 
 
-def _rated(ratings: Ratings, pair: Pair) -> tuple[Floats, Floats, Mask]:
+def _rated(ratings: Rows, pair: Pair) -> tuple[Floats, Floats, Mask]:
     """Return the levels of two raters for each row, and which rows both rated, [B]."""
     human = ratings.human
     machine = ratings.machine
@@ -262,27 +173,28 @@ def _rated(ratings: Ratings, pair: Pair) -> tuple[Floats, Floats, Mask]:
 
 
 def sums(
-    ratings: Ratings,
+    ratings: Rows,
     cell: Values,
     cells: int,
     pairs: Sequence[Pair],
 ) -> Sums:
     """Return the sums of each of `cells` cells; cell: which one a row is in, [B]."""
     levels = level_range(ratings)
-    total = of_rows(ratings.take(slice(0, 0)), pairs, levels).total(cell[:0], cells)
+    total = of_rows(ratings.where(slice(0, 0)), pairs, levels).total(cell[:0], cells)
     for rows in slices(len(ratings)):
-        part = ratings.take(rows)
-        total.table[:] += of_rows(part, pairs, levels).times(part.rows).total(cell[rows], cells).table
+        part = ratings.where(rows)
+        total.table[:] += of_rows(part, pairs, levels).times(part.times).total(cell[rows], cells).table
     return total
 
 
-def balanced(ratings: Ratings, cell: Values, cells: int) -> Ratings:
+def balanced(ratings: Rows, cell: Values, cells: int) -> Rows:
     """Return the ratings with weights that add up to the number of rows in each cell."""
-    scale = by_cell(cell, ratings.rows, cells) / np.maximum(by_cell(cell, ratings.rows * ratings.weight, cells), 1e-300)
-    return ratings if (scale == 1).all() else replace(ratings, weight=ratings.weight * scale[cell])
+    total = by_cell(cell, ratings.times * ratings.weight, cells)
+    scale = by_cell(cell, ratings.times, cells) / np.maximum(total, 1e-300)
+    return ratings if (scale == 1).all() else ratings.plus(weight=ratings.weight * scale[cell])
 
 
-def kinds(ratings: Ratings, cell: Values) -> tuple[Ratings, Ints]:
+def kinds(ratings: Rows, cell: Values) -> tuple[Rows, Ints]:
     """Return the kinds of rows that there are, with their numbers of rows, and the cell of each kind.
 
     Rows of one kind have the same cell, levels, weight and rater of record. Expected levels are lost: they are the
@@ -296,35 +208,16 @@ def kinds(ratings: Ratings, cell: Values) -> tuple[Ratings, Ints]:
     keys, place = np.unique(key, return_inverse=True)
     places = np.unravel_index(keys, sizes)
     cells, human, machine, second, weight, kept = (values[at] for values, at in zip(distinct, places, strict=True))
-    rows = by_cell(place, ratings.rows, len(keys))
-    merged = Ratings.of(
-        human,
-        machine,
-        second,
-        weight=weight,
-        rows=rows,
-        kept=kept,
-    )
-    return merged, cells
+    times = by_cell(place, ratings.times, len(keys))
+    return rated(human, machine, second, weight=weight, times=times, kept=kept), cells
 
 
-def fewer_rows(ratings: Ratings, cell: Values) -> tuple[Ratings, Values]:
+def fewer_rows(ratings: Rows, cell: Values) -> tuple[Rows, Values]:
     """Return the kinds of rows, or the rows themselves where they are not independent, and the cell of each."""
-    return kinds(ratings, cell) if ratings.students is None else (ratings, cell)
-
-
-def own_numbers(student: Values) -> Values:
-    """Return numbers of students; a row with −1, whose student is not known, gets one of its own."""
-    unknown = student.max(initial=-1) + 1 + np.arange(len(student))
-    return np.where(student < 0, unknown, student)
+    return kinds(ratings, cell) if "student" not in ratings else (ratings, cell)
 
 
 def slices(rows: int) -> Iterator[slice]:
     """Yield slices of so many rows, each small enough that the sums of its rows take little memory."""
     for first in range(0, rows, BLOCK_ROWS):
         yield slice(first, first + BLOCK_ROWS)
-
-
-def by_cell(cell: Values, values: Floats, cells: int) -> Floats:
-    """Return the sum of the values in each of `cells` cells, [C]."""
-    return np.bincount(cell, values, cells).astype(np.float64, copy=False)

@@ -18,11 +18,10 @@ read-behind rows, the sample alone is about all responses: its routed rows stand
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
-from scoremux_evidence.rows.ratings import Floats, Mask, Values, by_cell, undefined
+from scoremux_evidence.rows.table import Floats, Mask, Rows, Values, by_cell, undefined
 from scoremux_files.errors import first_of
 
 CHOSEN_BY = ROUTE, READ_BEHIND, ALL, SAMPLE, VALIDITY = "route", "read_behind", "all", "sample", "validity"
@@ -52,28 +51,6 @@ _MOST_WEIGHT = 0.1
 """From this share of a task's weight on, one row decides a figure, and the report names it."""
 
 
-@dataclass(frozen=True)
-class Sample:
-    """How B rows were chosen to be read.
-
-    Attributes:
-        weight: 1 / probability, NaN for rows that stand for no others.
-        routed: Rows that were read since they were sent to people.
-        behind: Rows that stand for those of the machine.
-        sampled: Rows of a sample of all rows.
-        stated: Rows of which the file says how they were chosen.
-    """
-
-    weight: Floats
-    routed: Mask
-    behind: Mask
-    sampled: Mask
-    stated: Mask
-
-    def take(self, rows: Values) -> "Sample":
-        return Sample(*(column[rows] for column in vars(self).values()))
-
-
 ROUTED_BESIDE = (
     "responses that were read since they were sent to people are part of no figure: the others are a sample of all "
     "responses, and stand for such responses too."
@@ -90,26 +67,48 @@ SEEN_BY_START = (
 )
 
 
-def routed_only(chosen_by: Sequence[str | None]) -> bool:
+def weighed(rows: Rows) -> Rows:
+    """Return rows with their weights, and how they were chosen to be read, as columns.
+
+    weight: 1 / probability, NaN for rows that stand for no others. routed: read since they were sent to people. behind:
+    stand for rows of the machine. sampled: of a sample of all rows. stated: the file says how they were chosen; other
+    rows count as drawn with their probability.
+    """
+    probability = rows.probability
+    has_probability = (probability > 0) & (probability <= 1)
+    weight = np.where(has_probability, 1 / np.where(has_probability, probability, 1.0), 1.0)
+    routed = chosen(rows, ROUTE)
+    drawn = chosen(rows, READ_BEHIND, SAMPLE)
+    unusable = chosen(rows, VALIDITY) | (drawn & ~has_probability) | (~has_probability & ~np.isnan(probability))
+    return rows.plus(
+        weight=np.where(unusable, np.nan, np.where(routed, 1.0, weight)),
+        routed=routed,
+        behind=drawn & has_probability,
+        sampled=~unusable & ~routed & ~chosen(rows, READ_BEHIND),
+        stated=(rows.chosen_by.code >= 0) | has_probability,
+    )
+
+
+def chosen(rows: Rows, *reasons: str) -> Mask:
+    """Return which rows were chosen to be read for one of some reasons, see `CHOSEN_BY`."""
+    codes = [rows.chosen_by.place(reason) for reason in reasons]
+    return np.isin(rows.chosen_by.code, codes)
+
+
+def routed_only(rows: Rows) -> bool:
     """Return whether only their route chose rows of a task: they say nothing of the rows that the machine keeps."""
-    reasons = set(chosen_by)
-    return ROUTE in reasons and reasons <= {ROUTE, VALIDITY}
+    return bool(chosen(rows, ROUTE).any() and chosen(rows, ROUTE, VALIDITY).all())
 
 
-def routed_beside(chosen_by: Sequence[str | None], versions: Sequence[str | None]) -> Mask:
+def routed_beside(rows: Rows) -> Mask:
     """Return which rows of a task were read since they were sent to people, beside a sample of all its responses.
 
-    Args:
-        versions: The task version that routed each, None where that is not known. Read-behind rows of a version stand
-            for the rows that this version kept, and for no row that another one kept.
+    Read-behind rows of a version stand for the rows that this version kept, and for no row that another one kept.
     """
-    if routed_only(chosen_by):
-        return np.zeros(len(chosen_by), bool)
-    behind = {v for reason, v in zip(chosen_by, versions, strict=True) if reason == READ_BEHIND}
-    return np.array(
-        [r == ROUTE and v not in behind for r, v in zip(chosen_by, versions, strict=True)],
-        bool,
-    )
+    if routed_only(rows):
+        return np.zeros(len(rows), bool)
+    behind = rows.version.code[chosen(rows, READ_BEHIND)]
+    return np.asarray(chosen(rows, ROUTE) & ~np.isin(rows.version.code, behind))
 
 
 def population_of(routed: Sequence[str], others: bool, weighted: bool) -> str:
@@ -127,25 +126,6 @@ def population_of(routed: Sequence[str], others: bool, weighted: bool) -> str:
         return rest
     some = f"Figures of {first_of(routed, _MOST_NAMED)}, which are in those of all rows too, are {_ROUTED}"
     return f"{some} Of the other tasks: {rest}" if rest else some
-
-
-def sample_of(chosen_by: Sequence[str | None], probability: Floats) -> Sample:
-    """Return the weights of rows.
-
-    Args:
-        chosen_by: How each was chosen, None where that is not known; such rows count as drawn with their probability.
-        probability: With which each was chosen; NaN where it was certain to be.
-    """
-    reasons = np.array([reason or "" for reason in chosen_by], dtype=object)
-    has_probability = (probability > 0) & (probability <= 1)
-    weight = np.where(has_probability, 1 / np.where(has_probability, probability, 1.0), 1.0)
-    routed: Mask = reasons == ROUTE
-    drawn = np.isin(reasons, (READ_BEHIND, SAMPLE))
-    unusable = (reasons == VALIDITY) | (drawn & ~has_probability) | (~has_probability & ~np.isnan(probability))
-    sampled = ~unusable & ~routed & (reasons != READ_BEHIND)
-    stated = (reasons != "") | has_probability
-    weight = np.where(unusable, np.nan, np.where(routed, 1.0, weight))
-    return Sample(weight, routed, drawn & has_probability, sampled, stated)
 
 
 def to_routes(

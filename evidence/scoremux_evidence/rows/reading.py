@@ -1,0 +1,431 @@
+"""Files of labelled rows → Rows: one row for each response, and each line that was left out, with the reason.
+
+A response is named by task, id and administration. Lines of one name with different raters are one row, equal lines
+count once, and lines that contradict each other are refused.
+
+Columns: id (of objects; FILE:LINE where `has_id` is false), task, administration, rater, student, split, chosen_by,
+version and adapter (`Codes`), `group NAME` for each column of groups (`Codes`), text (None where the file has none),
+level and second (of two people), score (points in place of a level), probability (with which the row was chosen; 0
+where it is not a number), no_number, no_level and no_second (faults of the levels), file and line; from `weighing`
+weight, routed, behind, sampled and stated; of predictions probabilities (a tuple or None), seen_by_start (whether the
+adapter's start was trained on the task) and text_check.
+"""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+from math import isnan, nan
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from scoremux_client.contract import TASK_PATTERN
+from scoremux_evidence.rows.label_columns import LABEL_COLUMNS, LabelColumns
+from scoremux_evidence.rows.table import Floats, Key, Mask, Rows
+from scoremux_evidence.rows.weighing import weighed
+from scoremux_files.errors import InputError, first_of
+from scoremux_files.rows.codes import Codes
+from scoremux_files.rows.columns import encode
+from scoremux_files.rows.readers import CHOSEN_BY, cell_text, files_of, read_records, same_text
+from scoremux_files.rows.row_layout import RowLayout, list_columns
+
+REPEATED = "are given twice, with the same text and levels"
+SECOND_RATER = "are given by a second rater, whose level counts beside the first"
+OTHER_KIND = "are given by a second rater, whose points do not count beside a level, nor a level beside points"
+THIRD_RATER = "are given by a third rater; a response counts with the levels of two"
+
+_CODES = ("task", "administration", "rater", "student", "split", CHOSEN_BY, "version", "adapter")
+_OWN_NAMES = (CHOSEN_BY, "version", "probability")
+_OF_PREDICTIONS = ("probabilities", "adapter", "seen", "text_check")
+_CELLS = ("id", "text", "level", "second", "score", "probability", "probabilities", "seen", "text_check")
+
+_MOST_WORDS, _WORD = 12, re.compile(r"\w[\w -]{0,20}")
+"""Words are those of a scale, and no texts, where they are few and each comes again."""
+
+_MOST = 1e9
+_COMMA = re.compile(r"[+-]?\d+,\d{1,2}")
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The rows of labelled files, and what the files have.
+
+    Attributes:
+        present: Fields of `LabelColumns` that some file has.
+        names: The columns of all files.
+        words: Cells in place of levels that are no numbers, and how often; of the first few.
+    """
+
+    rows: Rows
+    present: Collection[str]
+    names: Collection[str]
+    words: Counter[str]
+    paths: Sequence[Path] = ()
+
+    def require(self, columns: LabelColumns, *keys: str) -> None:
+        """Raise InputError if the files lack a column that was named, or that of one of `keys`."""
+        absent = [getattr(columns, key) for key in (*keys, *columns.named()) if key not in self.present]
+        absent += [name for name in columns.groups if name not in self.names]
+        if absent and self.names:
+            raise InputError(f"{first_of([*map(str, self.paths)])} has no column {absent[0]}{column_hint(self.names)}")
+
+    def words_hint(self, columns: LabelColumns) -> str:
+        """Return which words are in place of levels and how to map them; empty where they may be texts."""
+        few = len(self.words) < _MOST_WORDS and all(times > 1 and _WORD.fullmatch(w) for w, times in self.words.items())
+        if not self.words or not few:
+            return ""
+        lines = ", ".join(f"{json.dumps(word, ensure_ascii=False)} = …" for word in sorted(self.words))
+        return f"{columns.level} has words; under [levels] of columns.toml beside the file, give their levels: {lines}"
+
+
+def read_labels(
+    paths: Sequence[Path],
+    columns: LabelColumns = LABEL_COLUMNS,
+    needed: Collection[str] = (),
+    *,
+    strict: bool = True,
+) -> Labels:
+    """Read labelled rows of .csv, .jsonl and .parquet files, of exports of the desk, and of folders of a job.
+
+    Args:
+        needed: Fields of `LabelColumns` that each row must have.
+        strict: Refuse a line that cannot be used, unless its level is blank; otherwise it is left out.
+
+    Raises:
+        InputError: A file cannot be read, a line cannot be used, or lines contradict each other.
+    """
+    lines = _Lines(columns, needed, strict)
+    for path in paths:
+        for file in files_of(path):
+            lines.read(file)
+    rows = _one_row_each(lines.rows())
+    return Labels(weighed(rows), lines.present, lines.names, lines.words, paths)
+
+
+def column_hint(names: Iterable[str]) -> str:
+    """Return the hint that follows the name of a missing column. names: the columns that there are."""
+    return f" (its columns: {list_columns([*names])}); name it with --column KEY=NAME"
+
+
+def common_key(*files: Labels) -> Callable[[Rows], list[Key]]:
+    """Return the keys of rows in all of some files: without administrations where one of them has none."""
+    if all("administration" in labels.present for labels in files):
+        return Rows.response_keys
+    return lambda rows: [(task, name, "") for task, name, _ in rows.response_keys()]
+
+
+class _Lines:
+    """The lines of all files as cells by column, and why some cannot be used."""
+
+    def __init__(self, columns: LabelColumns, needed: Collection[str], strict: bool) -> None:
+        self.present: set[str] = set()
+        self.names: dict[str, None] = {}
+        self.words: Counter[str] = Counter()
+        self._columns, self._needed, self._strict = columns, needed, strict
+        self._groups = {f"group {name}": name for name in columns.groups}
+        self._parts: list[Rows] = []
+
+    def read(self, file: Path) -> None:
+        """Read a file. Raises InputError."""
+        cells: dict[str, list[Any]] = {name: [] for name in (*_CELLS, *_CODES, *self._groups)}
+        numbers: list[int | None] = []
+        unread: dict[int, str] = {}
+        headers: list[dict[str, str]] = []
+        names: Collection[str] = ()
+        present: dict[str, str] = {}
+        sources: dict[str, str] = {}
+        fields: set[str] = set()
+        of_file = {name: name for name in (*_OWN_NAMES, *(_OF_PREDICTIONS if self._columns.predicted else ()))}
+        of_file |= self._groups
+        for record in read_records(file, RowLayout(self._columns.id, text=self._columns.text, every_column=True)):
+            if not record.reason and record.values.keys() != names:
+                names = record.values.keys()
+                present = self._columns.present(file, names)
+                sources = {**of_file, **present}
+                fields |= present.keys()
+                self.names |= dict.fromkeys(names)
+            if not record.reason and all(cell in (None, "") for cell in record.values.values()):
+                continue  # a blank line
+            if record.reason:
+                unread[len(numbers)] = record.reason
+            for name, column in cells.items():
+                column.append(record.values.get(sources.get(name, "")))
+            numbers.append(record.line)
+            headers.append(present)
+            if record.reason and self._strict:
+                break
+        self._parts.append(self._usable(file, cells, numbers, unread, headers))
+        self.present |= fields
+        if self._strict and names and "level" in self._needed and not fields & {"level", "score"}:
+            raise InputError(f"{file} has no column {self._columns.level}{column_hint(self.names)}")
+
+    def rows(self) -> Rows:
+        """Return the rows of the lines that can be used."""
+        if not self._parts:
+            self._parts.append(_as_rows({name: [] for name in (*_CELLS, *_CODES, *self._groups)}, "", []))
+        return Rows.joined(self._parts)
+
+    def _usable(
+        self,
+        file: Path,
+        cells: dict[str, list[Any]],
+        numbers: list[int | None],
+        unread: dict[int, str],
+        headers: list[dict[str, str]],
+    ) -> Rows:
+        """Return the lines of a file that can be used as rows."""
+        levels = self._columns.levels
+        for name in ("level", "second") if levels else ():
+            cells[name] = [levels.get(str(cell).strip(), cell) for cell in cells[name]]
+        rows = _as_rows(cells, str(file), numbers)
+        for cell in np.array(cells["level"], object)[rows.no_number]:
+            if len(self.words) < _MOST_WORDS:
+                self.words[str("" if cell is None else cell).strip()] += 1
+        problems = dict(unread)
+        for place in np.flatnonzero(self._doubtful(rows, headers)).tolist():
+            problem = problems.get(place) or self._problem(rows, place, headers[place], self._needed)
+            if problem:
+                problems[place] = problem
+        for place, problem in sorted(problems.items()) if self._strict else ():
+            without_level = [key for key in self._needed if key != "level"]
+            is_blank = not self._problem(rows, place, headers[place], without_level)
+            if place in unread or rows.no_number[place] or not is_blank:
+                hint = column_hint(self.names) if problem.startswith("no ") else ""
+                where = file if numbers[place] is None else f"{file}, line {numbers[place]}"
+                raise InputError(f"{where}: {problem}{hint}")
+        reasons: dict[str, Mask] = {}
+        for place, problem in sorted(problems.items()):
+            mask = reasons.setdefault(f"cannot be used: {problem}", np.zeros(len(rows), bool))
+            mask[place] = True
+        return rows.without(reasons)
+
+    def _doubtful(self, rows: Rows, headers: Sequence[dict[str, str]]) -> Mask:
+        """Return which rows `_problem` may find something in."""
+        columns = self._columns
+        doubtful = np.zeros(len(rows), bool)
+        if "id" in self._needed:
+            doubtful |= np.array(["id" not in present for present in headers], bool)
+        if "task" in self._needed:
+            odd = [code for code, task in enumerate(rows.task.values) if not TASK_PATTERN.fullmatch(task)]
+            doubtful |= np.isin(rows.task.code, [-1, *odd])
+        if "text" in self._needed:
+            doubtful |= rows.text == np.array(None)
+        if "level" in self._needed:
+            doubtful |= np.isnan(rows.level) & np.isnan(rows.score)
+            doubtful |= (rows.probability <= 0) | (rows.probability > 1)
+        if columns.predicted:
+            doubtful |= rows.probabilities == np.array(None)
+        return doubtful
+
+    def _problem(self, rows: Rows, place: int, present: dict[str, str], needed: Collection[str]) -> str:
+        """Return why a row without the fields that are needed cannot be used, empty if it can; quotes no cell."""
+        columns = self._columns
+        task = rows.take_texts("task", np.array([place]))[0]
+        has = {
+            "id": "id" in present,
+            "task": bool(task),
+            "text": rows.text[place] is not None,
+            "level": not (isnan(rows.level[place]) and isnan(rows.score[place])),
+        }
+        for key in needed:
+            name = present.get(key, getattr(columns, key))
+            if key == "task" and task and not TASK_PATTERN.fullmatch(task):
+                # It may be a text, which must not be shown.
+                return (
+                    f"{name} is not a task's id (letters, digits, . _ -); name another column with --column task=NAME"
+                )
+            if has[key]:
+                continue
+            if key != "level":
+                return f"no {name}"
+            words = "; words need [levels] in columns.toml" if rows.no_number[place] else ""
+            if columns.score != name:
+                name += f" or {columns.score}" if columns.score else ", counted from 0"
+            return f"no number in {name}{words}"
+        if columns.predicted and rows.probabilities[place] is None:
+            return "probabilities is not a list of numbers"
+        probability = rows.probability[place]
+        if "level" in needed and not (isnan(probability) or 0 < probability <= 1):
+            return "probability is not a number above 0 and at most 1"
+        return ""
+
+
+def _as_rows(cells: dict[str, list[Any]], file: str, numbers: Sequence[int | None]) -> Rows:
+    """Return lines as rows."""
+    level, bad = _numbers(cells["level"])
+    second, bad_second = _numbers(cells["second"])
+    score, bad_score = _numbers(cells["score"])
+    probability, bad_probability = _numbers(cells["probability"])
+    names = [cell in (None, "") for cell in cells["id"]]
+    ids = [
+        f"{Path(file).name}:{line or 0}" if not_named else str(cell)
+        for cell, not_named, line in zip(cells["id"], names, numbers, strict=True)
+    ]
+    shares = [tuple(cell) if _is_numbers(cell) else None for cell in cells["probabilities"]]
+    columns = {
+        "id": _objects(ids),
+        "has_id": ~np.array(names, bool),
+        "text": _objects([cell if isinstance(cell, str) else None for cell in cells["text"]]),
+        "level": level,
+        "second": second,
+        "score": score,
+        "probability": np.where(bad_probability, 0.0, probability),
+        "no_number": (bad | bad_score) & np.isnan(level) & np.isnan(score),
+        "no_level": np.zeros(len(ids), bool),
+        "no_second": bad_second,
+        "probabilities": _objects(shares),
+        "seen_by_start": np.array([cell is True for cell in cells["seen"]], bool),
+        "text_check": _objects([cell_text(cell) for cell in cells["text_check"]]),
+        "file": Codes((file,), np.zeros(len(ids), np.int32)),
+        "line": np.array([line or 0 for line in numbers], np.int64),
+    }
+    for name in cells.keys() - {*_CELLS}:
+        columns[name] = encode(pa.array([cell_text(cell) for cell in cells[name]], "string"))
+    return Rows(columns)
+
+
+def _is_numbers(cell: Any) -> bool:
+    return isinstance(cell, (list, tuple)) and all(type(share) in (int, float) for share in cell)
+
+
+def _objects(values: Sequence[Any]) -> Any:
+    column = np.empty(len(values), object)
+    column[:] = values
+    return column
+
+
+def _numbers(cells: Sequence[object]) -> tuple[Floats, Mask]:
+    """Return the number in each cell, NaN where there is none, and which cells have something else."""
+    values = np.full(len(cells), nan)
+    wrong = np.zeros(len(cells), bool)
+    for place, cell in enumerate(cells):
+        if isinstance(cell, str):
+            cell = cell.strip()
+            cell = cell.replace(",", ".") if _COMMA.fullmatch(cell) else cell
+        if cell in (None, "") or cell != cell:
+            continue
+        try:
+            number = float(cell)  # type: ignore[arg-type]
+        except (TypeError, ValueError):
+            number = _MOST
+        if abs(number) < _MOST:
+            values[place] = number
+        else:
+            wrong[place] = True
+    return values, wrong
+
+
+def _one_row_each(lines: Rows) -> Rows:
+    """Return one row for each response. Raises InputError where lines contradict each other."""
+    responses = _Responses(lines)
+    reasons: dict[str, Mask] = {}
+    for place in range(len(lines)):
+        if reason := responses.add(place):
+            mask = reasons.setdefault(reason, np.zeros(len(lines), bool))
+            mask[place] = True
+    rows = responses.changed().where([*responses.rows.values()])
+    return rows.noting({reason: lines.names(mask) for reason, mask in reasons.items()})
+
+
+class _Responses:
+    """The lines that are rows, by the names of their responses."""
+
+    def __init__(self, lines: Rows) -> None:
+        self.rows: dict[Key, int] = {}
+        self._lines = lines
+        self._keys_of_lines = lines.response_keys()
+        self._rater = [rater or "" for rater in lines.texts("rater")]
+        self._level, self._score = lines.level.tolist(), lines.score.tolist()
+        self._second = lines.second.tolist()
+        self._raters: dict[Key, dict[str, int]] = {}
+        self._keys: dict[tuple[str, str], list[Key]] = {}
+
+    def changed(self) -> Rows:
+        """Return the lines with second levels and administrations that others of the same response gave them."""
+        administrations = pa.array([key[2] for key in self._keys_of_lines], "string")
+        return self._lines.plus(second=np.array(self._second, np.float64), administration=encode(administrations))
+
+    def add(self, row: int) -> str:
+        """Take a line; return why it is not a response of its own, empty if it is one. Raises InputError."""
+        name = self._keys_of_lines[row][:2]
+        if name not in self._keys:
+            self._keys[name] = [self._keys_of_lines[row]]
+            self.rows[self._keys_of_lines[row]] = row
+            return ""
+        key = self._key_of(row)
+        first = self.rows.setdefault(key, row)
+        rater = self._rater[row]
+        raters = self._raters.setdefault(key, {self._rater[first]: first})
+        if rater and "" in raters and rater not in raters:
+            raters[rater] = raters.pop("")  # a line without a rater may be anyone's
+        before = raters.setdefault(rater, row) if rater or not raters else next(iter(raters.values()))
+        if first == row:
+            return ""
+        if not self._same_text(first, row):
+            raise self._contradiction(first, row, "text")
+        if not self._has_level(first) and self._has_level(row):
+            self.rows[key] = raters[rater] = row
+        elif before == row and self._has_level(row):
+            if not isnan(self._second[first]):
+                return THIRD_RATER
+            second = self._score[row] if isnan(self._level[first]) else self._level[row]
+            if isnan(second):
+                return OTHER_KIND
+            self._second[first] = second
+            return SECOND_RATER
+        elif not self._agree(before, row):
+            raise self._contradiction(before, row, "level")
+        elif isnan(self._second[first]):
+            self._second[first] = self._second[row]
+        return REPEATED
+
+    def _key_of(self, row: int) -> Key:
+        """Return the name of a line's response.
+
+        A line without an administration is the response of one that has its id, text and levels, and the reverse: the
+        desk names administrations, and files of labels often do not.
+        """
+        own = self._keys_of_lines[row]
+        keys = self._keys[own[:2]]
+        for key in keys if own not in keys and self._lines.text[row] is not None else ():
+            other = self.rows[key]
+            is_open = not own[2] or not key[2]
+            same = self._lines.text[other] is not None and self._same_text(other, row) and self._agree(other, row)
+            if not (is_open and same):
+                continue
+            if own[2]:
+                keys[keys.index(key)] = self._keys_of_lines[other] = own
+                self.rows[own] = self.rows.pop(key)
+                if key in self._raters:
+                    self._raters[own] = self._raters.pop(key)
+                return own
+            return key
+        if own not in keys:
+            keys.append(own)
+        return own
+
+    def _has_level(self, row: int) -> bool:
+        return not (isnan(self._level[row]) and isnan(self._score[row]))
+
+    def _same_text(self, row: int, other: int) -> bool:
+        """Whether two lines have no different texts."""
+        first, second = self._lines.text[row], self._lines.text[other]
+        return first is None or second is None or same_text(first) == same_text(second)
+
+    def _agree(self, row: int, other: int) -> bool:
+        """Whether two lines have no different levels, points or second levels."""
+        pairs = ((column[row], column[other]) for column in (self._level, self._score, self._second))
+        return all(x == y or isnan(x) or isnan(y) for x, y in pairs)
+
+    def _contradiction(self, first: int, row: int, what: str) -> InputError:
+        task, name, _ = self._keys_of_lines[row]
+        of_task = f" of {task}" if task else ""
+        before, where = (self._lines.place(of) for of in (first, row))
+        return InputError(
+            f"{where}: id {name[:80]!r}{of_task} has another {what} than in {before}. If these are two responses, "
+            "prefix the ids of one file, or add a column administration"
+        )

@@ -1,0 +1,156 @@
+"""Which rows count: one function for each reason to leave rows out. A command is a list of these rules and a figure.
+
+A rule returns the rows that it finds, bool [B], by the sentence that says why. Sentences follow "N rows …".
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+
+import numpy as np
+
+from scoremux_client.contract import Status
+from scoremux_decide.conditions.finder import Finder
+from scoremux_evidence.rows.table import Floats, Mask, Rows
+from scoremux_evidence.rows.trained_rows import TrainedVersions
+from scoremux_evidence.rows.weighing import routed_beside
+from scoremux_files.errors import InputError
+from scoremux_files.rows.readers import same_text as same_text_of
+
+TRAINING = ("train", "training")
+"""Values of the column `split`, beside none, whose rows are trained on."""
+
+Found = Mapping[str, Mask]
+_SUM_WITHIN = 1e-3
+
+SAME_TEXT = "have a text that the adapter was trained on, under another id, and count"
+TRAINED_ON = (
+    "were trained on by the adapter that scored them; take its out-of-fold predictions, the predictions.parquet of "
+    "`scoremux train`"
+)
+NO_NUMBER = "have a level in the truth that is not a number"
+NO_LEVEL = "have points of no level of their task"
+NO_SECOND = "have a second level that is not a number, or points that no level has, and count without it"
+NOT_A_SAMPLE = "are validity papers or have no probability, and stand for no other rows"
+SENT_TO_PEOPLE = "were sent to people, beside a sample of all responses"
+OTHER_SCALE = "were read when their task had another number of levels"
+
+
+def trained_on(rows: Rows, trained: TrainedVersions) -> Found:
+    """Rows that the adapter learned, of which its level says nothing; a prediction from another fold says something."""
+    return {TRAINED_ON: trained.find(rows) & (rows.probabilities == np.array(None))}
+
+
+def same_text(rows: Rows, trained: TrainedVersions) -> Found:
+    """Rows that count, and whose text the adapter learned in another row."""
+    found = trained.find_texts(rows) & ~trained.find(rows) & (rows.probabilities == np.array(None))
+    return {SAME_TEXT: found}
+
+
+def not_a_sample(rows: Rows) -> Found:
+    return {NOT_A_SAMPLE: np.isnan(rows.weight)}
+
+
+def sent_to_people(rows: Rows) -> Found:
+    """Rows of one task that were read for their route, where its other rows stand for all responses."""
+    return {SENT_TO_PEOPLE: routed_beside(rows)}
+
+
+def other_scale(rows: Rows, versions: Collection[str]) -> Found:
+    """Rows that people read under a version with another number of levels. versions: those with another number."""
+    return {OTHER_SCALE: np.isin(rows.version.code, [rows.version.place(version) for version in versions])}
+
+
+def of_no_live_task(rows: Rows, live: Collection[str], past: Collection[str]) -> Found:
+    """Rows of tasks that are not served. past: tasks that were live at some time."""
+    found = {}
+    for code, task in enumerate(rows.task.values):
+        if task not in live:
+            when = "no longer" if task in past else "not"
+            found[f"are of a task that is {when} live: {task}"] = rows.task.code == code
+    return found
+
+
+def is_held_out(rows: Rows) -> Mask:
+    """Return the rows that are not trained on, as their column `split` says."""
+    training = [code for code, split in enumerate(rows.split.values) if split.lower() in TRAINING]
+    return ~np.isin(rows.split.code, [-1, *training])
+
+
+def text_held_out(rows: Rows) -> Found:
+    """Rows that are held out, and rows with the text of one."""
+    held_out = is_held_out(rows)
+    texts = np.array([same_text_of(text or "") for text in rows.text], object)
+    return {
+        "are held out": held_out,
+        "have the text of a row that is held out": np.isin(texts, texts[held_out]) & ~held_out,
+    }
+
+
+def of_no_task(rows: Rows, tasks: Collection[str]) -> Found:
+    """Rows of tasks that a file of tasks does not have."""
+    codes = [rows.task.place(task) for task in tasks]
+    return {"are of a task that is not in the file of tasks": ~np.isin(rows.task.code, codes)}
+
+
+def off_scale(rows: Rows, levels: int) -> Found:
+    """Rows of one task whose level it does not have. levels: how many it has."""
+    return {"have a level that is not one of their task's": ~_on_scale(rows.level, levels)}
+
+
+def refuse_off_scale(rows: Rows, levels: int) -> None:
+    """Raise InputError for a row of one task whose levels or probabilities are not those of its task."""
+    for name in ("level", "second"):
+        wrong = ~_on_scale(rows[name], levels) & (~np.isnan(rows[name]) | (name == "level"))
+        if wrong.any():
+            row = int(wrong.argmax())
+            task = rows.texts("task")[row]
+            given = f"level {rows[name][row]:g}, but {task} has levels 0 to {levels - 1}"
+            raise InputError(f"{rows.place(row)}: {given}")
+    for row, shares in enumerate(rows.probabilities):
+        if shares is not None and len(shares) != levels:
+            task = rows.texts("task")[row]
+            raise InputError(f"{rows.place(row)}: {len(shares)} probabilities, but {task} has {levels} levels")
+        if shares is not None and not (min(shares) >= 0 and abs(sum(shares) - 1) <= _SUM_WITHIN):
+            raise InputError(f"{rows.place(row)}: the probabilities are not numbers from 0 to 1 that sum to 1")
+
+
+def second_off_scale(rows: Rows, levels: int) -> Found:
+    """Rows of one task that count without their second level."""
+    off = rows.no_second | ~(np.isnan(rows.second) | _on_scale(rows.second, levels))
+    return {"have a second level that is not one of their task's, and count without it": off}
+
+
+def has_condition(rows: Rows, finder: Finder) -> Found:
+    """Rows of one task whose text has a condition: no machine keeps them."""
+    conditions = [None if text is None else finder.find(text) for text in rows.text]
+    codes = np.array([condition.code if condition else "" for condition in conditions], object)
+    return {f"have the condition {code}": codes == code for code in sorted({*codes} - {""})}
+
+
+def has_status(rows: Rows) -> Found:
+    """Rows that the file of levels says have no score. They have the column `group status`."""
+    status = rows["group status"]
+    return {"have a status in the truth other than OK": ~np.isin(status.code, [-1, status.place(Status.OK.value)])}
+
+
+def points_of_no_level(rows: Rows) -> Found:
+    return {NO_LEVEL: rows.no_level}
+
+
+def without_level(rows: Rows, counted: Mask) -> Found:
+    """Rows without a level that can be compared. counted: those that have another reason to have none."""
+    no_level = np.isnan(rows.level) & np.isnan(rows.score) & ~rows.no_number & ~rows.no_level & ~counted
+    return {
+        "have no level in the truth": no_level,
+        NO_NUMBER: rows.no_number,
+        f"{NO_LEVEL}, as far as the output shows": rows.no_level,
+    }
+
+
+def without_group(rows: Rows, student: str, groups: Sequence[str]) -> Found:
+    """Rows that count for no student or no group of a column."""
+    found = {f"have no {student}, and each counts by itself": rows.student.code < 0} if student else {}
+    return found | {f"have no {g}, and count for none of its groups": rows[f"group {g}"].code < 0 for g in groups}
+
+
+def _on_scale(levels: Floats, count: int) -> Mask:
+    return np.asarray((levels >= 0) & (levels < count) & (levels == np.floor(levels)))
