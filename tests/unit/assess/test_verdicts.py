@@ -1,7 +1,6 @@
 """Intervals and verdicts: a fast share of the simulations in tests/slow, and the cases that they do not meet."""
 
 import math
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
