@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from scoremux_client.contract import MACHINE, NO_RANGE, Reason
 from scoremux_client.errors import InputError
+from scoremux_decide.conditions.condition_rules import Conditions
 from scoremux_decide.conditions.finder import Finder, ResponseCondition
-from scoremux_decide.conditions.rules import Conditions
 from scoremux_decide.decision import UNCALIBRATED, Decision, LevelRange, Unusual
 
 _LN2 = (6.93147180369123816490e-01, 1.90821492927058770002e-10)  # the first times a whole number below 2**20 is exact

@@ -14,7 +14,7 @@ from pydantic_core import core_schema
 
 from scoremux_client.contract import Reason
 from scoremux_client.errors import InputError
-from scoremux_decide.conditions.rules import Conditions
+from scoremux_decide.conditions.condition_rules import Conditions
 from scoremux_decide.records import CheckedRecord, number, one_of, parse_record, whole
 from scoremux_files.settings import parse_object
 

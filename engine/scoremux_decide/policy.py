@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
-from scoremux_decide.conditions.rules import Conditions
+from scoremux_decide.conditions.condition_rules import Conditions
 from scoremux_files.settings import check, read_toml_bytes
 
 Share = Annotated[float, Field(ge=0, le=1)]

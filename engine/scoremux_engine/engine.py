@@ -28,7 +28,7 @@ from scoremux_engine.scoring.computation import Computation, add_prefix
 from scoremux_engine.scoring.in_flight import InFlight
 from scoremux_engine.scoring.micro_batches import MicroBatch
 from scoremux_engine.scoring.observer import POST, TOKENISE, BatchTrace, Columns, Observer, ScoredBatch
-from scoremux_engine.scoring.row_plan import Allowed, RowPlan, Rows, Texts
+from scoremux_engine.scoring.row_plan import Allowed, RowPlan, RowTexts, Texts
 from scoremux_engine.scoring.row_request import Arrival, RowRequest
 from scoremux_engine.scoring.scheduler import Scheduler
 from scoremux_engine.store.store import Store
@@ -152,7 +152,7 @@ class Engine:
 
         allowed: Whether rows may name a task; None: any.
         """
-        return self._answer([self._run(Rows(texts, tasks, allowed), pooled=embeddings)])[0]
+        return self._answer([self._run(RowTexts(texts, tasks, allowed), pooled=embeddings)])[0]
 
     def submit(self, arrival: Arrival) -> None:
         """As `score_columns`, without waiting: the answer goes to `done` of the arrival."""
@@ -169,7 +169,7 @@ class Engine:
 
     def score_plainly(self, texts: Texts, tasks: Texts, *, embeddings: bool = False) -> list[Scored]:
         """As `score`, with embeddings if asked; but conditions take no row's score away, and observers see nothing."""
-        request = self._run(Rows(texts, tasks), pooled=embeddings, coding=False)
+        request = self._run(RowTexts(texts, tasks), pooled=embeddings, coding=False)
         columns = outcomes.columns(request.plan, request.out, arithmetic=self.arithmetic, embeddings=embeddings)
         return decode_tasks(tasks, columns)
 
@@ -179,13 +179,13 @@ class Engine:
         A task whose head has one output has its value, in points, in the first column. L_max is `Bank.levels_max`, or
         more where a row's head is wider.
         """
-        return self._run(Rows(texts, tasks), coding=False).out.logits
+        return self._run(RowTexts(texts, tasks), coding=False).out.logits
 
     def embed(self, texts: Texts, tasks: Texts) -> npt.NDArray[np.float32]:
         """Return float32 [B, H]: the vector that the task's head reads of each text, NaN where there is none."""
-        return np.asarray(self._run(Rows(texts, tasks), pooled=True, coding=False).out.pooled)
+        return np.asarray(self._run(RowTexts(texts, tasks), pooled=True, coding=False).out.pooled)
 
-    def _run(self, rows: Rows, *, pooled: bool = False, coding: bool = True) -> RowRequest:
+    def _run(self, rows: RowTexts, *, pooled: bool = False, coding: bool = True) -> RowRequest:
         (request,) = self._plan([Arrival(rows, pooled=pooled)], coding=coding)
         with request.versions:
             self.queue.run(request)

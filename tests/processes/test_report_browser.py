@@ -9,7 +9,7 @@ import pytest
 import typer
 
 from chromium import SIZES, chromium, open_page, violations
-from scoremux_decide.conditions.rules import Conditions
+from scoremux_decide.conditions.condition_rules import Conditions
 from scoremux_decide.decision import Decision, Expected, Temperature, Threshold
 from scoremux_evidence.commands.watch_command import watch
 from scoremux_evidence.rows.label_columns import label_columns

@@ -22,7 +22,7 @@ from scoremux_engine.model.inputs import ModelInput
 from scoremux_engine.model.tokens import Tokenizer, Tokens
 from scoremux_engine.runners.runner import Outputs
 from scoremux_engine.scoring.micro_batches import MicroBatch
-from scoremux_engine.scoring.row_plan import Rows
+from scoremux_engine.scoring.row_plan import RowTexts
 from scoremux_engine.scoring.row_request import Arrival, RowRequest, Tenant, Terms
 from scoremux_engine.scoring.scheduler import Scheduler
 from waiting import until
@@ -215,7 +215,7 @@ def test_requests_that_arrive_while_the_stream_computes_are_planned_and_computed
 
     scheduler, recorded, gate = blocked(admit=admit, express=express)
     for number in range(1, 21):
-        scheduler.submit_arrival(Arrival(Rows([str(number)], ["t"])))
+        scheduler.submit_arrival(Arrival(RowTexts([str(number)], ["t"])))
     assert scheduler.stats.rows == 21
     gate.set()
     until(lambda: sum(map(len, recorded.parts)) >= 21)
@@ -228,7 +228,7 @@ def test_stop_answers_whatever_waits_or_is_not_planned_yet(planned: bool) -> Non
     requests = [make_request([(n, 8, 8)]) for n in range(1, 4)]
     scheduler, recorded, gate = blocked(admit=lambda arrivals: requests[: len(arrivals)])
     for request in requests:
-        scheduler.submit(request) if planned else scheduler.submit_arrival(Arrival(Rows(["text"], ["t"])))
+        scheduler.submit(request) if planned else scheduler.submit_arrival(Arrival(RowTexts(["text"], ["t"])))
     scheduler.drop_all("stopped", "the server stops")
     for request in requests:
         wait_for(request)
@@ -297,7 +297,7 @@ def test_request_that_cannot_be_planned_fails_no_other(small_repository: Path) -
     engine.backbone.tokenizer = Failing.open(engine.backbone.folder / "tokenizer.json", engine.backbone.spec.max_tokens)
     for number in range(40):
         text = "the router" if number % 8 else "fails"
-        engine.submit(Arrival(Rows([text], ["t-1"]), done=partial(answers.__setitem__, number)))
+        engine.submit(Arrival(RowTexts([text], ["t-1"]), done=partial(answers.__setitem__, number)))
     until(lambda: len(answers) == 40)
     assert sorted(n for n, answer in answers.items() if isinstance(answer, ValueError)) == [0, 8, 16, 24, 32]
     scored = [answer for answer in answers.values() if isinstance(answer, dict)]
@@ -314,7 +314,7 @@ def test_answer_that_cannot_be_handed_over_keeps_no_other_back(small_repository:
         answers[number] = answer
 
     for number in range(40):
-        engine.submit(Arrival(Rows(["the router"], ["t-1"]), done=partial(done, number)))
+        engine.submit(Arrival(RowTexts(["the router"], ["t-1"]), done=partial(done, number)))
     until(lambda: len(answers) == 30)
     assert all(isinstance(answer, dict) for answer in answers.values())
 
@@ -325,9 +325,9 @@ def test_request_sees_one_manifest_and_its_answer_comes_once(small_repository: P
     answers: list[object] = []
     done: Callable[[object], None] = answers.append
     for _ in range(20):
-        engine.submit(Arrival(Rows(["the router", "a bridge"], ["t-1", "t-2"]), done=done))
+        engine.submit(Arrival(RowTexts(["the router", "a bridge"], ["t-1", "t-2"]), done=done))
     with pytest.raises(EngineError, match="1 texts for 2 tasks"):
-        Rows(["the router"], ["t-1", "t-2"])
+        RowTexts(["the router"], ["t-1", "t-2"])
     until(lambda: len(answers) == 20)
     for columns in (a for a in answers if isinstance(a, dict)):
         assert all((columns[name] == expected[name]).all() for name in ("LEVEL", "VERSION", "STATUS"))

@@ -13,7 +13,7 @@ import pytest
 
 from raters import labelled_scores
 from scoremux_decide.bounds import at_most, most_errors
-from scoremux_decide.conditions.rules import Conditions
+from scoremux_decide.conditions.condition_rules import Conditions
 from scoremux_decide.decision import Decision, Expected, Temperature, Threshold
 from scoremux_decide.policy import AgreementTarget, ScoringPolicy, WatchPolicy
 from scoremux_evidence.promise.fit import fit

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from scoremux_client.contract import Reason
 from scoremux_decide.apply import distance
-from scoremux_decide.conditions.rules import Conditions
+from scoremux_decide.conditions.condition_rules import Conditions
 from scoremux_decide.decision import OWN, Decision, LevelRange, Temperature, Threshold, Unusual
 from scoremux_decide.records import parse_record
 

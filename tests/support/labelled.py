@@ -67,3 +67,9 @@ def each(rows: Rows) -> list[SimpleNamespace]:
     groups = {name: codes.texts() for name, codes in groups_of(rows).items()}
     columns["groups"] = [{name: values[n] or "" for name, values in groups.items()} for n in range(len(rows))]
     return [SimpleNamespace(**{name: column[n] for name, column in columns.items()}) for n in range(len(rows))]
+
+
+def cells(row: SimpleNamespace) -> Row:
+    """Return the cells of one of `each` for `rows_of`."""
+    names = ("id", "task", "level", "second", "file", "line", "text", "administration", "student", "probabilities")
+    return {name: getattr(row, name) for name in names}

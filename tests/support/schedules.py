@@ -17,7 +17,7 @@ from scoremux_engine.model.tokens import Tokens
 from scoremux_engine.packages.task import Task
 from scoremux_engine.runners.runner import Outputs
 from scoremux_engine.scoring.observer import BatchTrace, Columns
-from scoremux_engine.scoring.row_plan import PlannedRow, RowPlan, Rows
+from scoremux_engine.scoring.row_plan import PlannedRow, RowPlan, RowTexts
 from scoremux_engine.scoring.row_request import ANY_TERMS, Arrival, RowRequest, Tenant, Terms
 
 TASK = Task(id="t", levels=(0, 1))
@@ -37,7 +37,7 @@ def make_request(names: list[Row], terms: Terms = ANY_TERMS, arrived: float | No
         version = Version(TASK, f"v-{rank}", SizeClass(rank, 8), 2)
         rows.append(PlannedRow(place, version, Tokens([name], [0], False), None, 0, bucket))
     out = Outputs(np.full((len(rows), 2), np.nan, np.float32))
-    arrival = Arrival(Rows([], []), terms, at=time.monotonic() if arrived is None else arrived)
+    arrival = Arrival(RowTexts([], []), terms, at=time.monotonic() if arrived is None else arrived)
     return RowRequest(arrival, RowPlan([], [], rows), NoVersions(), out, BatchTrace())  # type: ignore[arg-type]
 
 
@@ -74,7 +74,7 @@ def run_schedules(engine: Engine, requests: int, seed: int) -> Counter[str]:
             tenant=Tenant(f"token-{draw.randrange(4)}", draw.randint(1, 5)),
         )
         texts, tasks = zip(*mix, strict=True)
-        engine.submit(Arrival(Rows(texts, tasks), terms, pooled=True, done=partial(count, mix)))
+        engine.submit(Arrival(RowTexts(texts, tasks), terms, pooled=True, done=partial(count, mix)))
     for _ in range(12):
         free.acquire()
     return counts

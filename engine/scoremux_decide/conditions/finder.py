@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from scoremux_client.errors import InputError
 from scoremux_decide.conditions import language, profanity
+from scoremux_decide.conditions.condition_rules import CODE, Conditions
 from scoremux_decide.conditions.response import ResponseText, TaskTexts
-from scoremux_decide.conditions.rules import CODE, Conditions
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ from scoremux_engine.scoring.in_flight import InFlight
 from scoremux_engine.scoring.observer import Columns
 from scoremux_engine.scoring.outcomes import TaskLists, nothing_on_request
 from scoremux_engine.scoring.permission import WATCHER, Grant, Permissions, read_key
-from scoremux_engine.scoring.row_plan import Rows
+from scoremux_engine.scoring.row_plan import RowTexts
 from scoremux_engine.scoring.row_request import ANY_TERMS, EVERYBODY, Arrival, Tenant
 from scoremux_engine.selftest import pass_selftest
 from scoremux_engine.store.store import Store
@@ -145,7 +145,7 @@ class Scorer:
 
     def _submit(self, request: "HeldRequest", grant: Grant | None) -> None:
         try:
-            rows = Rows(request.texts, request.tasks, grant.allows if grant else None)
+            rows = RowTexts(request.texts, request.tasks, grant.allows if grant else None)
         except EngineError as error:  # answered, so that it leaves the room
             self._answer(request, error)
             return

@@ -29,7 +29,7 @@ _Admitted = tuple[int, Version, str, ResponseCondition | None]
 
 
 @dataclass(frozen=True)
-class Rows:
+class RowTexts:
     """The rows of a request as they came. Raises EngineError where lengths differ."""
 
     texts: Texts
@@ -157,7 +157,7 @@ class RowPlan:
     @classmethod
     def admit(
         cls,
-        requests: Sequence[Rows],
+        requests: Sequence[RowTexts],
         versions: BatchVersions,
         backbone: Backbone,
         *,
@@ -191,7 +191,7 @@ class RowPlan:
                 plan.windows.extend(row.windows)
         return plans
 
-    def _admit(self, rows: Rows, versions: BatchVersions, coding: bool) -> Iterator[_Admitted]:
+    def _admit(self, rows: RowTexts, versions: BatchVersions, coding: bool) -> Iterator[_Admitted]:
         """Yield the rows that can be computed; note the status and the task of all."""
         for place, (raw_text, task) in enumerate(zip(rows.texts, rows.tasks, strict=True)):
             version, status = _find(task, versions, rows.allowed)

@@ -10,7 +10,7 @@ from scoremux_engine.bank.bank import BatchVersions
 from scoremux_engine.errors import DroppedError
 from scoremux_engine.runners.runner import Outputs
 from scoremux_engine.scoring.observer import BatchTrace, Columns
-from scoremux_engine.scoring.row_plan import PlannedRow, RowPlan, Rows
+from scoremux_engine.scoring.row_plan import PlannedRow, RowPlan, RowTexts
 
 _SECONDS_A_TOKEN = 1 / 4096
 """A request waits for smaller ones that come later no longer than its own tokens take at this rate."""
@@ -66,7 +66,7 @@ class Arrival:
         at: When the request came, on the same clock.
     """
 
-    rows: Rows
+    rows: RowTexts
     terms: Terms = ANY_TERMS
     pooled: bool = False
     done: Callable[[Columns | Exception], None] | None = None

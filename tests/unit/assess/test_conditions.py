@@ -10,9 +10,9 @@ import pytest
 from making import ROOT
 from saf import DATA, needs_data
 from scoremux_client.contract import CONDITION_CODES
+from scoremux_decide.conditions.condition_rules import Conditions
 from scoremux_decide.conditions.finder import Finder
 from scoremux_decide.conditions.folding import fold
-from scoremux_decide.conditions.rules import Conditions
 from scoremux_decide.policy import read_policy
 from scoremux_decide.records import parse_record
 

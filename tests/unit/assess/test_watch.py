@@ -16,7 +16,7 @@ from scoremux_batch.people import ReadBehind
 from scoremux_client.contract import Status
 from scoremux_client.errors import InputError
 from scoremux_client.rows import Scored
-from scoremux_decide.conditions.rules import Conditions
+from scoremux_decide.conditions.condition_rules import Conditions
 from scoremux_decide.decision import Decision, Expected, Temperature, Threshold
 from scoremux_decide.policy import WatchPolicy
 from scoremux_evidence.watch.detectors import (

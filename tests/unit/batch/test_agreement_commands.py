@@ -226,7 +226,7 @@ def test_rows_that_the_versions_were_trained_on_are_left_out(
     assert "Δ: on the 806 rows with a known level" in re.sub(r"\s+", " ", capsys.readouterr().out)
     evaluate(files[0], files[2])
     assert "the adapters of t-1, t-2 were trained" in capsys.readouterr().out
-    (package / "trained.json").write_text(TrainedRows.of(trained).to_json())
+    (package / "trained.json").write_text(TrainedRows.of(rows_of(*trained)).to_json())
     alone = write(tmp_path / "one.jsonl", [row | {"version": "a" * 64} for row in scored if row["task"] == "t-1"])
     with pytest.raises(InputError, match=r"no row .* were trained on by the adapter .* predictions\.parquet of"):
         evaluate(alone, files[2], tasks=tmp_path / "store")

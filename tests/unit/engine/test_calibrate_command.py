@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from labelled import Row, each, rows_of
+from labelled import Row, cells, each, rows_of
 from labelled import labelled as row_of
 from making import ROOT, TASKS, make_adapter
 from scoremux_client.errors import InputError
@@ -185,7 +185,7 @@ def test_no_promise_rests_on_rows_that_the_live_adapter_was_trained_on(
     """`train a.csv`, serve, `calibrate a.csv`: refused; with held-out rows beside them these alone count."""
     store, engine = Store(own_repository / "store"), Engine.open(own_repository)
     live = store.manifest().tasks["t-1"]
-    rows = read_labels([labelled]).by_task()["t-1"]
+    rows = read_labels([labelled]).rows.by_task()["t-1"]
     with_rows = PackageFiles(store.package_folder(live)).replace(TRAINED_JSON, TrainedRows.of(rows).to_json().encode())
     assert store.manifest().format == 1
     store.publish([with_rows], engine.backbone)
@@ -202,7 +202,7 @@ def test_no_promise_rests_on_rows_that_the_live_adapter_was_trained_on(
             file.write("\n")
     done = run(alone, labelled, *given)
     assert done.returncode == 0, done.stderr
-    assert "120 rows are left out: were trained on by the adapter that scored them" in done.stdout
+    assert "left out: 120 rows that were trained on by the adapter that scored them" in done.stdout
     assert "1 rows have a text that the adapter was trained on, under another id, and count" in done.stdout
     assert (
         "190 rows were scored by the live versions: true only if" in done.stdout and "not known of t-2" in done.stdout
@@ -386,7 +386,7 @@ def test_rows_sent_to_people_count_by_the_version_that_sent_them_whatever_is_liv
 ) -> None:
     engine, store = Engine.open(own_repository), Store(own_repository / "store")
     read = read_labelled([labelled], None, LabelColumns(), {}).by_task()["t-1"]
-    rows = [dict(vars(row)) for row in each(read)]
+    rows = [cells(row) for row in each(read)]
 
     def calibrate(target: str, rows: list[Row]) -> Calibration:
         return calibrate_tasks(engine, store, read_policy(policy(tmp_path, f"[target]\n{target}\n")), rows_of(*rows))
@@ -477,7 +477,7 @@ def test_a_task_without_probabilities_goes_to_people_and_is_named(own_repository
     done = run(tmp_path / "rows.jsonl", "--repository", own_repository, "--policy", policy(tmp_path))
     assert done.returncode == 0, done.stderr
     assert "1 tasks have no confidence; a target sends all their responses to people: points" in done.stdout
-    assert "120 rows are left out: the task's head gives one value and no probabilities" in done.stdout
+    assert "left out: 120 rows that are of a task whose head gives one value and no probabilities" in done.stdout
     row = Engine.open(own_repository).score(["router sent"], ["points"])[0]
     assert (row.ok, row.confidence, row.level_range, row.route) == (True, None, None, "human:LOW_CONFIDENCE")
 
@@ -511,7 +511,10 @@ def test_predictions_that_are_no_probabilities_are_refused(
         ({"id": "x", "task": "what he wrote", "text": "t-3", "level": 0}, "line 1: task is not a task's id"),
         ({"id": "x", "task": "t-3", "text": "a", "level": 2}, "level 2, but t-3 has levels 0 to 1"),
         ({}, "no labelled rows: name files of them"),
-        ({"id": "x", "task": "t-3", "text": "a", "level": None}, "no labelled rows: rows.jsonl, line 1: no number in"),
+        (
+            {"id": "x", "task": "t-3", "text": "a", "level": None},
+            "no labelled rows: rows.jsonl:1: cannot be used: no number in",
+        ),
     ],
 )
 def test_a_row_that_cannot_be_used_stops_everything(

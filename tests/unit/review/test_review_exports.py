@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from desks import ITEMS, Work, run_review, scored_rows, write_jsonl
+from labelled import each
 from making import ROOT
 from peers import answer, listening
 from scoremux_batch.score import score
@@ -86,7 +87,7 @@ def test_student_goes_from_scoring_over_the_desk_to_training(tmp_path: Path) -> 
     (tmp_path / "own.csv").write_text("key,item,answer,grade,again,pupil\nk9,t-0,x,1,2,s1\n")
     names = {"id": "key", "task": "item", "text": "answer", "level": "grade", "second": "again", "student": "pupil"}
     table = read_labels([tmp_path / "l.jsonl", tmp_path / "own.csv"], LabelColumns(**names), ("id", "text", "level"))
-    assert {row.id: row.student for row in table.rows} == {**truth, "k9": "s1"}
+    assert {row.id: row.student for row in each(table.rows)} == {**truth, "k9": "s1"}
     joined = match_files(tmp_path / "scored", tmp_path / "l.jsonl", LabelColumns(student="student"))
     assert len(set(joined.rows.student.tolist())) == 6  # s1 and s2 wrote twice, and nobody knows who wrote k3
 
@@ -145,7 +146,8 @@ def test_groups_go_from_a_job_over_the_desk_to_its_exports_and_the_report(tmp_pa
     page = (tmp_path / "report.html").read_text()
     assert all(word in page for word in ("Gruppe-ß", "School 1", "home group"))
     data = read_data([labelled], {}, LabelColumns(groups=("school",)))
-    assert {row.groups["school"] for row in data.rows["t"]} == {"School 0", "School 1", "School 2"} and not data.bad
+    assert {row.groups["school"] for row in each(data.rows["t"])} == {"School 0", "School 1", "School 2"}
+    assert not data.bad
     erase(desk, ErasureRequest(["r0", "r4", "r8"]), "test")
     assert work.execute("SELECT count(*) AS n FROM rows WHERE kept = ''")[0].n == 3
     work.verify()
@@ -240,7 +242,7 @@ def test_exports_go_back_into_the_statistics(at_work: Any, tmp_path: Path) -> No
     trained = read_data([labelled], {}, LabelColumns(second="second"))
     assert not trained.bad
     assert sum(map(len, trained.rows.values())) == len(told)
-    assert {row.second for own in trained.rows.values() for row in own} > {None}
+    assert {row.second for own in trained.rows.values() for row in each(own)} > {None}
 
 
 def test_codes_go_from_the_decision_over_the_desk_to_the_statistics(at_work: Any, tmp_path: Path) -> None:
@@ -311,10 +313,10 @@ def test_labelled_rows_are_named_by_id_and_administration(at_work: Any, tmp_path
     ])  # fmt: skip
     files = [tmp_path / "earlier.csv", tmp_path / "labelled.jsonl"]
     trained = read_data(files, {})
-    assert {bad.reason for bad in trained.bad} == {"given twice, with the same text and levels"}
-    labelled = read_labelled(files, tmp_path / "predictions.jsonl", LabelColumns(), {}).rows
+    assert {*trained.bad} == {"are given twice, with the same text and levels"}
+    labelled = read_labelled(files, tmp_path / "predictions.jsonl", LabelColumns(), {})
     assert len(labelled) == len(told)
-    assert {row.key[1:] for row in labelled if row.probabilities} == names(earlier).keys()
+    assert {row.key[1:] for row in each(labelled) if row.probabilities} == names(earlier).keys()
     assert names(exported("june.csv", "june.jsonl")).keys() == {(name, "june.jsonl") for name in own}
     assert len(match_files(tmp_path / "june.jsonl", tmp_path / "june.csv")) == len({*again} - {june[0]["id"]})
     assert exports.export_final(work.database, tmp_path / "final.jsonl", "june.jsonl") == 5
