@@ -36,6 +36,10 @@ _HOME = {
 """Name → module and name there; those that are not listed are names of `scoremux_client`."""
 
 
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

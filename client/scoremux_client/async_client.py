@@ -6,18 +6,18 @@ import time
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
 
 from scoremux_client.calls.call import Call, Options
-from scoremux_client.client import SLOW_S, Client, Frame, source_of
+from scoremux_client.client import SLOW_S, BaseClient, Frame, source_of
 from scoremux_client.frames import FrameRows
 from scoremux_client.rows import Response, Scored
 
 
-class AsyncScoringClient(Client):
-    __doc__ = f"""{Client.__doc__}
+class AsyncClient(BaseClient):
+    __doc__ = f"""{BaseClient.__doc__}
     >>> import asyncio
-    >>> from scoremux_client import AsyncScoringClient, Response
+    >>> from scoremux import AsyncClient, Response
     >>> from scoremux_client.testing import FakeTransport
     >>> async def main():
-    ...     async with AsyncScoringClient(FakeTransport({{"t-1": [0, 0.5, 1]}})) as client:
+    ...     async with AsyncClient(FakeTransport({{"t-1": [0, 0.5, 1]}})) as client:
     ...         return await client.score([Response("t-1", "It hands out addresses.", id="r1")])
     >>> asyncio.run(main())[0].score
     1.0
@@ -28,13 +28,13 @@ class AsyncScoringClient(Client):
     async def score(
         self, responses: Iterable[Response] | AsyncIterable[Response], *, deadline_s: float | None = None
     ) -> list[Scored]:
-        """As `ScoringClient.score`. Cancelling the task cancels what is in flight."""
+        """As `Client.score`. Cancelling the task cancels what is in flight."""
         return [scored async for scored in self._drive(responses, self._options_of(deadline_s, remember=True))]
 
     def score_iter(
         self, responses: Iterable[Response] | AsyncIterable[Response], *, deadline_s: float | None = None
     ) -> AsyncIterator[Scored]:
-        """As `ScoringClient.score_iter`. If you break out of the loop, close the iterator: `contextlib.aclosing`.
+        """As `Client.score_iter`. If you break out of the loop, close the iterator: `contextlib.aclosing`.
 
         A slow asynchronous source holds nothing up: the rows it has given are sent as soon as nothing is in flight.
         """
@@ -43,7 +43,7 @@ class AsyncScoringClient(Client):
     async def score_frame(
         self, frame: Frame, *, task: str = "task", text: str = "text", deadline_s: float | None = None
     ) -> Frame:
-        """As `ScoringClient.score_frame`."""
+        """As `Client.score_frame`."""
         rows = FrameRows(frame, task, text)
         scored: Frame = rows.with_outcomes(await self.score(rows.responses(), deadline_s=deadline_s))
         return scored
@@ -52,7 +52,7 @@ class AsyncScoringClient(Client):
         """Close the connections."""
         self._close()
 
-    async def __aenter__(self) -> "AsyncScoringClient":
+    async def __aenter__(self) -> "AsyncClient":
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -115,3 +115,7 @@ async def _yielding(responses: Iterable[Response]) -> AsyncIterator[Response]:
         if time.monotonic() > slow_at:
             await asyncio.sleep(0)
             slow_at = time.monotonic() + SLOW_S
+
+
+AsyncScoringClient = AsyncClient
+"""The name of `AsyncClient` in `scoremux_client`."""

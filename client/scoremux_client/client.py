@@ -30,7 +30,7 @@ Frame = TypeVar("Frame")
 Source = str | Transport | Sequence[str | Transport]
 
 
-class Client:
+class BaseClient:
     """Scores responses to any mix of tasks on one server, or on several that serve the same tasks.
 
     May be shared by threads, or by the tasks of event loops.
@@ -109,11 +109,11 @@ class Client:
         self._servers.close()
 
 
-class ScoringClient(Client):
-    __doc__ = f"""{Client.__doc__}
-    >>> from scoremux_client import Response, ScoringClient
+class Client(BaseClient):
+    __doc__ = f"""{BaseClient.__doc__}
+    >>> from scoremux import Client, Response
     >>> from scoremux_client.testing import FakeTransport
-    >>> with ScoringClient(FakeTransport({{"t-1": [0, 0.5, 1]}})) as client:
+    >>> with Client(FakeTransport({{"t-1": [0, 0.5, 1]}})) as client:
     ...     [scored] = client.score([Response("t-1", "It hands out addresses.", id="r1")])
     >>> scored.id, scored.status.value, scored.score
     ('r1', 'OK', 1.0)
@@ -159,7 +159,7 @@ class ScoringClient(Client):
         """Close the connections."""
         self._close()
 
-    def __enter__(self) -> "ScoringClient":
+    def __enter__(self) -> "Client":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -202,3 +202,7 @@ def _feed(call: Call, source: Iterator[Response]) -> None:
         if not call.has_room or time.monotonic() > slow_at:
             return
     call.end()
+
+
+ScoringClient = Client
+"""The name of `Client` in `scoremux_client`."""

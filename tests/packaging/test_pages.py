@@ -105,9 +105,7 @@ def test_a_docstrings_examples_run(name: str) -> None:
     assert doctest.testmod(importlib.import_module(name)).failed == 0
 
 
-@pytest.mark.parametrize(
-    ("module", "name"), [("client", "ScoringClient"), ("async_client", "AsyncScoringClient")], ids=str
-)
+@pytest.mark.parametrize(("module", "name"), [("client", "Client"), ("async_client", "AsyncClient")], ids=str)
 def test_the_clients_have_examples(module: str, name: str) -> None:
     examples = doctest.DocTestFinder().find(importlib.import_module(f"scoremux_client.{module}"))
     assert name in {test.name.rpartition(".")[2] for test in examples if test.examples}

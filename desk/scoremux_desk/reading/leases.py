@@ -45,16 +45,19 @@ def take(access: TaskAccess, task: str, reason: str, draw: Draw = RANDOM) -> Any
     Returns:
         The read, with its lease's token; None if nothing is left for this person.
     """
-    if (kept := _kept(access, task, reason)) is not None:
-        return kept
+    if (current := _renewed(access, task, reason)) is not None:
+        return current
     for queue in _queues_in_order(access, task, reason, draw):
         if (read := _next_read(access, *queue, draw)) is not None:
             return _leased(access, read)
     return None
 
 
-def _kept(access: TaskAccess, task: str, reason: str) -> Any | None:
-    """Return the read that this person has, if it is of the queue. Else give it back, and all whose time is over."""
+def _renewed(access: TaskAccess, task: str, reason: str) -> Any | None:
+    """Return the read that this person has, with a new lease, if it is of the queue; else give it back.
+
+    Also give back all reads whose lease has ended.
+    """
     connection = access.connection
     now = access.now
     current = current_read(access.connection, access.person)

@@ -72,7 +72,9 @@ WAITING_SECONDS = Metric(
     labels=("class",),
     buckets=(*_SECONDS, 30.0, 60.0, 300.0),
 )
-SHARE_TOKENS = Metric("scoremux_share_tokens_total", "Padded tokens computed, by the token.", labels=("token",))
+SHARE_TOKENS = Metric(
+    "scoremux_share_tokens_total", "Padded tokens computed for requests of each access token.", labels=("token",)
+)
 MICRO_BATCH_FILL = Metric(
     "scoremux_micro_batch_fill",
     "Rows of a micro-batch, of the most that it may have.",
