@@ -10,7 +10,7 @@ export TOKENIZERS_PARALLELISM = false
 # Images for containers often set it; without the compiled files, hundreds of short processes compile the package anew.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: demo tutorial test test-desk test-engine durations nightly slow lowest numpy2 check dist release pages lock bench bench-all clean
+.PHONY: demo tutorial format test test-desk test-engine durations nightly slow lowest numpy2 check dist release pages lock bench bench-all clean
 
 demo: $(VENV)/.demo
 	@$(BIN)/scoremux demo
@@ -77,6 +77,10 @@ $(LOWEST)/.installed: pyproject.toml
 	sed -nE 's/^  "([a-z0-9-]+)(\[[a-z]+\])?>=([^,;"]+).*/\1==\3/p' pyproject.toml >$(LOWEST)/versions.txt
 	$(LOWEST)/bin/python -m pip install --quiet --constraint $(LOWEST)/versions.txt --editable '.[$(LOWEST_EXTRAS)]' --editable ./desk
 	@touch $@
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -29,6 +29,20 @@ def test_names_of_files_and_classes_are_unique() -> None:
     assert {name: files for name, files in places.items() if len(files) > 1} == {}
 
 
+def test_answers_of_contributing_are_functions_that_exist_in_three_files_at_most() -> None:
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    table = page.partition("## Where is it decided?")[2].partition("\n## ")[0]
+    rows = [line.split(" | ") for line in table.splitlines() if "?" in line and line.startswith("|")]
+    assert len(rows) == 10
+    evidence = {file.name: file.read_text(encoding="utf-8") for file in FILES if "scoremux_evidence" in file.parts}
+    for question, answers in rows:
+        files = [part.strip(" |") for part in answers.split(";")]
+        assert len(files) <= 3, question
+        for part in files:
+            name, *others = re.findall(r"`([^`]+)`", part)
+            assert all(re.search(rf"^\s*(def )?{other}\b", evidence[name], re.MULTILINE) for other in others), part
+
+
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda path: path.name)
 def test_map_names_every_folder(package: Path) -> None:
     page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
