@@ -334,16 +334,15 @@ def test_labels_of_files_count_and_predictions_with_others_are_counted(tmp_path:
     for name, rows in (("l.jsonl", file), ("p.jsonl", predicted)):
         (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
     labelled = read_labelled([tmp_path / "l.jsonl"], tmp_path / "p.jsonl", columns, {})
-    row = labelled.rows[0]
+    row, also, alone = each(labelled)
     assert (row.level, row.second, row.student, row.probabilities) == (2, 1, "ann", (0.2, 0.3, 0.5))
-    assert (labelled.rows[1].id, labelled.rows[1].second) == ("d", 2)
-    alone = labelled.rows[2]
+    assert (also.id, also.second) == ("d", 2)
     assert (alone.student, alone.chosen_by, alone.weight) == ("bob", "read_behind", 5)
-    assert (len(labelled.rows), labelled.relabelled, len(labelled.left_out)) == (3, 1, 1)
-    for row in predicted[:2]:
-        row["text_check"] = text_check({"a": " x", "d": "z"}[str(row["id"])])
+    assert (labelled.relabelled.sum(), len(labelled.left_out)) == (1, 1)
+    for line in predicted[:2]:
+        line["text_check"] = text_check({"a": " x", "d": "z"}[str(line["id"])])
     (tmp_path / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in predicted))
-    assert len(read_labelled([tmp_path / "l.jsonl"], tmp_path / "p.jsonl", columns, {}).rows) == 3
+    assert len(read_labelled([tmp_path / "l.jsonl"], tmp_path / "p.jsonl", columns, {})) == 3
     predicted[1]["text_check"] = text_check("of another year")
     (tmp_path / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in predicted))
     with pytest.raises(InputError, match=r"line 3: .*line 2 has another text for id 'd' of t"):
