@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -504,7 +505,7 @@ def test_job_over_many_tasks_sends_each_task_once_and_keeps_the_order_of_its_row
         finish(arguments(sources, tmp_path / "out", address, _LARGE_PARTS))
     sent = [task for task in sent if task]
     assert len(sent) == 4499, "the row that JSON cannot carry is not sent"
-    runs = sum(before != after for before, after in zip(sent, sent[1:], strict=False))
+    runs = sum(before != after for before, after in pairwise(sent))
     assert runs <= 1500 + 40, "a task's rows were sent apart, but for requests that overtake each other"
     scored = rows(tmp_path / "out")
     assert [row["id"] for row in scored] == [f"r{n}" for n in range(4500)]

@@ -351,7 +351,7 @@ def test_labels_of_files_count_and_predictions_with_others_are_counted(tmp_path:
     (tmp_path / "later.jsonl").write_text(json.dumps(later) + "\n")
     files = [tmp_path / "l.jsonl", tmp_path / "later.jsonl"]
     for order in (files, files[::-1]):  # the prediction is that of the row that has its text
-        both = read_labelled(order, tmp_path / "p.jsonl", replace(columns, student=""), {}).rows
+        both = each(read_labelled(order, tmp_path / "p.jsonl", replace(columns, student=""), {}))
         assert {row.text for row in both if row.id == "d" and row.probabilities} == {"of another year"}
     with pytest.raises(InputError, match="has no column pupil"):
         read_labelled([tmp_path / "l.jsonl"], None, LabelColumns(student="pupil"), {})
