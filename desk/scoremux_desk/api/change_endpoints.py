@@ -14,7 +14,8 @@ from scoremux_desk.api.shapes import example
 from scoremux_desk.errors import LostCursorError
 from scoremux_desk.reading import change_feed
 
-MOST_WAIT_S = 60
+MOST_WAIT_S = 50
+"""Shorter than the front door waits for anything of a client."""
 router = APIRouter()
 _PAGE = "desk/scoremux_desk/api/README.md"
 _METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]

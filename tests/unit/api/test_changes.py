@@ -84,7 +84,7 @@ def test_waiting_follower_learns_of_a_decision_at_once(running: Running) -> None
     score(client, row("a"))
     _, cursor = follow(client)
     with ThreadPoolExecutor(1) as pool:
-        asked = pool.submit(client.get, "/v1/changes", params={"after": cursor, "wait": 60})
+        asked = pool.submit(client.get, "/v1/changes", params={"after": cursor, "wait": 50})
         time.sleep(0.5)
         assert not asked.done()
         began = time.monotonic()
@@ -111,7 +111,7 @@ def test_many_followers_are_one_look_at_the_database(running: Running, monkeypat
     monkeypatch.setattr(followers, "tokens_changed", counted(looks, followers.tokens_changed))
     monkeypatch.setattr(followers, "changes_after", counted(pages, followers.changes_after))
     with ThreadPoolExecutor(30) as pool:
-        asked = [pool.submit(client.get, "/v1/changes", params={"after": cursor, "wait": 60}) for _ in range(30)]
+        asked = [pool.submit(client.get, "/v1/changes", params={"after": cursor, "wait": 50}) for _ in range(30)]
         until(lambda: len(services.followers._waiting) == 30)
         before, began = len(pages), time.monotonic()
         del looks[:]
@@ -124,7 +124,7 @@ def test_many_followers_are_one_look_at_the_database(running: Running, monkeypat
 
 def test_followers_that_wait_do_not_keep_the_api_from_stopping(tmp_path: Path) -> None:
     with api(tmp_path) as (client, services), ThreadPoolExecutor(1) as pool:
-        asked = pool.submit(client.get, "/v1/changes", params={"wait": 60})
+        asked = pool.submit(client.get, "/v1/changes", params={"wait": 50})
         until(lambda: services.followers._waiting)
         client.portal.call(services.followers.stop)  # type: ignore[union-attr]
         assert asked.result(20).json()["changes"] == []
@@ -152,7 +152,7 @@ def test_cursor_of_a_lost_future_gets_410_after_new_writes_too(tmp_path: Path) -
         for _ in range(6):  # more than were lost
             decide(work, 2)
         for change in lost:
-            assert client.get("/v1/changes", params={"after": change["cursor"], "wait": 60}).status_code == 410
+            assert client.get("/v1/changes", params={"after": change["cursor"], "wait": 50}).status_code == 410
         later, _ = follow(client, known)  # what both have in common goes on
         assert [change["level"] for change in later] == [2] * 6
         assert follow(client)[0] == seen + later and [change["id"] for change in seen] == kept
