@@ -81,7 +81,7 @@ async def list_changes(
         page = await services.followers.page(caller.token, after)
         while not page.changes:
             left_s = ends_at - time.monotonic()
-            if page.is_last and not await services.followers.wait(caller.token, page.number, left_s):
+            if page.is_last and (left_s <= 0 or not await services.followers.wait(caller.token, page.number, left_s)):
                 break
             page = await services.followers.page(caller.token, page.cursor)
     except LostCursorError as error:
