@@ -8,7 +8,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from scoremux_client.calls.call import Call, Options
 from scoremux_client.client import SLOW_S, BaseClient, Frame, source_of
 from scoremux_client.frames import FrameRows
-from scoremux_client.rows import Response, Scored
+from scoremux_client.rows import AnyRow, Scored
 
 
 class AsyncClient(BaseClient):
@@ -26,13 +26,13 @@ class AsyncClient(BaseClient):
     _merges = True
 
     async def score(
-        self, responses: Iterable[Response] | AsyncIterable[Response], *, deadline_s: float | None = None
+        self, responses: Iterable[AnyRow] | AsyncIterable[AnyRow], *, deadline_s: float | None = None
     ) -> list[Scored]:
         """As `Client.score`. Cancelling the task cancels what is in flight."""
         return [scored async for scored in self._drive(responses, self._options_of(deadline_s, remember=True))]
 
     def score_iter(
-        self, responses: Iterable[Response] | AsyncIterable[Response], *, deadline_s: float | None = None
+        self, responses: Iterable[AnyRow] | AsyncIterable[AnyRow], *, deadline_s: float | None = None
     ) -> AsyncIterator[Scored]:
         """As `Client.score_iter`. If you break out of the loop, close the iterator: `contextlib.aclosing`.
 
@@ -59,7 +59,7 @@ class AsyncClient(BaseClient):
         await self.close()
 
     async def _drive(
-        self, responses: Iterable[Response] | AsyncIterable[Response], options: Options
+        self, responses: Iterable[AnyRow] | AsyncIterable[AnyRow], options: Options
     ) -> AsyncIterator[Scored]:
         loop, notified, room = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
 
@@ -92,7 +92,7 @@ class AsyncClient(BaseClient):
 
 
 async def _feed_async(
-    call: Call, responses: Iterable[Response] | AsyncIterable[Response], notified: asyncio.Event, room: asyncio.Event
+    call: Call, responses: Iterable[AnyRow] | AsyncIterable[AnyRow], notified: asyncio.Event, room: asyncio.Event
 ) -> None:
     """Feed rows while the call has room for them, until the source ends. `room` is set whenever it has."""
     try:
@@ -107,7 +107,7 @@ async def _feed_async(
         notified.set()
 
 
-async def _yielding(responses: Iterable[Response]) -> AsyncIterator[Response]:
+async def _yielding(responses: Iterable[AnyRow]) -> AsyncIterator[AnyRow]:
     """Yield the rows of a synchronous source, letting others run if it is slow."""
     slow_at = time.monotonic() + SLOW_S
     for response in source_of(responses):

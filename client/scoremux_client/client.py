@@ -7,6 +7,7 @@ import contextlib
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TypeVar
 
@@ -16,7 +17,8 @@ from scoremux_client.calls.servers import Retries, Servers
 from scoremux_client.contract import MAX_BATCH_ROWS, outputs
 from scoremux_client.errors import InputError
 from scoremux_client.frames import FrameRows
-from scoremux_client.rows import Response, Scored
+from scoremux_client.rows import AnyRow, Scored
+from scoremux_client.served_tasks import ServedTask, served_tasks
 from scoremux_client.transports.connect import connect_all, headers_with
 from scoremux_client.transports.transport import Tls, Transport
 
@@ -89,6 +91,10 @@ class BaseClient:
         # A transport of the caller's own need not be a class of ours, so a sequence of them is recognised instead.
         urls = list(url) if isinstance(url, Sequence) and not isinstance(url, str) else [url]
         all_headers = headers_with(headers, token)
+        self._urls = urls
+        self._ask_tasks = partial(
+            served_tasks, urls[0] if urls else "", tls=tls, headers=all_headers, insecure=insecure
+        )
         transports = connect_all(urls, tls, all_headers, insecure=insecure, outputs=outputs(embeddings), batch=batch)
         self._size = RequestSize(chunk_rows)
         merged = self._size if self._merges else None
@@ -97,6 +103,10 @@ class BaseClient:
         )
         self._options = Options(window or _WINDOW * len(transports), deadline_s, deduplicate)
         self._closed = False
+
+    def __repr__(self) -> str:
+        shown = ", ".join(url if isinstance(url, str) else type(url).__name__ for url in self._urls)
+        return f"{type(self).__name__}({shown!r}{', closed' if self._closed else ''})"
 
     def _options_of(self, deadline_s: float | None, *, remember: bool) -> Options:
         if self._closed:
@@ -119,8 +129,10 @@ class Client(BaseClient):
     ('r1', 'OK', 1.0)
     """
 
-    def score(self, responses: Iterable[Response], *, deadline_s: float | None = None) -> list[Scored]:
-        """Return one `Scored` for each response, in order. A row that cannot be scored comes back with its status.
+    def score(self, responses: Iterable[AnyRow], *, deadline_s: float | None = None) -> list[Scored]:
+        """Return one `Scored` for each row, in order. A row that cannot be scored comes back with its status.
+
+        A row is a `Response`, or a dict with `task`, `text` and, if you like, `id`; its other keys are ignored.
 
         Raises:
             TransportError: some rows got no outcome until patience ended; `rows` has their positions.
@@ -129,7 +141,7 @@ class Client(BaseClient):
         """
         return list(self._drive(responses, self._options_of(deadline_s, remember=True)))
 
-    def score_iter(self, responses: Iterable[Response], *, deadline_s: float | None = None) -> Iterator[Scored]:
+    def score_iter(self, responses: Iterable[AnyRow], *, deadline_s: float | None = None) -> Iterator[Scored]:
         """Yield one `Scored` for each response, in order, holding a bounded part of the iterable in memory.
 
         Nothing is sent before the first outcome is asked for; closing the iterator cancels what is in flight. Raises
@@ -155,6 +167,10 @@ class Client(BaseClient):
         scored: Frame = rows.with_outcomes(self.score(rows.responses(), deadline_s=deadline_s))
         return scored
 
+    def tasks(self) -> list[ServedTask]:
+        """Return the live tasks of the first server that the token may score, by id. Raises as `served_tasks` does."""
+        return self._ask_tasks()
+
     def close(self) -> None:
         """Close the connections."""
         self._close()
@@ -165,7 +181,7 @@ class Client(BaseClient):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _drive(self, responses: Iterable[Response], options: Options) -> Iterator[Scored]:
+    def _drive(self, responses: Iterable[AnyRow], options: Options) -> Iterator[Scored]:
         # A queue, because its `put` may be called even by a signal handler or finaliser that interrupts its `get`.
         notifications: SimpleQueue[None] = SimpleQueue()
         call = Call(self._servers, self._size, options, lambda: notifications.put(None))
@@ -185,7 +201,7 @@ class Client(BaseClient):
             call.close()
 
 
-def source_of(responses: Iterable[Response]) -> Iterator[Response]:
+def source_of(responses: Iterable[AnyRow]) -> Iterator[AnyRow]:
     """Return an iterator of rows. Raises InputError for an object without one, such as a single row."""
     try:
         return iter(responses)
@@ -194,7 +210,7 @@ def source_of(responses: Iterable[Response]) -> Iterator[Response]:
         raise InputError(f"rows are of type {kind}; pass a list of them: client.score([Response(…)])") from None
 
 
-def _feed(call: Call, source: Iterator[Response]) -> None:
+def _feed(call: Call, source: Iterator[AnyRow]) -> None:
     """Feed rows until the call has enough, or the source ends or proves slow."""
     slow_at = time.monotonic() + SLOW_S
     for response in source:

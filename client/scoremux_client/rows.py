@@ -39,6 +39,10 @@ class Response:
         return f"Response(task={self.task!r}, id={self.id!r}, text={text})"
 
 
+AnyRow = Response | Mapping[str, Any]
+"""A row as callers may give it: a mapping has the keys `task`, `text` and, if it likes, `id`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Scored:
     """One row's outcome.
@@ -102,8 +106,17 @@ class Row:
     error: ScoremuxError | None = None
 
 
+def as_response(row: AnyRow) -> Response:
+    """Return a row as a `Response`. What lacks `task` or `text` stays as it is; `what_is_wrong` names it."""
+    if not isinstance(row, Mapping) or not row.keys() >= {"task", "text"}:
+        return row  # type: ignore[return-value]
+    return Response(row["task"], row["text"], row.get("id"))
+
+
 def what_is_wrong(row: object) -> str:
     """Return why a row cannot be scored; empty if it can."""
+    if isinstance(row, Mapping):
+        return f"it lacks the key {' and '.join(name for name in ('task', 'text') if name not in row)}"
     if not isinstance(row, Response):
         return f"it is of type {type(row).__name__}, not a scoremux_client.Response(task=…, text=…)"
     if isinstance(row.task, (str, bytes)) and isinstance(row.text, (str, bytes, type(None))):

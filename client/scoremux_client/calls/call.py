@@ -14,7 +14,7 @@ from scoremux_client.calls.request_size import REQUEST_BYTES, RequestSize
 from scoremux_client.calls.servers import Servers
 from scoremux_client.contract import Status
 from scoremux_client.errors import DeadlineError, InputError, TooLargeError, TransportError, UnavailableError
-from scoremux_client.rows import Response, Row, Scored, is_text, what_is_wrong
+from scoremux_client.rows import AnyRow, Response, Row, Scored, as_response, is_text, what_is_wrong
 
 
 @dataclass(frozen=True)
@@ -83,11 +83,12 @@ class Call:
         """Whether the outcome of every row was taken."""
         return self._ended and not self._order
 
-    def feed(self, response: Response) -> None:
+    def feed(self, given: AnyRow) -> None:
         """Take a row in. Anything else than a row, or a task or text of another type, ends the call: InputError.
 
         A text that JSON could not carry (None, or half of a surrogate pair) is not sent: it gets INVALID_TEXT.
         """
+        response = as_response(given)
         if wrong := what_is_wrong(response):
             error = InputError(f"row {self._taken + len(self._order)}: {wrong}")
             self._order.append((response, Row(response, error=error)))

@@ -1,6 +1,7 @@
 """Both clients on the transport that ships for tests: order, chunks, window, identical rows, deadlines, ends."""
 
 import asyncio
+import importlib.metadata
 import itertools
 import signal
 import subprocess
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 
+import scoremux
 from peers import TASKS, fake, numbered, sent
 from scoremux_client import (
     NO_RETRIES,
@@ -540,3 +542,25 @@ def test_a_call_that_runs_out_of_time_does_not_count_against_the_server() -> Non
         next(scored)
     assert client.score([Response("t-1", "2")])[0].level == 2
     assert all(row.task for request in transport.requests for row in request)  # nobody had to be probed
+
+
+def test_rows_may_be_dicts_and_the_client_says_where_it_sends_them() -> None:
+    row = {"task": "t-1", "text": "It hands out addresses.", "id": "r1", "level": 2}
+    with ScoringClient(FakeTransport({"t-1": [0, 0.5, 1]})) as client:
+        assert client.score([row]) == client.score([Response("t-1", "It hands out addresses.", "r1")])
+        with pytest.raises(InputError, match=r"row 0: it lacks the key task$"):
+            client.score([{"text": "a secret"}])
+    assert repr(client) == "Client('FakeTransport', closed)"
+    assert repr(ScoringClient(["localhost:8001", "localhost:9001"])) == "Client('localhost:8001, localhost:9001')"
+
+
+def test_the_client_asks_for_tasks_at_its_own_address() -> None:
+    client = ScoringClient("localhost:1", token="smx_secret")
+    with pytest.raises(UnavailableError, match="localhost:1"):
+        client.tasks()
+    client.close()
+    assert "smx_secret" not in repr(client)
+
+
+def test_the_face_says_its_version() -> None:
+    assert scoremux.__version__ == importlib.metadata.version("scoremux")
