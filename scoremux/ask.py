@@ -1,15 +1,16 @@
 """`scoremux ask`: one answer from a running server."""
 
 import os
+from pathlib import Path
 from typing import Annotated
 
 from rich.console import Console
 from rich.text import Text
 from typer import Argument, Option
 
-from scoremux_client import Response, Scored, ScoringClient
+from scoremux_client import Response, Scored, Tls
+from scoremux_client.client import Client
 from scoremux_client.errors import InputError
-from scoremux_client.served_tasks import served_tasks
 from scoremux_files.errors import first_of
 
 _BAR = 30
@@ -18,18 +19,25 @@ _BAR = 30
 def ask(
     task: Annotated[str, Argument(help="Id of the task.")],
     text: Annotated[str, Argument(help="The response.")],
-    url: Annotated[str, Option(help="HOST:PORT of the server, or grpcs://HOST:PORT.")] = "localhost:8001",
+    url: Annotated[
+        str, Option(help="HOST:PORT of the server, or grpcs://HOST:PORT.", envvar="SCOREMUX_URL")
+    ] = "localhost:8001",
+    root_certificates: Annotated[
+        Path | None, Option(help="PEM file of the authorities that the server's certificate comes from.")
+    ] = None,
 ) -> None:
     """Score one response, and show how likely each level is. SCOREMUX_TOKEN has the token, where one is needed.
 
     Example: scoremux ask en-6.3-ipp "It hands out addresses."
     """
     token = os.environ.get("SCOREMUX_TOKEN")
-    with ScoringClient(url, token=token) as client:
+    tls = Tls(root_certificates) if root_certificates else None
+    with Client(url, token=token, tls=tls) as client:
+        # Asked first: this is one attempt, so that a wrong address is reported at once.
+        points = {served.id: served.levels for served in client.tasks()}
+        if task.partition("@")[0] not in points:
+            raise InputError(f"no task {task} at {url}; there are {first_of(sorted(points))}")
         [scored] = client.score([Response(task, text)])
-    points = {served.id: served.levels for served in served_tasks(url, token=token)}
-    if task.partition("@")[0] not in points:
-        raise InputError(f"no task {task} at {url}; there are {first_of(sorted(points))}")
     Console(highlight=False).print(_shown(scored, points[task.partition("@")[0]]))
 
 

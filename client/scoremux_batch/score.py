@@ -41,7 +41,9 @@ class ScoreOptions:
         list[str], Argument(help="Files (.jsonl, .csv, .tsv, .parquet), folders, globs; -: JSONL of stdin.")
     ]
     out: Annotated[Path, Option("--out", help="Folder for Parquet parts, or one .jsonl, .csv or .parquet file.")]
-    url: Annotated[list[str] | None, Option(help="HOST:PORT or URL of a server; may be repeated.")] = None
+    url: Annotated[
+        list[str] | None, Option(help="HOST:PORT or URL of a server; may be repeated.", envvar="SCOREMUX_URL")
+    ] = None
     token: Annotated[str | None, Option(envvar="SCOREMUX_TOKEN", help="Bearer token.", show_envvar=True)] = None
     root_certificates: Annotated[
         Path | None, Option(help="PEM file of the authorities that the servers' certificates come from.")

@@ -4,6 +4,7 @@ Both drive a `Call`: they feed it rows, let it advance, hand out outcomes in ord
 """
 
 import contextlib
+import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -40,7 +41,7 @@ class BaseClient:
     Args:
         url: ``host:port`` (gRPC), ``grpcs://host:port``, ``http://host:port`` or ``https://host:port``; a transport of
             your own; or a list of these. Each request goes to the server with the fewest in flight. A server that fails
-            gets no rows until it answers a probe.
+            gets no rows until it answers a probe. None means ``$SCOREMUX_URL``, else ``localhost:8001``.
         chunk_rows: rows of a request, 1…512; None adapts it to about a second of the server's work, 16…512.
         window: requests of a call in flight at most; None means 4 for each server.
         timeout_s: deadline of each request in seconds; None waits for ever.
@@ -65,7 +66,7 @@ class BaseClient:
 
     def __init__(
         self,
-        url: Source,
+        url: Source | None = None,
         *,
         chunk_rows: int | None = None,
         window: int | None = None,
@@ -88,6 +89,7 @@ class BaseClient:
         for name, value in (("timeout_s", timeout_s), ("deadline_s", deadline_s)):
             if value is not None and not value > 0:
                 raise InputError(f"{name} is {value}; it must be above 0")
+        url = os.environ.get("SCOREMUX_URL", "localhost:8001") if url is None else url
         # A transport of the caller's own need not be a class of ours, so a sequence of them is recognised instead.
         urls = list(url) if isinstance(url, Sequence) and not isinstance(url, str) else [url]
         all_headers = headers_with(headers, token)

@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ import typer
 
 from making import NEEDS_EXPORT, make_adapter, make_spec
 from scoremux.app import build, repeated, spread
+from serving import run_here
 
 # fmt: off
 COMMANDS = {
-    "api", "ask", "calibrate", "compare", "evaluate", "export", "front-door", "report", "review",
+    "api", "ask", "calibrate", "compare", "demo", "evaluate", "export", "front-door", "report", "review",
     "sample", "score", "selftest", "serve", "tasks", "tokens", "train", "tune", "watch",
 }
 EXTRAS = {
@@ -64,7 +66,7 @@ def test_help_shows_commands_in_groups_and_needs_no_extra(tmp_path: Path) -> Non
     assert {line.split()[1] for line in shown.stdout.splitlines() if line.startswith("│ ")} >= COMMANDS
     titles = [line.split()[1] for line in shown.stdout.splitlines() if line.startswith("╭─ ")]
     assert [title for title in titles if title not in ("Options", "More")] == [
-        "Build", "Serve", "Score", "Judge", "Operate"
+        "Try", "Build", "Serve", "Score", "Judge", "Operate"
     ]  # fmt: skip
     ended = run(tmp_path, "--version", hidden=EXTRAS - {"typer"})
     assert ended.returncode == 0 and re.fullmatch(VERSION, ended.stdout)
@@ -190,3 +192,10 @@ def test_serve_adapters_without_export_names_the_extra(tmp_path: Path) -> None:
 )
 def test_a_value_that_is_given_twice_is_refused(line: str, option: str | None) -> None:
     assert repeated(build(line.split()), line.split()) == option
+
+
+def test_ask_at_a_closed_port_ends_at_once_with_the_address_as_typed() -> None:
+    began = time.monotonic()
+    ended = run_here("ask", "t-1", "a text", "--url", "localhost:1")
+    assert ended.returncode == 2 and ended.stderr.startswith("scoremux: localhost:1: ") and "a text" not in ended.stderr
+    assert time.monotonic() - began < 5

@@ -564,3 +564,10 @@ def test_the_client_asks_for_tasks_at_its_own_address() -> None:
 
 def test_the_face_says_its_version() -> None:
     assert scoremux.__version__ == importlib.metadata.version("scoremux")
+
+
+def test_a_client_without_an_address_takes_that_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SCOREMUX_URL", raising=False)
+    assert repr(ScoringClient()) == "Client('localhost:8001')"
+    monkeypatch.setenv("SCOREMUX_URL", "localhost:9001")
+    assert repr(ScoringClient()) == "Client('localhost:9001')"
