@@ -122,13 +122,14 @@ def _write_predictions(out: Path, tasks: Sequence[TrainedTask]) -> None:
         of_groups = {
             name.removeprefix("group "): rows.texts(name) for name in rows.columns if name.startswith("group ")
         }
-        more = {"administration": rows.texts("administration"), **dict(sorted(of_groups.items()))}
+        named = {name: rows.texts(name) for name in ("administration", "cluster")}
+        more = {**named, **dict(sorted(of_groups.items()))}
         columns |= {name: [cell or "" for cell in cells] for name, cells in more.items() if name not in SCHEMA.names}
         schema = pa.schema([*SCHEMA, *((name, "string") for name in columns if name not in SCHEMA.names)])
         parts.append(pa.table(columns, schema=schema))
     table = pa.concat_tables(parts)
-    if not any(table["administration"].to_pylist()):
-        table = table.drop_columns("administration")
+    empty = [name for name in ("administration", "cluster") if not any(table[name].to_pylist())]
+    table = table.drop_columns(empty)
     write_rows(out / PREDICTIONS, [table], table.schema)
 
 

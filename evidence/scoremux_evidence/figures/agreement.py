@@ -360,6 +360,17 @@ STATISTICS = (
         )
         for measure in (_EXACT, _QWK, _R)
     ),
+    *(
+        measure.on(
+            Pair.HUMANS,
+            Pair.SECOND,
+            name="degradation_second_{}",
+            words=", machine minus first human, beside the second",
+            formula=_less(measure.formula),
+            scale="difference",
+        )
+        for measure in (_EXACT, _QWK)
+    ),
     Statistic("prmse", "PRMSE of true scores", _prmse, "difference", _TRUE_SCORES, _by_variance, _NEEDS_MACHINE),
     Statistic(
         "true_mse", "mean squared error of true scores", _true_error, "difference", _TRUE_SCORES, needs=_NEEDS_MACHINE

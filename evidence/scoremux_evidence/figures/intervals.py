@@ -40,7 +40,7 @@ from scoremux_evidence.figures.estimates import (
     within,
 )
 from scoremux_evidence.figures.sums import Pair, PairSums, Sums, balanced, level_range, of_rows, slices, sums
-from scoremux_evidence.rows.table import Floats, Mask, Rows, Values, by_cell, undefined
+from scoremux_evidence.rows.table import Floats, Mask, Rows, Values, by_cell, undefined, units_of
 
 
 def estimates(
@@ -126,7 +126,7 @@ def _units(
 ) -> Iterator[_Units]:
     """Yield the units of all rows, a block at a time."""
     levels = level_range(ratings)
-    student = ratings.get("student")
+    student = units_of(ratings)
     if student is None:
         for rows in slices(len(ratings)):
             part = ratings.where(rows)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from scoremux_evidence.rows.table import Floats, Ints, Mask, Rows, Values, by_cell, rated
+from scoremux_evidence.rows.table import Floats, Ints, Mask, Rows, Values, by_cell, rated, units_of
 
 BLOCK_ROWS = 1 << 18
 
@@ -214,7 +214,7 @@ def kinds(ratings: Rows, cell: Values) -> tuple[Rows, Ints]:
 
 def fewer_rows(ratings: Rows, cell: Values) -> tuple[Rows, Values]:
     """Return the kinds of rows, or the rows themselves where they are not independent, and the cell of each."""
-    return kinds(ratings, cell) if "student" not in ratings else (ratings, cell)
+    return kinds(ratings, cell) if units_of(ratings) is None else (ratings, cell)
 
 
 def slices(rows: int) -> Iterator[slice]:

@@ -17,7 +17,7 @@ from scoremux_evidence.promise.fit import Fitted, Tasks, decision_without_confid
 from scoremux_evidence.promise.labelled_scores import LabelledScores
 from scoremux_evidence.promise.scored import score_rows
 from scoremux_evidence.rows.table import Rows, own_numbers, rated
-from scoremux_evidence.verdicts.verdicts import Verdict, fewer_fails, fewer_passes, judge, read_criteria, worst
+from scoremux_evidence.verdicts.verdicts import Verdict, fewer_fails, judge, read_criteria, worst
 
 Verdicts = dict[str, tuple[Verdict, list[str]]]
 """The report's verdict of each task, and the criteria that it fails."""
@@ -90,8 +90,9 @@ def _verdicts(policy: ScoringPolicy, tasks: Tasks) -> Verdicts:
     ratings = rated(human, level, second, weight=weight, student=who)
     criteria = [criterion for criterion in read_criteria(policy.criteria) if criterion.of == "task"]
     found = estimates([criterion.statistic for criterion in criteria], ratings, place, len(tasks))
-    judged = fewer_fails({criterion: judge(criterion, found[criterion.statistic]) for criterion in criteria})
-    overall = fewer_passes(worst(judged.items(), len(tasks)))
+    by_task = {criterion: np.arange(len(tasks)) for criterion in criteria}
+    judged = fewer_fails({criterion: judge(criterion, found[criterion.statistic]) for criterion in criteria}, by_task)
+    overall = worst(judged.items(), len(tasks))
     verdicts = {}
     for n, name in enumerate(tasks):
         fails = [criterion.title for criterion, of in judged.items() if of.verdict[n] == Verdict.FAIL]

@@ -22,7 +22,7 @@ class LabelledScores:
         human: The level that a human gave, int64 [B].
         second: That of a second human, float64 [B], NaN where there is none.
         weight: 1 / the probability with which a row was chosen to be read by people.
-        student: A number for who wrote it, int64 [B], −1 where that is not known.
+        student: A number for its cluster, or for who wrote it if no row names a cluster, int64 [B]; −1: not known.
         text: A number for each distinct text, int64 [B], −1 for a text that no other row has.
         pooled: The vectors that the head read, float32 [B, H], NaN where unknown; None: everywhere.
     """

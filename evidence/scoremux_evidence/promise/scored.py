@@ -107,7 +107,7 @@ def _as_columns(rows: Rows, width: int | None) -> LabelledScores:
         second=rows.second,
         pooled=pooled,
         weight=rows.weight,
-        student=rows.student.code.astype(np.int64),
+        student=(rows.cluster if (rows.cluster.code >= 0).any() else rows.student).code.astype(np.int64),
         text=np.array([numbers[text] for text in texts], np.int64),
     )
 

@@ -21,6 +21,7 @@ class LabelColumns:
         administration: Of the part of a key that differs where ids are equal: a year, a school, a file.
         score: Of a person's points, for rows without a level; their second level is points, too.
         second: Of a second person's level or points.
+        cluster: Of what rows share beside their student: a class, a school, a district.
         rater: Of who gave the level; rows of one response by two raters become one row.
         groups: Columns to keep, such as schools.
         levels: Words in place of levels, and the levels that they stand for.
@@ -37,6 +38,7 @@ class LabelColumns:
     second: str = ""
     rater: str = "rater"
     student: str = ""
+    cluster: str = "cluster"
     split: str = "split"
     groups: Sequence[str] = ()
     levels: Mapping[str, int] = field(default_factory=dict)
@@ -82,6 +84,7 @@ _KEYS = (
     "second",
     "rater",
     "student",
+    "cluster",
     "split",
 )
 LABEL_COLUMNS = LabelColumns()
@@ -102,6 +105,7 @@ def label_columns(options: Sequence[str] | None, *keys: str, group: str = "", da
             "administration",
             "text",
             "student",
+            "cluster",
             *keys,
         )
     }

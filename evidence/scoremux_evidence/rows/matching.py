@@ -121,8 +121,8 @@ def match_truth(
     groups = matched.groups | of_output
     if columns.student in of_output:
         rows = rows.plus(student=of_output[columns.student])
-    if "student" in rows:
-        rows = rows.plus(student=own_numbers(rows.student.code))
+    whose = [name for name in ("student", "cluster") if name in rows]
+    rows = rows.plus(**{name: own_numbers(rows[name].code) for name in whose})
     matched = replace(
         matched,
         rows=rows.plus(**{f"group {name}": groups[name] for name in columns.groups}),
@@ -196,7 +196,7 @@ def _known(labels: Labels, columns: LabelColumns, absent: Collection[str], train
     ids = texts(pa.array(rows.id, pa.string()))
     length = [len(text) if (text or "").strip() else np.nan for text in rows.text]
     kept = ["version", "second", "weight", "routed", "behind", "sampled", "stated"]
-    kept += [name for name in ("task", "administration") if name in labels.present]
+    kept += [name for name in ("task", "administration", "cluster") if name in labels.present]
     kept += ["student"] if student else []
     known = rows.only([*kept, *(f"group {name}" for name in groups)]).plus(
         id=ids,

@@ -104,6 +104,8 @@ def _with_predictions(rows: Rows, pairs: Mapping[int, int]) -> Rows:
     no_second, no_student = np.isnan(second), rows.student.code[row] < 0
     changed["second"] = _copied(rows.second, row[no_second], prediction[no_second])
     changed["student"] = _copied(rows.student, row[no_student], prediction[no_student])
+    no_cluster = rows.cluster.code[row] < 0
+    changed["cluster"] = _copied(rows.cluster, row[no_cluster], prediction[no_cluster])
     unknown = (rows.chosen_by.code[row] < 0) & (rows.weight[row] == 1)
     changed |= {name: _copied(rows[name], row[unknown], prediction[unknown]) for name in _HOW_CHOSEN}
     return rows.plus(**changed, relabelled=relabelled)

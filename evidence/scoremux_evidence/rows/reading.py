@@ -3,12 +3,12 @@
 A response is named by task, id and administration. Lines of one name with different raters are one row, equal lines
 count once, and lines that contradict each other are refused.
 
-Columns: id (of objects; FILE:LINE where `has_id` is false), task, administration, rater, student, split, chosen_by,
-version and adapter (`Codes`), `group NAME` for each column of groups (`Codes`), text (None where the file has none),
-level and second (of two people), score (points in place of a level), probability (with which the row was chosen; 0
-where it is not a number), no_number, no_level and no_second (faults of the levels), file and line; from `weighing`
-weight, routed, behind, sampled and stated; of predictions probabilities (a tuple or None), seen_by_start (whether the
-adapter's start was trained on the task) and text_check.
+Columns: id (of objects; FILE:LINE where `has_id` is false), task, administration, rater, student, cluster, split,
+chosen_by, version and adapter (`Codes`), `group NAME` for each column of groups (`Codes`), text (None where the file
+has none), level and second (of two people), score (points in place of a level), probability (with which the row was
+chosen; 0 where it is not a number), no_number, no_level and no_second (faults of the levels), file and line; from
+`weighing` weight, routed, behind, sampled and stated; of predictions probabilities (a tuple or None), seen_by_start
+(whether the adapter's start was trained on the task) and text_check.
 """
 
 import json
@@ -38,7 +38,7 @@ SECOND_RATER = "are given by a second rater, whose level counts beside the first
 OTHER_KIND = "are given by a second rater, whose points do not count beside a level, nor a level beside points"
 THIRD_RATER = "are given by a third rater; a response counts with the levels of two"
 
-_CODES = ("task", "administration", "rater", "student", "split", CHOSEN_BY, "version", "adapter")
+_CODES = ("task", "administration", "rater", "student", "cluster", "split", CHOSEN_BY, "version", "adapter")
 _OWN_NAMES = (CHOSEN_BY, "version", "probability")
 _OF_PREDICTIONS = ("probabilities", "adapter", "seen", "text_check")
 _CELLS = ("id", "text", "level", "second", "score", "probability", "probabilities", "seen", "text_check")

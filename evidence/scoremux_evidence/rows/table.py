@@ -143,7 +143,7 @@ def groups_of(rows: Rows) -> dict[str, Codes]:
     return {name.removeprefix("group "): rows[name] for name in rows.columns if name.startswith("group ")}
 
 
-RATED = ("human", "machine", "second", "expected", "weight", "times", "kept", "length", "student")
+RATED = ("human", "machine", "second", "expected", "weight", "times", "kept", "length", "student", "cluster")
 """Columns of rows whose levels are compared, see `rated`."""
 
 
@@ -186,6 +186,11 @@ def rated(
         length=column(length, np.nan),
     )
     return rows if student is None else rows.plus(student=student)
+
+
+def units_of(rows: Rows) -> Any:
+    """Return the column that says which rows are not independent: the cluster, else the student; None without both."""
+    return rows.cluster if "cluster" in rows else rows.get("student")
 
 
 def undefined() -> AbstractContextManager[None]:

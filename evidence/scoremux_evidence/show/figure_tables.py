@@ -262,6 +262,7 @@ def _task(assessed: Assessment, cell: int) -> Record:
     return {
         "task": assessed.tasks[cell],
         **_verdict(assessed.overall, cell),
+        "verdict_in_file": _verdict(assessed.of_file, cell)["verdict"],
         "item": _verdict(assessed.item, cell),
         "criteria": _verdicts(assessed.judged, cell),
         "versions": list(assessed.versions[cell]),

@@ -50,6 +50,7 @@ def task_view(assessed: Assessment, cell: int, plots: Plots) -> View:
         **row_view(assessed, cell),
         "name": name,
         "verdict": verdict_shown(assessed.overall, cell),
+        "in_file": verdict_shown(assessed.of_file, cell),
         "fails": ", ".join(criteria_with(Verdict.FAIL, assessed, cell)),
         "item": verdict_shown(assessed.item, cell),
         "needed": rows_in_words(

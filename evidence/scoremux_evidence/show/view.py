@@ -45,8 +45,10 @@ def view(assessed: Assessment, matched: Matched) -> View:
         "summary": _summary(assessed, len(matched)),
         "has_second_human": bool(assessed.figures["human_qwk"].n[-1]),
         "criteria": [_criterion(c, judged) for c, judged in _all_judged(assessed).items()],
-        "errors": f"Verdicts are corrected for their number (Holm 1979): with {len(assessed.tasks):,} tasks, the "
-        f"chance of a single wrong PASS is {MOST_WRONG:.0%} at most, that of a single wrong FAIL {MOST_WRONG / 2:.1%}.",
+        "errors": f"No other task has a part in a task's verdict: a task passes wrongly in {MOST_WRONG:.0%} "
+        f"of cases at most, and fails wrongly in {MOST_WRONG / 2:.1%}. The column “In this file” is corrected for the "
+        f"number of tasks (Holm 1979): there the chance of a single wrong PASS among {len(assessed.tasks):,} tasks is "
+        f"{MOST_WRONG:.0%} at most, that of a single wrong FAIL {MOST_WRONG / 2:.1%}.",
         "forests": list(_forests(assessed, plots)),
         "groups": list(groups_view(assessed.groups, -1)),
         "groups_by_mean": list(groups_view(assessed.groups, -1, MEAN_COLUMNS)),

@@ -20,7 +20,7 @@ from scoremux_evidence.figures.reliability import (
 from scoremux_evidence.figures.sums import fewer_rows
 from scoremux_evidence.rows.matching import Matched
 from scoremux_evidence.rows.scored_output import UNKNOWN_LEVELS, versions_of
-from scoremux_evidence.rows.table import Floats, Ints, Rows, by_cell
+from scoremux_evidence.rows.table import Floats, Ints, Rows, by_cell, units_of
 from scoremux_evidence.verdicts.fairness import Fairness
 from scoremux_evidence.verdicts.groups import Groups, fairness_by_column, measure_groups
 from scoremux_evidence.verdicts.totals import Totals, measure_totals
@@ -45,7 +45,8 @@ class Assessment:
 
     Attributes:
         figures: Of the tasks, and after them of all rows together.
-        overall: The verdict on all criteria of a task and its groups.
+        overall: The verdict on all criteria of a task and its groups, whatever other tasks there are.
+        of_file: The same, corrected for the number of all tasks.
         item: The verdict on those of the item.
         dropped: The share of scored rows left out since the human's level is off the scale or not a number.
         fairness: How much of the error each column of groups explains.
@@ -59,6 +60,7 @@ class Assessment:
     figures: Figures
     judged: Judged
     overall: Judgement
+    of_file: Judgement
     item: Judgement
     dropped: Floats
     groups: Groups
@@ -74,7 +76,7 @@ class Assessment:
 
 
 def assess(matched: Matched, criteria: Sequence[Criterion]) -> Assessment:
-    """Return figures, intervals, and verdicts corrected for the number of tasks and criteria (Holm 1979).
+    """Return figures, intervals, and verdicts: of each task by itself, and of the file (Holm 1979).
 
     Raises InputError where a column of groups has too many values.
     """
@@ -90,25 +92,27 @@ def assess(matched: Matched, criteria: Sequence[Criterion]) -> Assessment:
     judged = {c: judge(c, of_tasks[c.statistic]) for c in criteria if c.of in ("task", "item")}
     tasks = tuple(rows.task.values[code] for code in used)
     groups = measure_groups(matched, task, [c for c in criteria if c not in judged])
-    fewer = fewer_fails({c: j for c, j in {**judged, **groups.judged}.items() if c.of != "item"})
+    every = {c: j for c, j in {**judged, **groups.judged}.items() if c.of != "item"}
+    of_file = fewer_passes(_overall(fewer_fails(every), groups, cells))
+    # A task's own verdict does not depend on which other tasks are in the file.
+    fewer = fewer_fails(every, {c: groups.task if c in groups.judged else np.arange(cells) for c in every})
+    overall = _overall(fewer, groups, cells)
     judged = {c: fewer.get(c, j) for c, j in judged.items()}
     groups = replace(groups, judged={c: fewer[c] for c in groups.judged})
-    of_task = ((c, j) for c, j in judged.items() if c.of == "task")
-    overall = worst([*of_task, *groups.worst_by_task(cells)], cells)
     versions = [*versions_of(rows)]
     right = ratings.human == ratings.machine
     level_counts = [None if count == UNKNOWN_LEVELS else int(count) for count in matched.levels[used]]
     dropped = matched.dropped[used] / (matched.dropped[used] + np.bincount(task, minlength=cells))
     confidence, stated = (
-        measure_confidence(c, right, rows.weight, task, cells, rows.get("student"))
-        for c in (rows.confidence, rows.stated)
+        measure_confidence(c, right, rows.weight, task, cells, units_of(rows)) for c in (rows.confidence, rows.stated)
     )
     return Assessment(
         tasks=tasks,
         criteria=tuple(criteria),
         figures=figures,
         judged=judged,
-        overall=_unless_dropped(fewer_passes(overall), dropped),
+        overall=_unless_dropped(overall, dropped),
+        of_file=_unless_dropped(of_file, dropped),
         item=worst(((c, j) for c, j in judged.items() if c.of == "item"), cells),
         dropped=dropped,
         groups=groups,
@@ -135,6 +139,13 @@ def assess(matched: Matched, criteria: Sequence[Criterion]) -> Assessment:
         totals=measure_totals(matched, task, cells),
         versions=tuple(tuple(version for of, version in versions if of == name) for name in tasks),
     )
+
+
+def _overall(judged: Judged, groups: Groups, cells: int) -> Judgement:
+    """Return the verdict on all criteria of each task and of its groups."""
+    of_task = [(criterion, judgement) for criterion, judgement in judged.items() if criterion.of == "task"]
+    of_groups = replace(groups, judged={criterion: judged[criterion] for criterion in groups.judged})
+    return worst([*of_task, *of_groups.worst_by_task(cells)], cells)
 
 
 def _unless_dropped(judgement: Judgement, dropped: Floats) -> Judgement:

@@ -14,7 +14,7 @@ from scoremux_evidence.figures.sums import fewer_rows
 from scoremux_evidence.rows.label_columns import LABEL_COLUMNS, LabelColumns
 from scoremux_evidence.rows.matching import Matched, match, match_truth
 from scoremux_evidence.rows.scored_output import UNKNOWN_LEVELS, level_counts, read_scored, versions_of
-from scoremux_evidence.rows.table import Mask, Reasons, Rows, Values, own_numbers, rated
+from scoremux_evidence.rows.table import Mask, Reasons, Rows, Values, own_numbers, rated, units_of
 from scoremux_evidence.rows.trained_rows import TrainedVersions
 from scoremux_files.rows.codes import Codes
 
@@ -192,7 +192,7 @@ def _with_truth(pairs: Matched, known: Matched | None, rows: int) -> tuple[Rows,
     place = np.full(rows, -1)
     place[known.output] = np.arange(len(known))
     place = place[pairs.output]  # −1: the last, which is appended for rows without a known level
-    student = known.rows.get("student")
+    student = units_of(known.rows)
     ratings = rated(
         human,
         machine,

@@ -6,7 +6,7 @@ passes all criteria together no more often than that.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from pathlib import Path
@@ -216,15 +216,21 @@ def holm(p: Floats) -> Floats:
     return corrected
 
 
-def fewer_fails(judged: Judged) -> Judged:
-    """Return verdicts of which FAIL is corrected for the number of all cells and criteria together."""
+def fewer_fails(judged: Judged, families: Mapping[Criterion, Values] | None = None) -> Judged:
+    """Return verdicts of which FAIL is corrected for the number of verdicts.
+
+    Args:
+        families: The family of each cell of each criterion, such as its task: verdicts of one family are corrected
+            together, whatever the other families are. None: all cells and criteria are one family.
+    """
     if not judged:
         return {}
     columns = [judgement.p_fail for judgement in judged.values()]
-    corrected = np.split(
-        holm(np.concatenate(columns)),
-        np.cumsum([len(column) for column in columns])[:-1],
-    )
+    p = np.concatenate(columns)
+    family = np.zeros(len(p)) if families is None else np.concatenate([families[criterion] for criterion in judged])
+    for name in np.unique(family):
+        p[family == name] = holm(p[family == name])
+    corrected = np.split(p, np.cumsum([len(column) for column in columns])[:-1])
     return {
         criterion: replace(
             judgement,

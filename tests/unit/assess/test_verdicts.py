@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 import raters
@@ -383,3 +384,32 @@ def test_difference_of_figures_of_different_rows_has_about_95_percent_coverage()
         gap = difference(figures[0][name], figures[1][name])
         true = of(name, raters.truth(one))[0] - of(name, raters.truth(other))[0]
         assert 0.93 <= ((gap.low <= true) & (true <= gap.high)).mean() <= 0.975, name
+
+
+def test_verdict_of_a_task_does_not_depend_on_its_company() -> None:
+    """A task that fails by itself fails beside 26 and 199 good tasks; corrected for the file it may not."""
+    random = np.random.default_rng(5)
+    criteria = [criterion for criterion in read_criteria() if criterion.of == "task"]
+
+    def verdicts(tasks: int) -> tuple[Verdict, Verdict]:
+        human = np.concatenate([bad[0], *(good[n][0] for n in range(tasks - 1))])
+        machine = np.concatenate([bad[1], *(good[n][1] for n in range(tasks - 1))])
+        place = np.repeat(np.arange(tasks), 100)
+        figures = estimates([criterion.statistic for criterion in criteria], rated(human, machine, human), place, tasks)
+        judged = {criterion: judge(criterion, figures[criterion.statistic]) for criterion in criteria}
+        alone = worst(fewer_fails(judged, dict.fromkeys(judged, np.arange(tasks))).items(), tasks)
+        together = fewer_passes(worst(fewer_fails(judged).items(), tasks))
+        return Verdict(int(alone.verdict[0])), Verdict(int(together.verdict[0]))
+
+    def pair(noise: float) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        human = random.integers(0, 4, 100).astype(float)
+        return human, np.clip(np.rint(human + random.normal(0, noise, 100)), 0, 3)
+
+    good = [pair(0.3) for _ in range(199)]
+    seen = set()
+    for _ in range(20):
+        bad = pair(random.uniform(0.8, 1.3))
+        (alone, _), (among_27, _), (among_200, in_file) = verdicts(1), verdicts(27), verdicts(200)
+        assert alone == among_27 == among_200
+        seen.add((alone, in_file))
+    assert (Verdict.FAIL, Verdict.NOT_ENOUGH_ROWS) in seen
