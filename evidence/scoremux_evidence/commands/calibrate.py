@@ -1,5 +1,6 @@
 """`scoremux calibrate`: labelled responses and a policy → new versions of tasks, each with a `decision.json`."""
 
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -32,6 +33,15 @@ def calibrate(
     unverified: Annotated[
         bool, Option("--unverified", help="Use predictions that may come from another adapter than the live one.")
     ] = False,
+    since: Annotated[
+        datetime | None,
+        Option(
+            "--since",
+            formats=["%Y-%m-%d"],
+            help="Use only labels that people gave on this day or later (column decided_at). By default the day of a "
+            "task's last hold; a task without one takes all labels.",
+        ),
+    ] = None,
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -60,7 +70,9 @@ def calibrate(
         why = next((f"{places[0]}: {reason}" for reason, places in rows.left_out.items()), "")
         raise InputError(f"no labelled rows: {why or 'name files of them, or --predictions'}")
     engine = Engine.open(repository)
-    calibration = calibrate_tasks(engine, store, rules, rows, unverified=unverified)
+    calibration = calibrate_tasks(
+        engine, store, rules, rows, unverified=unverified, since=since.date() if since else None
+    )
     changes = publish(engine, store, calibration, dry_run=dry_run)
     versions = {change.task: change.after for change in changes}
     calibration_view.show(calibration, versions, predictions, dry_run=dry_run, as_json=as_json)

@@ -41,10 +41,18 @@ class Calibration(Fitted):
 
 
 def calibrate_tasks(
-    engine: Engine, store: Store, policy: ScoringPolicy, labelled: Rows, *, unverified: bool = False
+    engine: Engine,
+    store: Store,
+    policy: ScoringPolicy,
+    labelled: Rows,
+    *,
+    unverified: bool = False,
+    since: date | None = None,
 ) -> Calibration:
     """Fit the decisions of all tasks that have rows, see `eligible_rows`. engine: scores rows without a prediction."""
-    return _fit_decisions(score_rows(engine, eligible_rows(store, policy, labelled, unverified=unverified)))
+    return _fit_decisions(
+        score_rows(engine, eligible_rows(store, policy, labelled, unverified=unverified, since=since))
+    )
 
 
 def _fit_decisions(rows: Eligible) -> Calibration:

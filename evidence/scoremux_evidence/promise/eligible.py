@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import date
 from enum import Enum
 
 import numpy as np
@@ -39,6 +40,10 @@ class CalibrationReason(Enum):
         "keep the calibration that they have, if any. All of their labelled rows were trained on by the live adapters: "
         "give the out-of-fold predictions of `scoremux train` (--predictions), or rows that were held out"
     )
+    READ_BEFORE = (
+        "keep the calibration that they have, if any. All of their labels were read before the change that put them on "
+        "hold, and say nothing of the time since: let people read a new random sample, or name the day with --since"
+    )
     NO_ROW_LEFT = (
         "have no row that can be used; people get all of their responses, or the machine where the policy has no target"
     )
@@ -47,7 +52,12 @@ class CalibrationReason(Enum):
     UNTRAINED = "were trained on no labelled row; people get all of their responses"
 
 
-_LEFT_OUT = (CalibrationReason.LACKS_SAMPLE, CalibrationReason.NOT_OF_LIVE_ADAPTERS, CalibrationReason.TRAINED_ON)
+_LEFT_OUT = (
+    CalibrationReason.LACKS_SAMPLE,
+    CalibrationReason.NOT_OF_LIVE_ADAPTERS,
+    CalibrationReason.TRAINED_ON,
+    CalibrationReason.READ_BEFORE,
+)
 
 
 @dataclass(frozen=True)
@@ -97,12 +107,15 @@ class Eligible:
     arithmetic: str | None = None
 
 
-def eligible_rows(store: Store, policy: ScoringPolicy, labelled: Rows, *, unverified: bool = False) -> Eligible:
+def eligible_rows(
+    store: Store, policy: ScoringPolicy, labelled: Rows, *, unverified: bool = False, since: date | None = None
+) -> Eligible:
     """Return the rows that calibrations may rest on. Rows with a condition are left out: no machine keeps them.
 
     Args:
         labelled: From `read_labelled`; no adapter was fitted to the rows without a prediction.
         unverified: Whether predictions may come from another adapter than the live one, or not say from which.
+        since: The day from which labels count; by default, for each task, the day of its last hold, if it had one.
 
     Raises:
         InputError: All rows are of tasks that were never live; a row has a level that its task does not have; or of no
@@ -122,7 +135,7 @@ def eligible_rows(store: Store, policy: ScoringPolicy, labelled: Rows, *, unveri
             if not (store.package_folder(version) / DECISION_JSON).exists():
                 reasons[name] = CalibrationReason.NO_ROWS
             continue
-        task_rows = _eligible_of_task(by_task[name], policy, store, version, past[name], unverified)
+        task_rows = _eligible_of_task(by_task[name], policy, store, version, past[name], unverified, since)
         parts.append(task_rows.rows.left_out)
         if task_rows.reason:
             reasons[name] = task_rows.reason
@@ -163,7 +176,13 @@ def _versions(store: Store) -> dict[str, dict[str, None]]:
 
 
 def _eligible_of_task(
-    rows: Rows, policy: ScoringPolicy, store: Store, live: str, past: Collection[str], unverified: bool
+    rows: Rows,
+    policy: ScoringPolicy,
+    store: Store,
+    live: str,
+    past: Collection[str],
+    unverified: bool,
+    since: date | None,
 ) -> TaskRows:
     """Return the rows of one task, all of them where it keeps the calibration that it has."""
     files = PackageFiles(store.package_folder(live))
@@ -171,8 +190,14 @@ def _eligible_of_task(
     decisions = {version: store.decision(version) for version in (*past, live)}
     rows = rows.without(rules.other_scale(rows, _of_other_scale(rows, store, past, len(task.levels))))
     rows = _with_census(rows, decisions)
-    looks = _looks_of(store.removed_looks().get(task.id, ()), store.history.entries(task.id), decisions)
+    history = store.history.entries(task.id)
+    looks = _looks_of(store.removed_looks().get(task.id, ()), history, decisions)
     task_rows = TaskRows(task=task, version=live, files=files, before=decisions[live], rows=rows, looks=looks)
+    if day := since or _last_hold(history):
+        task_rows = replace(task_rows, rows=rows.without(rules.read_before(rows, day.isoformat())))
+        if len(rows) and not len(task_rows.rows):
+            return replace(task_rows, reason=CalibrationReason.READ_BEFORE)
+        rows = task_rows.rows
     if routed_only(rows):
         return replace(task_rows, reason=CalibrationReason.LACKS_SAMPLE)
     rows = rows.without(rules.sent_to_people(rows))
@@ -191,6 +216,11 @@ def _eligible_of_task(
         rows=held_out.without(rules.has_condition(held_out, finder)),
         reason=CalibrationReason.UNVERIFIED if foreign or held_out.seen_by_start.any() else None,
     )
+
+
+def _last_hold(history: Iterable[HistoryLine]) -> date | None:
+    """Return the day on which a task was last put on hold: labels of before it are of another time."""
+    return max((line.when.date() for line in history if line.action == "hold"), default=None)
 
 
 def _held_out(rows: Rows, trained: TrainedVersions) -> Rows:

@@ -38,8 +38,19 @@ SECOND_RATER = "are given by a second rater, whose level counts beside the first
 OTHER_KIND = "are given by a second rater, whose points do not count beside a level, nor a level beside points"
 THIRD_RATER = "are given by a third rater; a response counts with the levels of two"
 
-_CODES = ("task", "administration", "rater", "student", "cluster", "split", CHOSEN_BY, "version", "adapter")
-_OWN_NAMES = (CHOSEN_BY, "version", "probability")
+_CODES = (
+    "task",
+    "administration",
+    "rater",
+    "student",
+    "cluster",
+    "split",
+    CHOSEN_BY,
+    "version",
+    "adapter",
+    "decided_at",
+)
+_OWN_NAMES = (CHOSEN_BY, "version", "probability", "decided_at")
 _OF_PREDICTIONS = ("probabilities", "adapter", "seen", "text_check")
 _CELLS = ("id", "text", "level", "second", "score", "probability", "probabilities", "seen", "text_check")
 

@@ -59,6 +59,15 @@ def other_scale(rows: Rows, versions: Collection[str]) -> Found:
     return {OTHER_SCALE: np.isin(rows.version.code, [rows.version.place(version) for version in versions])}
 
 
+def read_before(rows: Rows, since: str) -> Found:
+    """Rows that people read before a day, YYYY-MM-DD, on which something changed, or of which nobody says when."""
+    days = np.array([(time or "")[:10] for time in (*rows.decided_at.values, None)], object)[rows.decided_at.code]
+    return {
+        f"were read before {since}, when their task was put on hold or --since begins": (days < since) & (days != ""),
+        f"do not say when they were read (column decided_at), and only labels since {since} count": days == "",
+    }
+
+
 def of_no_live_task(rows: Rows, live: Collection[str], past: Collection[str]) -> Found:
     """Rows of tasks that are not served. past: tasks that were live at some time."""
     found = {}

@@ -394,8 +394,11 @@ def test_verdict_of_a_task_does_not_depend_on_its_company() -> None:
     def verdicts(tasks: int) -> tuple[Verdict, Verdict]:
         human = np.concatenate([bad[0], *(good[n][0] for n in range(tasks - 1))])
         machine = np.concatenate([bad[1], *(good[n][1] for n in range(tasks - 1))])
+        second = np.clip(np.rint(human + np.resize(reader, len(human))), 0, 3)
         place = np.repeat(np.arange(tasks), 100)
-        figures = estimates([criterion.statistic for criterion in criteria], rated(human, machine, human), place, tasks)
+        figures = estimates(
+            [criterion.statistic for criterion in criteria], rated(human, machine, second), place, tasks
+        )
         judged = {criterion: judge(criterion, figures[criterion.statistic]) for criterion in criteria}
         alone = worst(fewer_fails(judged, dict.fromkeys(judged, np.arange(tasks))).items(), tasks)
         together = fewer_passes(worst(fewer_fails(judged).items(), tasks))
@@ -405,7 +408,8 @@ def test_verdict_of_a_task_does_not_depend_on_its_company() -> None:
         human = random.integers(0, 4, 100).astype(float)
         return human, np.clip(np.rint(human + random.normal(0, noise, 100)), 0, 3)
 
-    good = [pair(0.3) for _ in range(199)]
+    reader = random.normal(0, 0.45, 997)
+    good = [pair(0.45) for _ in range(199)]
     seen = set()
     for _ in range(20):
         bad = pair(random.uniform(0.8, 1.3))

@@ -3,6 +3,7 @@
 import json
 import subprocess
 from dataclasses import replace
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any, cast
 
@@ -424,6 +425,25 @@ def test_rows_read_on_another_scale_are_left_out(own_repository: Path, tmp_path:
     assert (mixed.rows.tasks["t-1"].count, _count(mixed)) == (40, 20)
     alone = calibrate_tasks(Engine.open(own_repository), store, rules, rows_of(*old))
     assert (alone.reasons["t-1"], _count(alone)) == (CalibrationReason.NO_ROW_LEFT, 20)
+
+
+def test_after_a_hold_only_labels_read_since_then_count(own_repository: Path, tmp_path: Path) -> None:
+    store, rules, engine = Store(own_repository / "store"), read_policy(policy(tmp_path)), Engine.open(own_repository)
+    rows = [row_of(f"{n}", "t-1", n % 3, None, text=text) for n, text in enumerate(TEXTS[:60])]
+    plain = calibrate_tasks(engine, store, rules, rows_of(*rows))
+    assert plain.rows.tasks["t-1"].count == 60, "in quiet times all labels count, with a date or without"
+    publish(engine, store, plain)
+    run_here("tasks", "hold", "t-1", "--by", "A. Lopez", "--store", own_repository / "store")
+    today, before = date.today().isoformat(), (date.today() - timedelta(days=2)).isoformat()
+    old = [{**row, "decided_at": f"{before}T23:59:59+00:00"} for row in rows[:20]]
+    new = [{**row, "decided_at": f"{today}T23:59:59+00:00"} for row in rows[40:]]
+    mixed = calibrate_tasks(engine, store, rules, rows_of(*old, *rows[20:40], *new))
+    assert mixed.rows.tasks["t-1"].count == 20
+    assert sorted(map(len, mixed.rows.left_out.values())) == [20, 20] and today in " ".join(mixed.rows.left_out)
+    with pytest.raises(InputError, match="t-1"):
+        calibrate_tasks(engine, store, rules, rows_of(*old, *rows[20:40]))
+    earlier = calibrate_tasks(engine, store, rules, rows_of(*old, *new), since=date.fromisoformat(before))
+    assert earlier.rows.tasks["t-1"].count == 40
 
 
 def _count(calibration: Calibration) -> int:
