@@ -13,7 +13,10 @@ from scoremux_evidence.rows.table import Rows, groups_of
 from scoremux_files.rows.codes import Codes
 from scoremux_files.rows.columns import encode
 
-CODES = ("task", "administration", "rater", "student", "cluster", "split", "chosen_by", "version", "adapter", "decided_at")
+CODES = (
+    *("task", "administration", "rater", "student", "cluster", "split", "chosen_by", "version", "adapter"),
+    "decided_at",
+)
 
 
 Row = dict[str, Any]
