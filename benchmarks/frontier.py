@@ -128,7 +128,7 @@ def _publish(backbone: str, sites: str, folder: Path, prepared: Any, trained: An
     from scoremux_train.training.adapter_files import write_adapter
 
     adapters, repository = folder / "adapters", folder / "repository"
-    for task in trained.tasks:
+    for task in trained:
         described = task.prepared.task
         texts = {"task.json": json.dumps(described.model_dump(mode="json", exclude_none=True))}
         recipe, levels = task.prepared.recipe, task.prepared.levels

@@ -16,21 +16,17 @@ from benchmarks.data import Labelled, described
 
 FOLDS = 4
 THIRDS = 3
-"""Into so many parts tasks are divided, of which one is new and the others train the start."""
-_NOT_OF_THE_START = ("epochs", "batch", "lr")
-"""What a recipe says about the tasks' own adapters alone."""
+"""Into so many parts tasks are divided, of which one is new."""
 _CHECKPOINT_S = 20.0
 
 
 def parsed(recipe: Iterable[str]) -> dict[str, Any]:
-    """Return the content of a `train.toml` with changes such as `lr=0.004`, `shared.epochs=3`, `sites=query`."""
-    plan: dict[str, Any] = {"recipe": {}, "shared": {}, "folds": FOLDS, "curve_folds": 0}
+    """Return the content of a `train.toml` with changes such as `lr=0.004`, `sites=query`."""
+    plan: dict[str, Any] = {"recipe": {}, "folds": FOLDS, "curve_folds": 0}
     for change in recipe:
         key, _, text = change.partition("=")
         value = json.loads(text) if text.replace(".", "").replace("-", "").replace("e", "").isdigit() else text
-        if key.startswith("shared."):
-            plan["shared"][key.removeprefix("shared.")] = value
-        elif key in ("sites", "seed"):
+        if key in ("sites", "seed"):
             plan[key] = value
         elif key not in ("input", "backbone"):
             plan["recipe"][key] = value
@@ -115,7 +111,7 @@ class Recipes:
     Args:
         folder: The corpus.
         most: How many tasks are used at most.
-        work: Keeps shared starts, which several recipes have, and where training was when it was stopped.
+        work: Keeps where training was when it was stopped.
         only: Ids of the tasks that are used; empty: all.
     """
 
@@ -139,16 +135,14 @@ class Recipes:
         predicted = Predicted([], [])
         for fold in range(folds):
             part = replace(prepared, tasks=[_labelled_part(task, fold) for task in prepared.tasks])
-            if prepared.plan.shared.epochs:
-                part = replace(part, start=self._start(changes, self._names, fold))
             trained = train(part, self._kept(changes, self._names, fold), _say_nothing, _CHECKPOINT_S)
-            _predict(prepared, [task.table for task in trained.tasks], fold, predicted)
+            _predict(prepared, [task.table for task in trained], fold, predicted)
             if keep is not None:
                 keep(prepared, trained)
         return predicted
 
     def few_labels(self, changes: list[str], labels: Sequence[int], thirds: int) -> Iterator[tuple[int, Predicted]]:
-        """Yield what new tasks are scored as after so many labels, from a start trained on the other tasks.
+        """Yield what new tasks are scored as after so many labels.
 
         Args:
             changes: Of the recipe.
@@ -165,22 +159,9 @@ class Recipes:
         from scoremux_train.run import train
 
         prepared = self._prepare(changes, new)
-        if prepared.plan.shared.epochs:
-            others = [name for name in self._names if name not in new]
-            prepared = replace(prepared, start=self._start(changes, others))
         part = replace(prepared, tasks=[_labelled_part(task, 0, count) for task in prepared.tasks])
         trained = train(part, self._kept(changes, new, count), _say_nothing, _CHECKPOINT_S)
-        _predict(prepared, [task.table for task in trained.tasks], 0, predicted)
-
-    def _start(self, changes: Sequence[str], names: Sequence[str], fold: int | None = None) -> Any:
-        """Return the shared start of some tasks' rows that are not in a fold."""
-        from scoremux_train.run import train_start
-
-        changes = [change for change in changes if change.partition("=")[0] not in _NOT_OF_THE_START]
-        prepared = self._prepare(changes, names)
-        if fold is not None:
-            prepared = replace(prepared, tasks=[_labelled_part(task, fold) for task in prepared.tasks])
-        return train_start(prepared, self._kept(changes, names, "start", fold), _say_nothing, _CHECKPOINT_S)
+        _predict(prepared, [task.table for task in trained], 0, predicted)
 
     def _kept(self, *of: object) -> Path:
         from scoremux_train.recipe import derived_key
@@ -201,7 +182,7 @@ class Recipes:
         return replace(prepare(labelled, names, plan, backbone), folds=[WHOLE])
 
 
-def _say_nothing(_stage: str, _done: int, _of: int) -> None:
+def _say_nothing(_done: int, _of: int) -> None:
     """Takes the progress of training."""
 
 

@@ -5,12 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from scoremux_evidence.figures.estimates import Figure, rounded
-from scoremux_evidence.rows.weighing import ROUTED_BESIDE, ROUTED_ONLY, SEEN_BY_START
+from scoremux_evidence.rows.weighing import ROUTED_BESIDE, ROUTED_ONLY
 from scoremux_train.check import TaskCheck
 from scoremux_train.cross_validated import CrossValidated, OutOfFold
 from scoremux_train.recipe import Plan
 from scoremux_train.run import TrainedTask
-from scoremux_train.training.adapter_files import StartDescription
 
 CURVE = "QWK on the same held-out responses, by how many others the adapter was trained on"
 ONLY_LEVEL = "level {} was predicted of every response; nothing was learned that tells responses apart"
@@ -18,14 +17,11 @@ _FEW = 10
 """With fewer responses of a level, its card says that the figures tell little about it."""
 
 
-def card(
-    task: TrainedTask, check: TaskCheck, plan: Plan, out_of_fold: OutOfFold, start: StartDescription | None = None
-) -> str:
+def card(task: TrainedTask, check: TaskCheck, plan: Plan, out_of_fold: OutOfFold) -> str:
     """Return `card.md`: the facts that a person should know of an adapter before using it.
 
     Args:
         out_of_fold: The figures of all tasks of the run.
-        start: The shared start from which the adapter was trained.
     """
     described = task.prepared.task
     return f"""\
@@ -39,7 +35,7 @@ def card(
 
 ## Training
 
-{_training(task, plan, start)}
+{_training(task, plan)}
 
 ## Cross-validated agreement
 
@@ -64,19 +60,16 @@ def _data(points: Sequence[float], check: TaskCheck) -> str:
 - {humans}"""
 
 
-def _training(task: TrainedTask, plan: Plan, start: StartDescription | None) -> str:
+def _training(task: TrainedTask, plan: Plan) -> str:
     model_input, recipe = task.prepared.task.input, task.prepared.recipe
     shown = "the response alone" if model_input is None else model_input.model_dump_json(exclude_none=True)
     values = {**recipe.model_dump(), "lr": round(recipe.rate(len(task.prepared.rows)), 6)}
     backbone = Path(plan.base_model).name if Path(plan.base_model).exists() else plan.base_model
-    beginning = "nothing"
-    if start is not None:
-        beginning = f"a shared start, trained on {start.rows} labelled responses to {len(start.tasks)} tasks"
     return f"""\
 - LoRA adapter and head on the frozen backbone {backbone}; sites {plan.sites}.
 - The model sees {shown}.
 - Recipe: {", ".join(f"{name} {value}" for name, value in values.items())}.
-- It began from {beginning}; seed {plan.seed}."""
+- Seed {plan.seed}."""
 
 
 def _agreement(agreement: CrossValidated, folds: int) -> str:
@@ -87,7 +80,6 @@ def _agreement(agreement: CrossValidated, folds: int) -> str:
         ROUTED_ONLY if agreement.routed_only else "",
         f"{agreement.beside:,} {ROUTED_BESIDE}" if agreement.beside else "",
         f"Each response was scored by an adapter that had not seen it ({folds} folds, {together}).",
-        f"Attention: {SEEN_BY_START}." if agreement.seen_by_start else "",
         "Responses weigh 1 / the probability with which they were chosen to be read." if agreement.weighted else "",
         f"Intervals are of {agreement.students} students." if agreement.students is not None else "",
         f"Attention: {ONLY_LEVEL.format(agreement.only_level)}." if agreement.only_level is not None else "",

@@ -68,13 +68,11 @@ class TaskCheck:
 def check(
     data: Data,
     folds: int,
-    least: int = LEAST_ROWS,
 ) -> list[TaskCheck]:
     """Check every task.
 
     Args:
         folds: A task needs twice as many different texts, and students where rows name them.
-        least: The number of different texts that a task needs in any case.
     """
     return [
         _check(
@@ -82,13 +80,12 @@ def check(
             rows,
             data.training[name],
             folds,
-            least,
         )
         for name, rows in data.rows.items()
     ]
 
 
-def _check(task: Task, rows: Rows, training: TrainingRows, folds: int, least: int) -> TaskCheck:
+def _check(task: Task, rows: Rows, training: TrainingRows, folds: int) -> TaskCheck:
     used, groups = training
     human = used.level.astype(np.int64)
     texts = [same_text(text or "") for text in used.text]
@@ -112,7 +109,7 @@ def _check(task: Task, rows: Rows, training: TrainingRows, folds: int, least: in
         duplicates=len(used) - len(levels_of),
         conflicts=sum(len(levels) > 1 for levels in levels_of.values()),
         left_out=len(rows) - held_out - len(used),
-        needed=max(0, least - len(levels_of), 2 * folds - len(set(groups))),
+        needed=max(0, LEAST_ROWS - len(levels_of), 2 * folds - len(set(groups))),
         rare=[level for level in range(len(task.levels)) if 0 < apart[level] < folds],
         question=bool(task.question),
         routed_only=routed_only(used),

@@ -30,7 +30,6 @@ UNUSABLE_STATUS = 3
 """Exit status of --check where rows cannot be used, as `scoremux score` has it for rejected rows."""
 _BACKBONE = "Folder or hub id of the model that the adapters are for (not needed with --check)."
 _TASKS = "File of tasks: id, levels, question, reference, rubric, language, template."
-_START = "--out of an earlier run: adapters begin from its shared start (useful from about 50 rows a task)."
 _CORES = "How many cores to use; 0: all. The adapters do not depend on it."
 _COLUMN = (
     f"{LABELS_HELP}, task, text, level (counted from 0), score (points, for rows without a level), second (another "
@@ -50,7 +49,6 @@ class TrainOptions:
     config: Annotated[Path | None, Option(help="train.toml: recipe, sites, folds, seed.")] = None
     check: Annotated[bool, Option("--check", help="Check the data and stop.")] = False
     check_json: Annotated[Path | None, Option(help="Write the data check as JSON, too.")] = None
-    start: Annotated[Path | None, Option(help=_START)] = None
     device: Annotated[str, Option(help="cpu, cuda or cuda:N.")] = "cpu"
     cores: Annotated[int, Option(min=0, help=_CORES)] = 0
     column: Annotated[list[str] | None, Option("--column", metavar="KEY=NAME", help=_COLUMN)] = None
@@ -105,10 +103,9 @@ def train_as(options: TrainOptions, checkpoint_s: float = 60.0) -> None:
             backbone,
             options.device,
             options.cores,
-            options.start,
         )
         trained = run.train(prepared, out, progress, checkpoint_s)
-        out_of_fold = OutOfFold.of(trained.tasks)
+        out_of_fold = OutOfFold.of(trained)
         with writing(out):
             output.write(
                 out,
@@ -116,7 +113,6 @@ def train_as(options: TrainOptions, checkpoint_s: float = 60.0) -> None:
                 trained,
                 out_of_fold,
                 {check.task: check for check in checks},
-                options.start,
             )
         shutil.rmtree(out / run.CHECKPOINTS, ignore_errors=True)
     output.print_agreement(console, out_of_fold)
@@ -128,7 +124,7 @@ def train_as(options: TrainOptions, checkpoint_s: float = 60.0) -> None:
 def _read(options: TrainOptions, console: Console) -> tuple[Plan, Data, list[TaskCheck]]:
     """Read the labelled responses, check them, and print their flaws."""
     from scoremux_evidence.rows.label_columns import label_columns
-    from scoremux_train.check import LEAST_ROWS, as_json, check, print_checks, remarks
+    from scoremux_train.check import as_json, check, print_checks, remarks
     from scoremux_train.data import read_data, read_tasks
     from scoremux_train.recipe import Plan
 
@@ -142,8 +138,7 @@ def _read(options: TrainOptions, console: Console) -> tuple[Plan, Data, list[Tas
     )
     described = read_tasks(options.tasks) if options.tasks else {}
     data = read_data(options.sources, described, columns)
-    least = LEAST_ROWS if options.start is None else max(2, 2 * plan.folds)
-    checks = check(data, plan.folds, least)
+    checks = check(data, plan.folds)
     print_checks(console, checks)
     for line in remarks(data, checks):
         console.print(line, soft_wrap=True)

@@ -55,7 +55,6 @@ class CrossValidated:
     only_level: int | None = None
     routed_only: bool = False
     beside: int = 0
-    seen_by_start: bool = False
     task_rows: int = 0
     trained_rows: float = 0.0
 
@@ -81,7 +80,6 @@ class CrossValidated:
             only_level=machine[0] if len(machine) == 1 else None,
             routed_only=routed_only(read),
             beside=int(routed_beside(read).sum()),
-            seen_by_start=task.prepared.seen_by_start,
             task_rows=len(read),
             trained_rows=len(read) * (folds - 1) / folds,
         )

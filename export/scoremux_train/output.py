@@ -13,15 +13,15 @@ from scoremux_engine.packages.package import adapter_digest
 from scoremux_engine.packages.package_files import CARD, TASK_JSON, TRAINED_JSON, PackageFiles
 from scoremux_evidence.figures.agreement import BY_NAME
 from scoremux_evidence.rows.trained_rows import TrainedRows
-from scoremux_evidence.rows.weighing import ROUTED_BESIDE, ROUTED_ONLY, SEEN_BY_START
+from scoremux_evidence.rows.weighing import ROUTED_BESIDE, ROUTED_ONLY
 from scoremux_files.rows.readers import text_check
 from scoremux_files.rows.writers import write_rows
 from scoremux_files.terminal import print_table
 from scoremux_train.card import CURVE, ONLY_LEVEL, card, shown
 from scoremux_train.check import TaskCheck
 from scoremux_train.cross_validated import STATISTICS, OutOfFold
-from scoremux_train.run import ALL, Trained, TrainedTask
-from scoremux_train.training.adapter_files import START, write_adapter, write_start
+from scoremux_train.run import ALL, TrainedTask
+from scoremux_train.training.adapter_files import write_adapter
 from scoremux_train.training.preparation import Prepared
 
 PREDICTIONS = "predictions.parquet"
@@ -38,48 +38,38 @@ SCHEMA = pa.schema(
         "chosen_by": "string",
         "probability": "float64",
         "adapter": "string",
-        "seen": "bool",
         "text_check": "string",
     }
 )
 """level, second_level: the humans'; fold: the one that the row was held out in; points: what the task's levels stand
-for; adapter: the digest of what was trained on all rows (`adapter_digest`); seen: whether the shared start of an
-earlier run was trained on the task; text_check: see `text_check`. Columns of administrations and groups follow, where
-there are any."""
+for; adapter: the digest of what was trained on all rows (`adapter_digest`); text_check: see `text_check`. Columns of
+administrations and groups follow, where there are any."""
 
 
 def write(
     out: Path,
     prepared: Prepared,
-    trained: Trained,
+    trained: Sequence[TrainedTask],
     out_of_fold: OutOfFold,
     checks: Mapping[str, TaskCheck],
-    started_from: Path | None = None,
 ) -> None:
-    """Write the adapters, the shared start and the predictions. Each folder replaces that of an earlier run as a whole.
+    """Write the adapters and the predictions. Each folder replaces that of an earlier run as a whole.
 
     Args:
         checks: The result of the data check, by task id.
-        started_from: The output of an earlier run, whose shared start was trained on its rows.
     """
-    plan, layout, start = prepared.plan, prepared.layout, trained.start
-    description = None if start is None else start.description
+    plan, layout = prepared.plan, prepared.layout
     contents = []
-    for task in trained.tasks:
+    for task in trained:
         described = task.prepared.task
-        rows = TrainedRows.of(task.prepared.rows)
-        if started_from is not None:
-            rows = rows.plus(TrainedRows.read(started_from / described.id / TRAINED_JSON))
         texts = {
-            TRAINED_JSON: rows.to_json(),
+            TRAINED_JSON: TrainedRows.of(task.prepared.rows).to_json(),
             TASK_JSON: described.model_dump_json(indent=1, exclude_defaults=True) + "\n",
-            CARD: card(task, checks[described.id], plan, out_of_fold, description),
+            CARD: card(task, checks[described.id], plan, out_of_fold),
             README: f"---\n{WEIGHTS}: {prepared.weights}\n---\n\nWritten by `scoremux train`; see {CARD}.\n",
         }
         contents.append(texts)
-    if start is not None:
-        write_start(out / START, layout, start, plan)
-    for task, texts in zip(trained.tasks, contents, strict=True):
+    for task, texts in zip(trained, contents, strict=True):
         write_adapter(
             out / task.prepared.task.id,
             layout,
@@ -90,7 +80,7 @@ def write(
             texts,
         )
     if plan.folds:
-        _write_predictions(out, trained.tasks)
+        _write_predictions(out, trained)
     else:  # those of an earlier run
         (out / PREDICTIONS).unlink(missing_ok=True)
 
@@ -116,7 +106,6 @@ def _write_predictions(out: Path, tasks: Sequence[TrainedTask]) -> None:
             "chosen_by": rows.chosen_by.texts(),
             "probability": [None if math.isnan(share) else share for share in rows.probability],
             "adapter": [adapter_digest(PackageFiles(out / described.id))] * count,
-            "seen": [prepared.seen_by_start] * count,
             "text_check": checks,
         }
         of_groups = {
@@ -142,9 +131,6 @@ def print_agreement(console: Console, out_of_fold: OutOfFold) -> None:
     for name, agreement in of_task.items():
         if agreement.beside:
             say(f"{name}: {agreement.beside:,} {ROUTED_BESIDE}")
-    for name, agreement in of_task.items():
-        if agreement.seen_by_start:
-            say(f"{name}: {SEEN_BY_START}")
     _print_figures(console, out_of_fold)
     for name, agreement in of_task.items():
         if agreement.only_level is not None:

@@ -14,10 +14,10 @@ LOCK_TIMEOUT_S = 2.0
 
 _LINE_EVERY_S = 30.0
 _UNIT = "passes of a response through an adapter (responses × epochs × adapters)"
-_STAGES = {"start": "shared start", "tasks": "tasks, folds and final adapters"}
+_NAME = "tasks, folds and final adapters"
 
-Progress = Callable[[str, int, int], None]
-"""Called with the stage, and how much is done of how much."""
+Progress = Callable[[int, int], None]
+"""Called with how much is done of how much."""
 
 
 @contextmanager
@@ -30,36 +30,30 @@ def show_progress() -> Iterator[Progress]:
     console.print(f"Progress counts {_UNIT}.")
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with rich.progress.Progress(*columns, console=console) as bar:
-        bars = {stage: bar.add_task(name, visible=False) for stage, name in _STAGES.items()}
-        yield lambda stage, done, of: bar.update(
-            bars[stage],
-            completed=done,
-            total=of,
-            visible=True,
-        )
+        task = bar.add_task(_NAME)
+        yield lambda done, of: bar.update(task, completed=done, total=of)
 
 
 def _lines() -> Progress:
-    """Print the unit of a stage, the first estimate of its time after a step, then a line from time to time."""
-    starts: dict[str, tuple[float, int]] = {}
+    """Print the unit of progress, the first estimate of its time after a step, then a line from time to time."""
+    start: tuple[float, int] | None = None
     next_s = 0.0
 
-    def show(stage: str, done: int, of: int) -> None:
-        nonlocal next_s
-        now_s, name = time.monotonic(), _STAGES[stage]
-        if stage not in starts:
-            starts[stage] = now_s, done
-            next_s = 0.0
+    def show(done: int, of: int) -> None:
+        nonlocal start, next_s
+        now_s = time.monotonic()
+        if start is None:
+            start = now_s, done
             line = f"{of:,} {_UNIT}, {done:,} done"
         elif now_s < next_s and done < of:
             return
         else:
-            start_s, first = starts[stage]
+            start_s, first = start
             next_s = now_s + _LINE_EVERY_S
             left_s = (of - done) * (now_s - start_s) / max(1, done - first)
             minutes = f"about {left_s / 60:.0f} min" if left_s >= 60 else "less than a minute"
             left = f", {minutes} left" if done < of else ""
             line = f"{done:,} of {of:,}{left}"
-        print(f"{name}: {line}", file=sys.stderr, flush=True)
+        print(f"{_NAME}: {line}", file=sys.stderr, flush=True)
 
     return show

@@ -50,12 +50,6 @@ class Recipe(_Strict):
         return _LR * min(_MOST_TIMES, max(1.0, _MANY_ROWS / max(1, rows))) if self.lr == "auto" else self.lr
 
 
-class SharedStart(_Strict):
-    """One adapter trained over all tasks, from which each task's begins; 0 epochs starts each from nothing."""
-
-    epochs: int = Field(default=0, ge=0)
-
-
 class Plan(_Strict):
     """Everything that decides the adapters, besides the data and the backbone.
 
@@ -75,7 +69,6 @@ class Plan(_Strict):
     modules_to_save: tuple[str, ...] = ()
     base_model: str = ""
     recipe: Recipe = Recipe()
-    shared: SharedStart = SharedStart()
     tasks: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
     @field_validator("folds")

@@ -1,8 +1,8 @@
-"""Train what was prepared: which rows each table learns, the stages of training, and what tables predict."""
+"""Train what was prepared: which rows each table learns, how they are trained, and what tables predict."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,12 +11,10 @@ import torch
 from torch import Tensor
 
 from scoremux_train.progress import Progress
-from scoremux_train.recipe import Plan, Recipe, derived_key
-from scoremux_train.training.adapter_files import START, Start, StartDescription
+from scoremux_train.recipe import Plan, derived_key
 from scoremux_train.training.batches import StepRow, TrainingSet
 from scoremux_train.training.checkpoint import Checkpoint, TrainingState
 from scoremux_train.training.preparation import WHOLE, Prepared, PreparedTask, assign
-from scoremux_train.training.table_layout import START_OUTPUTS
 from scoremux_train.training.trainer import Probabilities, Trainer
 
 CHECKPOINTS = ".training"
@@ -25,8 +23,6 @@ QUARTERS = (1, 2, 4)
 
 ALL = QUARTERS[-1]
 _NOTHING = np.empty(0, np.float32)
-_START_RATE = 1e-3
-"""The largest learning rate of a shared start, its head included."""
 
 
 class _Part(NamedTuple):
@@ -56,21 +52,13 @@ class TrainedTask:
     learned: Mapping[int, Sequence[int]] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Trained:
-    """The result of training: the tasks, and the shared start of their tables, of this run or an earlier one."""
-
-    tasks: Sequence[TrainedTask]
-    start: Start | None = None
-
-
 def train(
     prepared: Prepared,
     out: Path,
     progress: Progress,
     checkpoint_s: float = 60.0,
-) -> Trained:
-    """Train the shared start, if the plan has one, then every task and fold; then predict the rows held out.
+) -> list[TrainedTask]:
+    """Train every task and fold; then predict the rows held out.
 
     Args:
         out: The folder in which checkpoints are kept until the run ends.
@@ -78,22 +66,15 @@ def train(
     Raises:
         TrainError: A checkpoint is of another version.
     """
-    stages = _Stages(prepared, out / CHECKPOINTS, checkpoint_s, progress)
-    plan, start = prepared.plan, prepared.start
+    plan = prepared.plan
     folds = [_Part(fold) for fold in prepared.folds]
     curve_folds = range(min(plan.curve_folds, plan.folds)) if WHOLE in prepared.folds else range(0)
     parts = [_Part(fold, quarters) for quarters in QUARTERS[:-1] for fold in curve_folds]
-    # The start of an earlier run has learned all rows of its tasks: no table that begins from it has learned fewer.
     tables = [(task, part) for task in prepared.tasks for part in folds]
-    tables += [(task, part) for part in parts for task in prepared.tasks if not task.seen_by_start]
-    starts: dict[_Part, Tensor] = {}
-    if start is not None:
-        starts = dict.fromkeys([*folds, *parts], start.table)
-    elif plan.shared.epochs:
-        starts = stages.train_starts([*folds, *parts])
-        start = Start(_description(prepared), starts[_Part(WHOLE)]) if WHOLE in prepared.folds else None
+    tables += [(task, part) for part in parts for task in prepared.tasks]
     sets = [_training_set(plan, task, part) for task, part in tables]
-    values = stages.train_tasks(tables, sets, starts)
+    checkpoint = Checkpoint(out / CHECKPOINTS, prepared.fingerprint, checkpoint_s)
+    values = _train_tables(prepared, sets, checkpoint, progress)
     predicted = _predict(prepared.trainer, tables, sets, values)
     learned, last = defaultdict[tuple[str, int], list[int]](list), dict[str, Tensor]()
     for (task, part), one, table in zip(tables, sets, values, strict=True):
@@ -101,98 +82,46 @@ def train(
             learned[task.task.id, part.quarters].append(len(one.rows))
         if part == folds[-1]:
             last[task.task.id] = table
-    return Trained(
-        [
-            TrainedTask(
-                task,
-                {n: [predicted.get((n, row.key), _NOTHING) for row in task.examples] for n in QUARTERS},
-                last[task.task.id],
-                {n: learned[task.task.id, n] for n in QUARTERS},
-            )
-            for task in prepared.tasks
-        ],
-        start,
-    )
+    return [
+        TrainedTask(
+            task,
+            {n: [predicted.get((n, row.key), _NOTHING) for row in task.examples] for n in QUARTERS},
+            last[task.task.id],
+            {n: learned[task.task.id, n] for n in QUARTERS},
+        )
+        for task in prepared.tasks
+    ]
 
 
-def train_start(
+def _train_tables(
     prepared: Prepared,
-    out: Path,
+    sets: Sequence[TrainingSet],
+    checkpoint: Checkpoint,
     progress: Progress,
-    checkpoint_s: float = 60.0,
-) -> Start:
-    """Train a shared start on all rows, and nothing else; see `train`."""
-    stages, whole = _Stages(prepared, out / CHECKPOINTS, checkpoint_s, progress), _Part(WHOLE)
-    return Start(_description(prepared), stages.train_starts([whole])[whole])
+) -> Tensor:
+    """Train a table for each set, from nothing or the checkpoint; return float32 [T, width]."""
+    state = checkpoint.load()
+    if state is None:
+        seeds = [derived_key(one.seed, one.name, "start") >> 1 for one in sets]
+        fresh = [prepared.fresh(one.recipe.rank, one.levels, seed) for one, seed in zip(sets, seeds, strict=True)]
+        state = TrainingState.begin(torch.stack(fresh))
+    before, done = state.step, 0
+    for one in sets:
+        epochs, more = divmod(min(before, one.steps), max(1, one.epoch_steps))
+        done += epochs * len(one.rows) + min(more * one.recipe.batch, len(one.rows))
+    in_all = sum(s.recipe.epochs * len(s.rows) for s in sets)
 
+    def after_step(state: TrainingState, rows: int) -> None:
+        nonlocal done
+        done += rows
+        checkpoint.save_if_due(state)
+        progress(done, in_all)
 
-def _description(prepared: Prepared) -> StartDescription:
-    """Return the description of the start that a run trains."""
-    return StartDescription(
-        backbone=prepared.weights,
-        recipe=_start_recipe(prepared.plan),
-        tasks=tuple(task.task.id for task in prepared.tasks),
-        rows=sum(len(task.rows) for task in prepared.tasks),
-    )
-
-
-@dataclass(frozen=True)
-class _Stages:
-    """Trains one stage after the other, each with a checkpoint in `folder`."""
-
-    prepared: Prepared
-    folder: Path
-    checkpoint_s: float
-    progress: Progress
-
-    def train_starts(self, parts: Sequence[_Part]) -> dict[_Part, Tensor]:
-        """Return a start for each part of the rows, trained on the rows of all tables that begin from it."""
-        sets = [_start_set(self.prepared, part) for part in parts]
-        return dict(zip(parts, self.train("start", sets, [None] * len(sets)), strict=True))
-
-    def train_tasks(
-        self, tables: Sequence[_Table], sets: Sequence[TrainingSet], starts: Mapping[_Part, Tensor]
-    ) -> Tensor:
-        """Train a table for each set, from the shared start of its part where there is one."""
-        layout = self.prepared.layout
-        at_scale = [layout.at_scale(starts[part], task.task.levels) if starts else None for task, part in tables]
-        return self.train("tasks", sets, at_scale)
-
-    def train(
-        self,
-        stage: str,
-        sets: Sequence[TrainingSet],
-        starts: Sequence[Tensor | None],
-    ) -> Tensor:
-        """Train a table for each set, from its start, nothing or a checkpoint; return float32 [T, width]."""
-        checkpoint = Checkpoint(self.folder, stage, self.prepared.fingerprint, self.checkpoint_s)
-        state = checkpoint.load()
-        if state is None:
-            tables = []
-            for one, start in zip(sets, starts, strict=True):
-                if start is None:
-                    seed = derived_key(one.seed, one.name, "start") >> 1
-                    tables.append(self.prepared.fresh(one.recipe.rank, one.levels, seed))
-                else:
-                    tables.append(start)
-            state = TrainingState.begin(torch.stack(tables))
-        before, done = state.step, 0
-        for one in sets:
-            epochs, more = divmod(min(before, one.steps), max(1, one.epoch_steps))
-            done += epochs * len(one.rows) + min(more * one.recipe.batch, len(one.rows))
-        in_all = sum(s.recipe.epochs * len(s.rows) for s in sets)
-
-        def after_step(state: TrainingState, rows: int) -> None:
-            nonlocal done
-            done += rows
-            checkpoint.save_if_due(state)
-            self.progress(stage, done, in_all)
-
-        self.progress(stage, done, in_all)
-        self.prepared.trainer.run(sets, state, after_step)
-        if state.step > before:
-            checkpoint.save(state)
-        return state.values
+    progress(done, in_all)
+    prepared.trainer.run(sets, state, after_step)
+    if state.step > before:
+        checkpoint.save(state)
+    return state.values
 
 
 def _predict(
@@ -219,29 +148,6 @@ def _training_set(plan: Plan, task: PreparedTask, part: _Part) -> TrainingSet:
         rows,
         plan.seed,
     )
-
-
-def _start_set(prepared: Prepared, part: _Part) -> TrainingSet:
-    """Return the rows of all tables of a part, for their start to learn."""
-    plan = prepared.plan
-    rows = [
-        replace(task.examples[place], scale=task.task.levels)
-        for task in prepared.tasks
-        for place in _places(plan, task, part)
-    ]
-    name = f"{START}/{part.fold}/{part.quarters}"
-    return TrainingSet(name, START_OUTPUTS, _start_recipe(plan), rows, plan.seed, _START_RATE)
-
-
-def _start_recipe(plan: Plan) -> Recipe:
-    """Return the recipe of a shared start: a level's rarity means nothing over tasks of different scales."""
-    changes = {
-        "epochs": plan.shared.epochs,
-        "batch": 32,
-        "lr": _START_RATE,
-        "class_weights": 0.0,
-    }
-    return plan.recipe.model_copy(update=changes)
 
 
 def _places(plan: Plan, task: PreparedTask, part: _Part) -> list[int]:

@@ -1,7 +1,6 @@
 """Training many tables at once gives what PEFT gives for each alone, and what is served is what was trained."""
 
 import json
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -34,13 +33,12 @@ from scoremux_export.opening.opened import OpenedModel
 from scoremux_files.rows.readers import text_check
 from scoremux_train.commands import train
 from scoremux_train.data import read_data
-from scoremux_train.errors import RecipeError
-from scoremux_train.recipe import Plan, Recipe, SharedStart
+from scoremux_train.recipe import Plan, Recipe
 from scoremux_train.run import train as run_training
 from scoremux_train.training.adapter_files import write_adapter
 from scoremux_train.training.batches import Example, StepRow, TrainingSet, padded
 from scoremux_train.training.checkpoint import TrainingState
-from scoremux_train.training.objective import learning_rate, loss, soft_targets
+from scoremux_train.training.objective import learning_rate, soft_targets
 from scoremux_train.training.packed import PackedPass
 from scoremux_train.training.preparation import prepare
 from scoremux_train.training.shortcuts import skip_unread_tokens
@@ -221,14 +219,12 @@ def test_unread_tokens_are_left_out_only_where_no_head_reads_them(model: Path) -
 
 @pytest.fixture(scope="module")
 def trained(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of the command with folds, a shared start and a pair as input."""
+    """A run of the command with folds and a pair as input."""
     folder = tmp_path_factory.mktemp("run")
     write_labelled(folder / "rows.jsonl")
     described = [f"{task},the {word} ?,{{question}},{{response}}\n" for task, word in RIGHT.items()]
     (folder / "tasks.csv").write_text("id,question,first,second\n" + "".join(described))
-    (folder / "train.toml").write_text(
-        "folds = 3\n[recipe]\nepochs = 4\n[shared]\nepochs = 2\n[tasks.t-b]\nepochs = 5\n"
-    )
+    (folder / "train.toml").write_text("folds = 3\n[recipe]\nepochs = 4\n[tasks.t-b]\nepochs = 5\n")
     train([folder / "rows.jsonl"], str(model), folder / "out", folder / "tasks.csv", folder / "train.toml")
     return folder / "out"
 
@@ -272,44 +268,21 @@ def test_every_row_gets_one_prediction_out_of_its_fold_and_every_adapter_a_card(
         assert (row["task"], row["level"]) == (rows[row["id"]]["task"], rows[row["id"]]["level"])
         assert len(row["probabilities"]) == (3 if row["task"] == "t-b" else 2)
         assert sum(row["probabilities"]) == pytest.approx(1, abs=1e-5)
-        assert not row["seen"]
         assert row["text_check"] == text_check(rows[row["id"]]["text"])
         assert row["adapter"] == adapter_digest(PackageFiles(trained / row["task"]))
     assert {row["fold"] for row in found} == {0, 1, 2}
     text = (trained / "t-b" / "card.md").read_text()
-    made_of = "40 responses", "epochs 5", "lr 0.002, spread", "to 3 tasks"
+    made_of = "40 responses", "epochs 5", "lr 0.002, spread"
     for part in (*made_of, "Known limits", "of 40 responses", "| QWK |", "Learning curve"):
         assert part in text, part
 
 
-def test_a_later_task_begins_from_the_shared_start(
-    model: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_adapters_and_predictions_of_earlier_runs_are_named_and_removed(
+    trained: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows, tasks = trained.parent / "rows.jsonl", trained.parent / "tasks.csv"
     alone = tmp_path / "one.jsonl"
     alone.write_text("".join(line + "\n" for line in rows.read_text().splitlines() if '"t-a"' in line))
-    (tmp_path / "train.toml").write_text("folds = 0\n[recipe]\nepochs = 4\n")
-    for line in ("[recipe]\nrank = 4", 'sites = "query,value"'):
-        (tmp_path / "other.toml").write_text(f"{line}\n")
-        with pytest.raises(RecipeError, match=r"rank is 8|other sites"):
-            train([alone], str(model), tmp_path / "refused", tasks, tmp_path / "other.toml", start=trained)
-    other = make_encoder(tmp_path / "other", max_tokens=96, seed=8)
-    with pytest.raises(RecipeError, match="backbone has weights"):
-        train([alone], str(other), tmp_path / "refused", tasks, start=trained)
-    shutil.copytree(trained / ".start", tmp_path / "cut" / ".start")
-    os.truncate(tmp_path / "cut" / ".start" / "adapter_model.safetensors", 20)
-    with pytest.raises(RecipeError, match="is damaged; train the shared start again"):
-        train([alone], str(model), tmp_path / "refused", tasks, start=tmp_path / "cut")
-    train([alone], str(model), tmp_path / "out", tasks, tmp_path / "train.toml", start=trained)
-    ours, theirs = (peft_tensors(folder / "t-a") for folder in (tmp_path / "out", trained))
-    assert max(float((ours[name] - theirs[name]).abs().max()) for name in ours) < 2e-5
-    assert not (tmp_path / "out" / "predictions.parquet").exists()
-    assert "in an earlier run" not in capsys.readouterr().out
-    (tmp_path / "train.toml").write_text("folds = 2\ncurve_folds = 0\n[recipe]\nepochs = 1\n")
-    train([alone], str(model), tmp_path / "again", tasks, tmp_path / "train.toml", start=trained)
-    said = capsys.readouterr().out, (tmp_path / "again" / "t-a" / "card.md").read_text()
-    assert all("was trained on this task in an earlier run" in text for text in said)
-    assert all(row["seen"] for row in pq.read_table(tmp_path / "again" / "predictions.parquet").to_pylist())
     shutil.copytree(trained, tmp_path / "mixed")
     (tmp_path / "train.toml").write_text("folds = 0\n[recipe]\nepochs = 1\n")
     train([alone], str(model), tmp_path / "mixed", tasks, tmp_path / "train.toml")
@@ -342,9 +315,9 @@ class RecordedTrainer:
         self._trainer.run(sets, state, after_step)
 
 
-def test_no_table_nor_its_start_has_seen_the_rows_that_it_predicts(model: Path, tmp_path: Path) -> None:
+def test_no_table_has_seen_the_rows_that_it_predicts(model: Path, tmp_path: Path) -> None:
     data = read_data([write_labelled(tmp_path / "rows.jsonl", rows=24)], {})
-    plan = Plan(folds=3, recipe=Recipe(epochs=1), shared=SharedStart(epochs=1))
+    plan = Plan(folds=3, recipe=Recipe(epochs=1))
     prepared = prepare(data, list(data.tasks), plan, str(model))
     trainer = RecordedTrainer(prepared.trainer)
     run_training(replace(prepared, trainer=trainer), tmp_path, lambda *_: None)  # type: ignore[arg-type]
@@ -357,12 +330,10 @@ def test_no_table_nor_its_start_has_seen_the_rows_that_it_predicts(model: Path, 
         }
         for fold in range(3)
     }
-    starts = {name: rows for name, rows in trainer.rows.items() if name.startswith(".start/")}
-    assert len(starts) == 4 + 2 * 2 and len(trainer.rows) - len(starts) == 3 * (3 + 2 * 2 + 1)
+    assert len(trainer.rows) == 3 * (3 + 2 * 2 + 1)
     for name, rows in trainer.rows.items():
-        _, fold, *quarters = name.split("/")
+        fold = name.split("/")[1]
         assert not rows & held.get(int(fold), set()), name
-        assert rows <= starts[f".start/{fold}/{quarters[0] if quarters else 4}"], name
 
 
 def test_responses_with_one_id_are_told_apart_by_administration(tmp_path: Path, model: Path) -> None:
@@ -385,29 +356,3 @@ def test_a_backbone_whose_weights_would_differ_at_export_is_refused(model: Path,
     with pytest.raises(ModelError, match=r"no weights for bert\.pooler\.dense, .* save the whole model"):
         prepare(data, list(data.tasks), Plan(), str(without_pooler))
     prepare(data, list(data.tasks), Plan(modules_to_save=["bert.pooler.dense"]), str(without_pooler))
-
-
-@pytest.mark.parametrize("points", [(0.0, 1.0), (0.0, 0.5, 2.0), (0.0, 1.0, 2.0, 3.0, 5.0)])
-def test_a_start_gives_the_same_logits_in_training_and_as_a_tasks_table(points: tuple[float, ...], model: Path) -> None:
-    layout = _trainer(model, 4, 5)[0].layout
-    draw = torch.Generator().manual_seed(5)
-    table, vector = torch.zeros(layout.width), torch.randn(32, generator=draw)
-    for part in (view for name, view in layout.views(table).items() if name.endswith(".classifier")):
-        part[..., :2] = torch.randn(part[..., :2].shape, generator=draw)
-    outputs, logits = (
-        vector @ views["weight.classifier"] + views["bias.classifier"]
-        for views in (layout.views(table), layout.views(layout.at_scale(table, points)))
-    )
-    t = [2 * (value - points[0]) / (points[-1] - points[0]) - 1 for value in points]
-    expected = torch.tensor([float(outputs[0]) * x + float(outputs[1]) * x * x for x in t])
-    assert (logits[: len(points)] - expected).abs().max() < 1e-5
-    example = Example(1, len(points) - 1, [5, 6, 7], scale=points)
-    of_start = StepRow(0, TrainingSet("s", 2, Recipe(), ()), example, 1.0)
-    of_task = StepRow(0, TrainingSet("t", len(points), Recipe(), ()), replace(example, scale=()), 1.0)
-    assert float(loss(outputs[None], [of_start])) == pytest.approx(float(loss(logits[None], [of_task])), abs=1e-5)
-
-
-def peft_tensors(folder: Path) -> dict[str, torch.Tensor]:
-    from safetensors.torch import load_file
-
-    return dict(load_file(folder / "adapter_model.safetensors"))

@@ -11,7 +11,7 @@ from killed_commands import kill_at
 from making import WORDS, make_encoder
 from scoremux_train.commands import TrainOptions, train_as
 
-PLAN = "folds = 2\n[recipe]\nepochs = 6\nrank = 4\n[shared]\nepochs = 2\n"
+PLAN = "folds = 2\n[recipe]\nepochs = 6\nrank = 4\n"
 
 
 def prepare(folder: Path) -> Path:

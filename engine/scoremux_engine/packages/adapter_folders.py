@@ -73,7 +73,7 @@ class Adapter:
 def find_adapters(folders: Sequence[Path]) -> list[Path]:
     """Return the adapters among some folders, and those inside the others.
 
-    Hidden folders inside are left out: the shared start of training, or what a killed writer left. Raises PackageError
+    Hidden folders inside are left out: what a killed writer left. Raises PackageError
     for a folder that is not an adapter and does not hold one.
     """
     adapters: dict[Path, Path] = {}

@@ -22,14 +22,12 @@ class Example:
     Attributes:
         key: 64 bits that only this row of the run has.
         token_types: As long as `tokens`, or empty.
-        scale: The points of its task's levels where it trains a shared start (see `scale_basis`); else empty.
     """
 
     key: int
     level: int
     tokens: Sequence[int]
     token_types: Sequence[int] = ()
-    scale: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -99,7 +97,7 @@ class StepRow:
 
     @property
     def levels(self) -> int:
-        return len(self.example.scale) or self.of.levels
+        return self.of.levels
 
 
 def step_rows(table: int, of: TrainingSet, step: int) -> list[StepRow]:

@@ -38,17 +38,16 @@ class TrainingState:
 
 
 class Checkpoint:
-    """Keeps a stage's state in `folder`. fingerprint: of all that decides the result; another's file is not read."""
+    """Keeps the state in `folder`. fingerprint: of all that decides the result; another's file is not read."""
 
     def __init__(
         self,
         folder: Path,
-        stage: str,
         fingerprint: str,
         every_s: float,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._path = folder / f"{stage}.safetensors"
+        self._path = folder / "tasks.safetensors"
         self._metadata = {"format": FORMAT, "fingerprint": fingerprint}
         self._every_s, self._last_s = every_s, time.monotonic()
 

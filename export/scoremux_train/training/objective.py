@@ -8,7 +8,6 @@ from torch import Tensor
 
 from scoremux_train.training.batches import StepRow, TrainingSet
 from scoremux_train.training.checkpoint import TrainingState
-from scoremux_train.training.table_layout import START_OUTPUTS, scale_basis
 
 _BETAS, _EPS, WEIGHT_DECAY = (0.9, 0.999), 1e-8, 0.01
 CLIP = 1.0
@@ -36,9 +35,8 @@ def soft_targets(
 def loss(logits: Tensor, rows: Sequence[StepRow]) -> Tensor:
     """Return the weighted sum of the rows' cross entropies.
 
-    logits float32 [B, L_max], of a shared start [B, at least 2]; the sum is a scalar.
+    logits float32 [B, L_max]; the sum is a scalar.
     """
-    logits = _over_scales(logits, rows)
     width, device = logits.shape[1], logits.device
     level = torch.tensor([row.example.level for row in rows])
     levels = torch.tensor([row.levels for row in rows])
@@ -49,20 +47,6 @@ def loss(logits: Tensor, rows: Sequence[StepRow]) -> Tensor:
     own_logits = logits.masked_fill(beyond, -torch.inf)
     logp = torch.log_softmax(own_logits, 1).masked_fill(beyond, 0.0)
     return -(weight * (target * logp).sum(1)).sum()
-
-
-def _over_scales(logits: Tensor, rows: Sequence[StepRow]) -> Tensor:
-    """Return the logits of each row's levels, float32 [B, L_max]; a shared start's outputs are over the scale."""
-    if not rows[0].example.scale:
-        return logits
-    basis = torch.zeros(len(rows), START_OUTPUTS, logits.shape[1])
-    for place, row in enumerate(rows):
-        basis[place, :, : row.levels] = scale_basis(row.example.scale)
-    return torch.einsum(
-        "bk,bkl->bl",
-        logits[:, :START_OUTPUTS],
-        basis.to(logits.device),
-    )
 
 
 def learning_rate(step: int, steps: int) -> float:

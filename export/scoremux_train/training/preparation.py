@@ -1,11 +1,10 @@
-"""Rows as the model sees them, the opened backbone, and the start of an earlier run: all that training needs."""
+"""Rows as the model sees them and the opened backbone: all that training needs."""
 
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,9 +21,8 @@ from scoremux_export.opening.classifier import Classifier
 from scoremux_export.opening.openable import Opening
 from scoremux_export.opening.opened import OpenedModel
 from scoremux_train.data import Data, TrainingRows
-from scoremux_train.errors import DataError, RecipeError
+from scoremux_train.errors import DataError
 from scoremux_train.recipe import Plan, Recipe, derived_key, generator
-from scoremux_train.training.adapter_files import SHARED_BY_START, START, Start, read_start
 from scoremux_train.training.batches import Example
 from scoremux_train.training.table_layout import TableLayout
 from scoremux_train.training.trainer import Trainer
@@ -41,7 +39,6 @@ class PreparedTask:
         examples: The rows as the model sees them.
         groups: The number of each row's group; rows of one group are held out together.
         fold_of: The fold in which each row is held out; a number of none of them without folds.
-        seen_by_start: Whether its tables begin from the start of an earlier run that was trained on the task.
     """
 
     task: Task
@@ -50,7 +47,6 @@ class PreparedTask:
     examples: Sequence[Example]
     groups: Sequence[int]
     fold_of: Sequence[int]
-    seen_by_start: bool = False
 
     @property
     def levels(self) -> int:
@@ -72,7 +68,6 @@ class Prepared:
         fresh: Returns a table before training for a rank, a number of levels and a seed.
         fingerprint: The digest of everything that decides the tables.
         weights: The digest of the backbone's weights.
-        start: The start of an earlier run, from which tables begin.
     """
 
     plan: Plan
@@ -82,7 +77,6 @@ class Prepared:
     fresh: Callable[[int, int, int], Tensor]
     fingerprint: str
     weights: str
-    start: Start | None = None
 
     @property
     def layout(self) -> TableLayout:
@@ -96,7 +90,6 @@ def prepare(
     source: str,
     device: str = "cpu",
     cores: int = 0,
-    start: Path | None = None,
 ) -> Prepared:
     """Turn rows into what the model sees, and open the backbone.
 
@@ -104,11 +97,9 @@ def prepare(
         chosen: The ids of the tasks to train.
         source: The backbone's folder or hub id.
         cores: The number of cores to use; 0 uses all.
-        start: The output folder of an earlier run, whose shared start is used in place of one of this run.
 
     Raises:
-        TrainError: A task's input leaves no room to a response or lacks a text, the start does not fit, or the recipe
-            is wrong.
+        TrainError: A task's input leaves no room to a response or lacks a text, or the recipe is wrong.
     """
     torch.manual_seed(plan.seed)  # for Linears of the head that transformers starts at random
     backbone = _Backbone.open(source, plan)
@@ -121,13 +112,13 @@ def prepare(
         )
         for name in chosen
     ]
-    layout, earlier = _lay_out(plan, tasks, backbone, start)
+    rank = max(task.recipe.rank for task in tasks)
+    levels = max(task.levels for task in tasks)
+    layout = TableLayout(backbone.sites, backbone.head, rank, levels)
     model = backbone.classifier.model
     linears = {linear.name: model.get_submodule(linear.name) for linear in backbone.head}  # which opening replaces
     fresh = partial(layout.start, linears, model.config)
-    if earlier is not None:
-        tasks = [replace(task, seen_by_start=task.task.id in earlier.description.tasks) for task in tasks]
-    digest = _fingerprint(plan, tasks, model, device, earlier)
+    digest = _fingerprint(plan, tasks, model, device)
     trainer = _open_trainer(backbone, layout, device, cores)
     return Prepared(
         plan,
@@ -137,7 +128,6 @@ def prepare(
         fresh,
         digest,
         backbone.weights,
-        earlier,
     )
 
 
@@ -223,21 +213,6 @@ def assign(
     return fold_of
 
 
-def _lay_out(
-    plan: Plan, tasks: Sequence[PreparedTask], backbone: _Backbone, start: Path | None
-) -> tuple[TableLayout, Start | None]:
-    """Return the layout that fits all tables, and the start of an earlier run."""
-    rank = max(task.recipe.rank for task in tasks)
-    levels = max(task.levels for task in tasks)
-    layout = TableLayout(backbone.sites, backbone.head, rank, levels)
-    earlier = None if start is None else read_start(start / START, layout, plan, backbone.weights)
-    if earlier is not None or plan.shared.epochs:
-        for task in tasks:
-            if any(getattr(task.recipe, name) != getattr(plan.recipe, name) for name in SHARED_BY_START):
-                raise RecipeError(f"[tasks.{task.task.id}]: rank and alpha must be those of the shared start")
-    return layout, earlier
-
-
 def _open_trainer(backbone: _Backbone, layout: TableLayout, device: str, cores: int) -> Trainer:
     """Open the backbone's sites and head, and return a trainer of tables in it."""
     classifier = backbone.classifier
@@ -250,7 +225,6 @@ def _fingerprint(
     tasks: Sequence[PreparedTask],
     model: Any,
     device: str,
-    start: Start | None,
 ) -> str:
     """Return a digest of all that decides the tables."""
     digest = hashlib.sha256(plan.model_dump_json().encode())
@@ -262,7 +236,5 @@ def _fingerprint(
             digest.update(repr((name, level, *tokens, *held_out)).encode())
     for name, parameter in sorted(model.state_dict().items()):
         digest.update(name.encode() + np.ascontiguousarray(parameter.cpu().numpy()).tobytes())
-    if start is not None:
-        digest.update(start.table.numpy().tobytes())
     digest.update(device.partition(":")[0].encode())
     return digest.hexdigest()

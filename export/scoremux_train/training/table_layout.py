@@ -1,7 +1,7 @@
 """How one table's trained tensors lie in one flat row: A and B of every site, then the head."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -9,21 +9,6 @@ from torch import Tensor
 
 from scoremux_engine.model.backbone import HeadLinear, Site, head_inputs, site_inputs, table_inputs
 from scoremux_export.opening.opened import Tables
-
-START_OUTPUTS = 2
-"""Outputs of a shared start's head, for tasks of any number of levels (`scale_basis`)."""
-
-
-def scale_basis(points: Sequence[float]) -> Tensor:
-    """Return float32 [2, L], by which the two outputs of a shared start become logits: rows t and t².
-
-    t is where a level's points lie between the lowest, −1, and the highest, 1. So logits are a parabola over the scale:
-    the first output moves its top towards the ends, the second makes it narrow or wide. With up to three levels that
-    is every distribution.
-    """
-    values = torch.tensor(points, dtype=torch.float64)
-    t = 2 * (values - values[0]) / (values[-1] - values[0]) - 1
-    return torch.stack([t, t * t]).float()
 
 
 class TableLayout:
@@ -65,20 +50,6 @@ class TableLayout:
     def views(self, row: Tensor) -> dict[str, Tensor]:
         """Return the parts of one table [width] by name, as views."""
         return {name: part[0] for name, part in self._split(row[None]).items()}
-
-    def at_scale(
-        self,
-        start: Tensor,
-        points: Sequence[float],
-    ) -> Tensor:
-        """Return a shared start, float32 [width], as a table for a task with these points."""
-        row, basis = start.clone(), scale_basis(points)
-        views = self.views(row)
-        for linear in self.head:
-            if linear.d_out is None:
-                for part in (views[name] for name in head_inputs(linear.name)):
-                    part[..., : len(points)] = part[..., :START_OUTPUTS] @ basis
-        return row
 
     def _split(self, rows: Tensor) -> Tables:
         parts = zip(self._shapes.items(), torch.split(rows, self._sizes, dim=1), strict=True)

@@ -32,7 +32,7 @@ def test_a_checkpoint_of_another_recipe_is_not_used(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_said_and_leaves_the_last_checkpoint(tmp_path: Path) -> None:
-    checkpoint, state = Checkpoint(tmp_path, "tasks", "one", 0), TrainingState.begin(torch.ones(4, 5000))
+    checkpoint, state = Checkpoint(tmp_path, "one", 0), TrainingState.begin(torch.ones(4, 5000))
     checkpoint.save(state)
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (65536, limit[1]))
@@ -42,7 +42,7 @@ def test_a_full_disk_is_said_and_leaves_the_last_checkpoint(tmp_path: Path) -> N
             checkpoint.save(state)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
-    assert Checkpoint(tmp_path, "tasks", "of another recipe", 0).load() is None
+    assert Checkpoint(tmp_path, "of another recipe", 0).load() is None
     kept = checkpoint.load()
     assert kept is not None and kept.step == 0
     assert [path.name for path in tmp_path.iterdir()] == ["tasks.safetensors"]
