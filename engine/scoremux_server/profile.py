@@ -69,7 +69,8 @@ class Profile(BaseModel, extra="forbid", frozen=True):
     uncalibrated: Literal["human", "machine"] = Field(
         default="human",
         description="Who decides about responses to tasks without a calibration: people (`ROUTE` is "
-        "`human:UNCALIBRATED`), or the machine.",
+        "`human:UNCALIBRATED`), or the machine. Tasks whose adapter learned fewer than 30 labelled responses always "
+        "go to people (`human:NEW_TASK`).",
     )
     triton: str = Field(
         default="bundled",

@@ -23,6 +23,9 @@ LEAST_ROOM_TOKENS = 64
 LEAST_PREFIX_TOKENS = 16
 """With fewer tokens in common, a prefix would save less than the micro-batches that it sets apart cost."""
 
+LEAST_LABELS = 30
+"""With fewer labelled rows to learn from, people get all responses to a task until it is calibrated."""
+
 
 @dataclass(frozen=True)
 class TaskPackage:
@@ -68,7 +71,8 @@ class TaskPackage:
                 decider = Decider.parse(data, path, task.question, task.reference, task.language, width)
             except InputError as error:
                 raise PackageError(str(error)) from error
-        if task.untrained:
+        labels = None if DECISION_JSON in texts else files.labels
+        if task.untrained or (labels is not None and labels < LEAST_LABELS):
             decider = replace(decider, decision=replace(decider.decision, threshold=NEW_TASK))
         tables, outputs, tensors = make_tables(files.tensors, config, backbone, len(task.levels), number)
         digest = set_digest({**texts, TENSORS: tensors})

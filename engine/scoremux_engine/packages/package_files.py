@@ -1,11 +1,13 @@
 """A package's files: which there are, what each says, and their digest. Each JSON file is read once."""
 
+import json
 import os
 from collections.abc import Iterator
 from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from scoremux_engine.errors import PackageError
 from scoremux_engine.packages.adapter_config import AdapterConfig
 from scoremux_engine.packages.task import Task
 from scoremux_engine.packages.tensor_file import TensorFile, open_part
@@ -21,7 +23,8 @@ TRAINED_JSON = "trained.json"
 OPTIONAL = (DECISION_JSON, TRAINED_JSON, CARD)
 """Files that a package may have besides; they are part of its digest, and no score depends on the last two.
 
-`trained.json` has digests of the rows that the adapter was trained on.
+`trained.json` has digests of the rows that the adapter was trained on. Their number decides who reads responses to a
+task without a calibration.
 """
 
 MAX_TEXT_BYTES, MAX_TRAINED_BYTES = 1 << 20, 1 << 24
@@ -60,6 +63,22 @@ class PackageFiles:
     def config(self) -> AdapterConfig:
         """The content of `adapter_config.json`. Raises PackageError naming the key that is wrong or not supported."""
         return AdapterConfig.parse(self.read(CONFIG_JSON), self.path / CONFIG_JSON)
+
+    @property
+    def labels(self) -> int | None:
+        """How many labelled rows the adapter was trained on; None without `trained.json`.
+
+        Raises PackageError where that file is not what `scoremux train` writes.
+        """
+        if TRAINED_JSON not in self.names:
+            return None
+        try:
+            digests = json.loads(self.read(TRAINED_JSON))
+            # One id may occur in several administrations, and several ids may have one text.
+            return max(len(digests["ids"]), len(digests["texts"])) + len(digests["unnamed"])
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            path = self.path / TRAINED_JSON
+            raise PackageError(f"{path}: it is not a list of digests that `scoremux train` wrote") from error
 
     @property
     def tensors(self) -> TensorFile:

@@ -21,6 +21,7 @@ from scoremux_decide.decision import Temperature
 from scoremux_decide.policy import ScoringPolicy, read_policy
 from scoremux_engine import Engine
 from scoremux_engine.commands import tasks
+from scoremux_engine.errors import PackageError
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.packages.package import adapter_digest
 from scoremux_engine.packages.package_files import CONFIG_JSON, TASK_JSON, TRAINED_JSON, PackageFiles
@@ -580,3 +581,23 @@ def test_a_version_that_is_no_longer_live_is_not_replaced(own_repository: Path) 
     engine, store = Engine.open(own_repository), Store(own_repository / "store")
     with pytest.raises(StoreError, match="task t-1 was changed meanwhile"):
         store.publish([], engine.backbone, before={"t-1": "0" * 64})
+
+
+def test_a_task_with_few_labels_goes_to_people_until_it_is_calibrated(own_repository: Path, tmp_path: Path) -> None:
+    engine, store = Engine.open(own_repository), Store(own_repository / "store")
+    for labels in (29, 30):
+        adapter = make_adapter(tmp_path / f"of-{labels}", engine.backbone.spec, f"of-{labels}")
+        trained = [row_of(f"r{n % 20}", "t", 0, None, text=f"text {n}") for n in range(labels)]
+        (adapter / "trained.json").write_text(TrainedRows.of(rows_of(*trained)).to_json())
+        store.add([adapter], engine.backbone)
+    served = Engine.open(own_repository, uncalibrated="machine")
+    routes = [scored.route for scored in served.score(["the router"] * 2, ["of-29", "of-30"])]
+    assert routes == ["human:NEW_TASK", "machine"]
+    rows = [row_of(str(n), "of-29", n % 3, None, text=text) for n, text in enumerate(TEXTS[:40])]
+    rules = read_policy(policy(tmp_path, ""))
+    publish(engine, store, calibrate_tasks(engine, store, rules, rows_of(*rows)))
+    (scored,) = Engine.open(own_repository).score(["the router"], ["of-29"])
+    assert scored.route == "machine"
+    (adapter / "trained.json").write_text('{"ids": 3}')
+    with pytest.raises(PackageError, match=r"trained\.json: it is not a list of digests"):
+        store.add([adapter], engine.backbone)
