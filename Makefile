@@ -10,7 +10,7 @@ export TOKENIZERS_PARALLELISM = false
 # Images for containers often set it; without the compiled files, hundreds of short processes compile the package anew.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: demo tutorial format test test-desk test-engine durations nightly slow lowest numpy2 check dist release pages lock bench bench-all clean
+.PHONY: demo tutorial format test test-desk test-engine durations nightly slow lowest numpy2 check dist images release pages lock bench bench-all clean
 
 demo: $(VENV)/.demo
 	@$(BIN)/scoremux demo
@@ -97,6 +97,10 @@ release: check test
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/python tests/packaging/release.py "$(VERSION)"
 
+# Two images for CPUs, scoremux and scoremux-desk, with docker, podman or buildah.
+images:
+	VERSION="$(VERSION)" BUILD_OPTIONS="$(BUILD_OPTIONS)" server_config/docker/build.sh
+
 # The pages as a site with a search, in .pages/site.
 pages: $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet 'zensical>=0.0.50'
@@ -109,6 +113,7 @@ lock: $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet uv
 	$(LOCK) pyproject.toml --extra serve --override $(LOCKS)/images.override --output-file $(LOCKS)/cpu.txt
 	$(LOCK) pyproject.toml --extra gpu --override $(LOCKS)/images.override --output-file $(LOCKS)/gpu.txt
+	$(LOCK) pyproject.toml --extra serve --output-file $(LOCKS)/serve.txt
 	$(LOCK) $(LOCKS)/build.in --output-file $(LOCKS)/build.txt
 	$(LOCK) pyproject.toml --extra cli --output-file $(LOCKS)/cli.txt
 	$(LOCK) pyproject.toml --extra assess --output-file $(LOCKS)/assess.txt

