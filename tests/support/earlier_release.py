@@ -34,3 +34,7 @@ def _install(folder: Path) -> None:
     subprocess.run([folder / "venv/bin/pip", "--quiet", "install", "--no-deps", *folder.glob("*.whl")], check=True)
     # Packages of the release come first; no .pth file of this environment is read, so none of today's code is found.
     (packages / "others.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
+    # The release had the desk's commands itself: today's entry points are hidden by a distribution without any.
+    hidden = packages / "scoremux_desk-0.dist-info"
+    hidden.mkdir()
+    (hidden / "METADATA").write_text("Metadata-Version: 2.1\nName: scoremux-desk\nVersion: 0\n")
