@@ -42,7 +42,7 @@ def add(
 
 @tokens.command()
 def revoke(name: TokenName, file: TokensOption) -> None:
-    """Revoke a token; a running front door refuses it within a second.
+    """Revoke a token; a running front door refuses it after its reload.
 
     Example: scoremux tokens revoke district-7 --tokens tokens.json
     """
@@ -145,18 +145,29 @@ def serve(
 
 def front_door(
     file: Annotated[Path, Argument(help="The door's configuration, FILE.toml.")],
+    folder: Annotated[
+        Path | None,
+        Option(help="Where HAProxy's files go (default: $RUNTIME_DIRECTORY, or a folder for FILE in /tmp)."),
+    ] = None,
+    reload: Annotated[
+        bool, Option("--reload", help="Have the HAProxy that runs load tokens, certificates and FILE as they are now.")
+    ] = False,
     print_config: Annotated[bool, Option("--print-config", help="Print haproxy.cfg, and end.")] = False,
 ) -> None:
-    """Run HAProxy with TLS and tokens before the Tritons of FILE until SIGINT or SIGTERM; requests then finish.
+    """Run HAProxy with TLS and tokens before the Tritons of FILE: write its files, check them, and become HAProxy.
 
-    SIGHUP loads the certificates and FILE again. It ends when HAProxy does: have systemd or Kubernetes restart it.
+    After a change of tokens, certificates or FILE, run it with --reload; a path unit of systemd does that by itself.
+    SIGUSR1 lets requests in flight finish; SIGTERM and Ctrl-C end them. It ends when HAProxy does: have systemd or
+    Kubernetes restart it.
 
     Example: scoremux front-door door.toml
     """
-    from scoremux_server.front_door.door import FrontDoor
-    from scoremux_server.serve import run_door
+    from scoremux_server.front_door import door
 
+    folder = folder or door.folder_of(file)
     if print_config:
-        print(FrontDoor(file).rendered())
+        print(door.rendered(file, folder))
+    elif reload:
+        door.reload(file, folder)
     else:
-        run_door(file)
+        door.run(file, folder)

@@ -20,7 +20,6 @@ from scoremux_engine.store.reader import StoreReader
 from scoremux_files.errors import InputError, first_of
 from scoremux_files.installed import release
 from scoremux_server.front_door.config import DOOR_HEADER, door_mark
-from scoremux_server.front_door.door import FrontDoor
 from scoremux_server.profile import Profile
 from scoremux_server.supervision.health_endpoint import HealthEndpoint
 from scoremux_server.supervision.watcher import Watcher
@@ -164,16 +163,6 @@ def run(server: TritonServer) -> None:
     watcher = Watcher(server, report)
     with HealthEndpoint(watcher.health, endpoints.watch_address, endpoints.watch, health_headers(server)):
         watcher.run(stop, report_ready)
-    report("stopped")
-
-
-def run_door(file: Path) -> None:
-    """Run a front door until SIGINT or SIGTERM; SIGHUP loads its files again. Raises SetupError or StartError."""
-    door = FrontDoor(file, report)
-    stop = _stop_event(*_STOP_SIGNALS)
-    signal.signal(signal.SIGHUP, lambda _number, _frame: door.reload())
-    door.look_behind()
-    door.run(stop, lambda: report(f"front door  {door.url}; Ctrl-C stops"))
     report("stopped")
 
 

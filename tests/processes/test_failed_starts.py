@@ -11,15 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from doors import KEY, Place, needs_haproxy
+from doors import Place, needs_haproxy
 from scoremux_desk.database.connection import Database
-from scoremux_engine.scoring.permission import key_id
 from scoremux_server.errors import SetupError
-from scoremux_server.front_door.config import DOOR_HEADER, Backend
-from scoremux_server.supervision.health import Health
-from scoremux_server.supervision.health_endpoint import HealthEndpoint
 from scoremux_server.triton.run_files import MEMORY_LEAST_BYTES, check_memory, memory_free_bytes
-from serving import SCOREMUX, refusal
+from serving import refusal
 from waiting import free_port, port_options
 
 IN_NAMESPACE = ["unshare", "--mount", "sh", "-c"]
@@ -166,37 +162,3 @@ def hidden_haproxy() -> list[str]:
     if not may_mount():
         pytest.skip("this user cannot hide /usr/sbin")
     return ["/usr/bin/unshare", "--mount", "/bin/sh", "-c", '/usr/bin/mount -t tmpfs x /usr/sbin && exec "$0" "$@"']
-
-
-@needs_haproxy
-@pytest.mark.parametrize(
-    ("mark", "address", "cause"),
-    [
-        ({}, "127.0.0.1", "checks no grants: restart it with `scoremux serve --set grant_key_file="),
-        ({DOOR_HEADER: key_id(b"x" * 32)}, "127.0.0.1", "has another grant key: restart it with"),
-        (
-            {DOOR_HEADER: f"{key_id(KEY)}-unsafe"},
-            "0.0.0.0",
-            "has known security holes: take 127.0.0.1, or Triton 26.07",
-        ),
-    ],
-)
-def test_door_that_would_refuse_every_request(mark: dict[str, str], address: str, cause: str, tmp_path: Path) -> None:
-    ready = f"127.0.0.1:{free_port()}"
-    behind = Backend(name="local", grpc="127.0.0.1:1", http="127.0.0.1:1", ready=ready)
-    place = Place(tmp_path, [behind], address=address)
-    with HealthEndpoint(Health({}, 1, "none"), "127.0.0.1", int(ready.rpartition(":")[2]), mark):
-        assert cause in refusal("front-door", place.file)
-
-
-@needs_haproxy
-def test_door_says_that_no_triton_answers_yet(tmp_path: Path) -> None:
-    """It opens all the same: after a boot, either may be first."""
-    behind = Backend(name="local", grpc="127.0.0.1:1", http="127.0.0.1:1", ready="127.0.0.1:1")
-    place = Place(tmp_path, [behind])
-    with subprocess.Popen([SCOREMUX, "front-door", place.file], stdout=subprocess.PIPE, text=True) as door:
-        assert door.stdout
-        said = [next(line for line in door.stdout if "nothing answers" in line)]
-        said += [next(line for line in door.stdout if "Ctrl-C stops" in line)]
-        door.terminate()
-    assert said[0] == "nothing answers at 127.0.0.1:1: requests get 503 until `scoremux serve` is ready there\n"

@@ -1,4 +1,4 @@
-"""What changes while the front door, a real HAProxy, runs: tokens, certificates, its configuration; and its end."""
+"""What changes while the front door, a real HAProxy, runs: tokens, the clock, its configuration; and its end."""
 
 import hashlib
 import os
@@ -15,25 +15,36 @@ from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
-from doors import Place, bearer, needs_haproxy
+from doors import KEY, Place, bearer, needs_haproxy
 from peers import running
-from scoremux_files.atomic import replace_file
-from scoremux_server.errors import SetupError, StartError
-from scoremux_server.front_door import door as front_door
-from scoremux_server.front_door import haproxy
+from scoremux_engine.scoring.permission import HEADER, Permissions
+from scoremux_server.errors import SetupError
+from scoremux_server.front_door import door, haproxy
 from scoremux_server.front_door.access_tokens import AccessToken
 from scoremux_server.front_door.config import Backend
-from scoremux_server.front_door.door import FrontDoor
-from scoremux_server.front_door.haproxy import Haproxy
 from scoremux_server.profile import LOOPBACK
-from scoremux_server.triton import processes
 from serving import SCOREMUX
 from stands import Watched, ask, opened, small_backend
 from waiting import until
 
 pytestmark = needs_haproxy
+LATER_S = 2.5 * 3600
+CLOCK = """
+#define _GNU_SOURCE
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <unistd.h>
+int gettimeofday(struct timeval *restrict now, void *restrict zone) {
+    int failed = syscall(SYS_gettimeofday, now, zone);
+    if (now && access(getenv("SHIFTED"), F_OK) == 0) now->tv_sec += 9000;
+    return failed;
+}
+"""
+"""What HAProxy reads the time with; 2.5 hours later once the file SHIFTED is there."""
 
 
 def many(count: int) -> list[AccessToken]:
@@ -44,33 +55,71 @@ def many(count: int) -> list[AccessToken]:
     return [AccessToken(name=f"n{i}", sha256=one, tasks=patterns, rate=0, **times) for i, one in enumerate(digests)]
 
 
-def entries(door: FrontDoor) -> list[str]:
-    return (door.haproxy.folder / "tokens.map").read_text().splitlines()
-
-
-def ended_by(place: Place) -> None:
-    stop = threading.Event()
-    stop.set()
-    place.reports = []
-    FrontDoor(place.file, place.reports.append, place.log).run(stop)
-
-
-def test_more_tokens_than_a_buffer_holds_come_and_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    scratch = tempfile.mkdtemp(prefix="my files ")  # of tmp_path, sockets would have too long names
-    monkeypatch.setattr(tempfile, "tempdir", scratch)
-    with opened(tmp_path, request_bytes=1 << 12) as (place, door):
+def test_more_tokens_than_a_buffer_holds_come_and_go(tmp_path: Path) -> None:
+    with opened(tmp_path, request_bytes=1 << 12) as place:
         guest = place.tokens.add("guest", ["*"], 0, 1)
         place.tokens._write((*place.tokens.read(), *many(6_000)))
-        until(lambda: len(entries(door)) == 6_002)
+        place.reload()
         until(lambda: ask(place, guest)[0] == ask(place, place.everything)[0] == 200)
         place.tokens.revoke("guest")
-        until(lambda: ask(place, guest)[0] == 401)
+        place.reload()
+        assert ask(place, guest)[0] == 401
         # On a busy machine a health check may have taken the small backend out for a moment.
         until(lambda: ask(place, place.everything)[0] == 200)
-        assert len(entries(door)) == 6_001 and not place.reports
         place.write_tokens('{"format": 1, "tokens": []}')
-        until(lambda: ask(place, place.everything)[0] == 401)
-    Path(scratch).rmdir()  # nothing is left in it
+        place.reload()
+        assert ask(place, place.everything)[0] == 401
+
+
+class Granting(Watched):
+    """Answers with the grant that a request brings."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(self.headers[HEADER].encode())
+
+
+def test_grants_are_signed_for_each_request_and_end_soon_or_with_their_token(tmp_path: Path) -> None:
+    with running(ThreadingHTTPServer((LOOPBACK, 0), Granting)) as web:
+        at = f"{LOOPBACK}:{web.server_port}"
+        place = Place(tmp_path, [Backend(name="granting", grpc=at, http=at, ready=at)])
+        patterns = [f"{number:03}" + "*" * 125 for number in range(23)]
+        longest = place.tokens.add("n" * 64, patterns, 1_000_000, 3650, weight=100)
+        place.tokens._write(
+            tuple(
+                token.model_copy(update={"ends": datetime.now(timezone.utc) + timedelta(seconds=500)})
+                if token.name == "everything"
+                else token
+                for token in place.tokens.read()
+            )
+        )
+        (ends,) = (token.ends.timestamp() for token in place.tokens.read() if token.name == "everything")
+        with place.open():
+            grant = Permissions(KEY).verified(ask(place, longest)[1])
+            assert (grant.name, grant.weight, grant.tasks) == ("n" * 64, 100, tuple(patterns))
+            assert 590 < grant.ends - time.time() <= 1200
+            assert Permissions(KEY).verified(ask(place, place.everything)[1]).ends == int(ends)
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler is installed")
+def test_tokens_are_accepted_hours_later_without_a_reload(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    library, shifted = tmp_path / "clock.so", tmp_path / "shifted"
+    subprocess.run(["cc", "-shared", "-fPIC", "-x", "c", "-o", library, "-"], input=CLOCK.encode(), check=True)
+    monkeypatch.setenv("LD_PRELOAD", str(library))
+    monkeypatch.setenv("SHIFTED", str(shifted))
+    with running(ThreadingHTTPServer((LOOPBACK, 0), Granting)) as web:
+        at = f"{LOOPBACK}:{web.server_port}"
+        place = Place(tmp_path, [Backend(name="granting", grpc=at, http=at, ready=at)])
+        short = place.tokens.add("short", ["*"], 0, 1)
+        place.expire("short", datetime.now(timezone.utc) + timedelta(hours=2))
+        with place.open():
+            later = Permissions(KEY, lambda: time.time() + LATER_S)
+            Permissions(KEY).verified(ask(place, place.everything)[1])
+            assert ask(place, short)[0] == 200
+            shifted.touch()
+            until(lambda: ask(place, short)[0] == 401)
+            assert later.verified(ask(place, place.everything)[1]).ends > time.time() + LATER_S
 
 
 def test_request_in_flight_outlives_the_revocation_of_its_token_and_its_connection_ends(tmp_path: Path) -> None:
@@ -91,17 +140,15 @@ def test_request_in_flight_outlives_the_revocation_of_its_token_and_its_connecti
         def request(connection: ssl.SSLSocket, path: str) -> None:
             connection.sendall(f"GET {path} HTTP/1.1\r\nhost: x\r\n{headers}\r\n".encode())
 
-        def is_refused() -> bool:
-            with place.connect() as connection:
-                request(connection, "/none")
-                return b" 401 " in connection.recv(4096)
-
         try:
             with place.open(), place.connect() as connection:
                 request(connection, "/v2/health/live")
                 assert under_way.wait(60)
                 place.tokens.revoke("guest")
-                until(is_refused)
+                place.reload()
+                with place.connect() as refused:
+                    request(refused, "/none")
+                    assert b" 401 " in refused.recv(4096)
                 release.set()
                 request(connection, "/v2/health/live")
                 answers = b"".join(iter(lambda: connection.recv(4096), b""))
@@ -110,157 +157,97 @@ def test_request_in_flight_outlives_the_revocation_of_its_token_and_its_connecti
             release.set()
 
 
-def test_tokens_stay_valid_and_get_new_grants_while_their_file_is_away(tmp_path: Path) -> None:
-    with opened(tmp_path) as (place, door):
-
-        def ends() -> int:
-            (line,) = entries(door)
-            return int(line.split(":")[3])
-
-        first = ends()
-        assert abs(first - 7200 - time.time()) < 300
-        place.tokens.path.unlink()
-        until(lambda: len(place.reports) == 1)
-        place.write_tokens('{"tokens": [')
-        until(lambda: len(place.reports) == 2)
-        for report, cause in zip(place.reports, ("is missing: put", "cannot be read: "), strict=True):
-            assert f"keeps its files of before: {place.tokens.path} {cause}" in report
-        until(lambda: time.time() > first - 7200 + 2)
-        assert ends() == first
-        door._apply_at -= 3700
-        until(lambda: ends() > first)
-        assert ask(place, place.everything)[0] == 200 and len(place.reports) == 2
-        replace_file(place.tokens.path, [b'{"format": 1, "tokens": []}'])
-        until(lambda: ask(place, place.everything)[0] == 401)
-
-
-def test_reload_that_failed_is_tried_again_and_reported_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(front_door, "_RETRY_S", 1.2)  # some looks
-    tries, load = [], Haproxy.reload
-
-    def fails_twice(haproxy: Haproxy) -> None:
-        tries.append(haproxy)
-        if len(tries) <= 2:
-            raise SetupError("HAProxy does not answer: timed out")
-        load(haproxy)
-
-    monkeypatch.setattr(Haproxy, "reload", fails_twice)
-    with opened(tmp_path) as (place, _):
-        place.configure(client_s=41)
-        until(lambda: place.reloads == 1)
-        assert len(tries) == 3
-        assert [report for report in place.reports if "does not answer" in report] == place.reports[:1]
-
-
-@pytest.mark.parametrize("trouble", ["HAProxy hangs", "its folder is gone"])
-def test_door_ends_where_haproxy_loads_no_grants(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: str) -> None:
-    monkeypatch.setattr(haproxy, "_RELOAD_S", 0.5)
-    with (
-        pytest.raises(StartError, match="HAProxy has loaded no new grants for two hours: start it again"),
-        opened(tmp_path) as (place, door),
-    ):
-        if trouble == "HAProxy hangs":
-            os.kill(door.haproxy.pid, signal.SIGSTOP)
-        else:
-            shutil.rmtree(door.haproxy.folder)
-        place.write_tokens('{"format": 1, "tokens": []}')
-        until(lambda: len(place.reports) == 1)
-        assert door.haproxy.exit_status is None
-        door._granted_at -= 7200
-        until(lambda: door.haproxy.exit_status is not None)
-
-
-def test_keys_are_copied_for_nobody_else(tmp_path: Path) -> None:
-    before = os.umask(0o002)
-    try:
-        with opened(tmp_path) as (place, door):
-            place.write_tokens('{"format": 1, "tokens": []}')
-            until(lambda: ask(place, place.everything)[0] == 401)
-            written = [path for path in door.haproxy.folder.rglob("*") if path.is_file()]
-            assert {"door.pem", "door.pem.key", "tokens.map"} <= {path.name for path in written}
-            assert not [path for path in written if path.is_symlink() or path.stat().st_mode & 0o077]
-    finally:
-        os.umask(before)
-
-
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [
         ({"certificate": "ca.pem"}, "certificate: {}/ca.pem cannot be used with its key"),
-        ({"client_s": 1 << 40}, "HAProxy refuses the new configuration; its own messages say why"),
+        ({"client_s": 1 << 40}, "HAProxy refuses what {}/door.toml asks for: .*timer overflow"),
         ({"tokens": "other.json"}, "other.json is missing"),
+        ({"grant_key": "ca.key"}, "grant_key: {}/ca.key is missing"),
     ],
 )
 def test_wrong_configuration_is_named_and_the_one_before_stays(
     tmp_path: Path, wrong: dict[str, Any], sentence: str
 ) -> None:
-    with opened(tmp_path) as (place, _):
+    with opened(tmp_path) as place:
+        before = (place.run / "haproxy.cfg").read_bytes()
         place.configure(**wrong)
-        until(lambda: place.reports)
-        assert sentence.format(tmp_path) in place.reports[0]
-        guest = place.tokens.add("guest", ["*"], 0, 1)
-        until(lambda: ask(place, guest)[0] == 200)
-        place.tokens.revoke("guest")
-        until(lambda: ask(place, guest)[0] == 401)
-        assert len(place.reports) == 1 and ("timer overflow" in place.log.read_text()) == ("client_s" in wrong)
+        with pytest.raises(SetupError, match=sentence.format(tmp_path)):
+            place.reload()
+        assert ask(place, place.everything)[0] == 200 and (place.run / "haproxy.cfg").read_bytes() == before
         place.configure(client_s=41)
-        until(lambda: place.reloads == 1)
-        assert ask(place, place.everything)[0] == 200
+        place.reload()
+        until(lambda: ask(place, place.everything)[0] == 200)
 
 
-def test_taken_port_is_refused_at_a_reload_and_its_own_is_not_in_the_way(tmp_path: Path) -> None:
-    with socket.socket() as other, opened(tmp_path) as (place, door):
+def test_files_are_for_nobody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = os.umask(0o002)
+    try:
+        with opened(tmp_path) as place:
+            written = [path for path in place.run.rglob("*") if path.is_file()]
+            assert {"haproxy.cfg", "tokens.map", "grant_key.map"} <= {path.name for path in written}
+            assert not [path for path in written if path.is_symlink() or path.stat().st_mode & 0o077]
+            with pytest.raises(SetupError, match="no HAProxy answers"):
+                door.reload(place.file, tmp_path / "elsewhere")
+    finally:
+        os.umask(before)
+    (tmp_path / "open").mkdir(mode=0o755)
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    for folder in ("open", "link"):
+        with pytest.raises(SetupError, match="a folder that its user alone may open"):
+            door.prepare(place.file, tmp_path / folder)
+    monkeypatch.delenv("RUNTIME_DIRECTORY", raising=False)
+    assert door.folder_of(place.file) != door.folder_of(tmp_path / "other.toml")
+    monkeypatch.setenv("RUNTIME_DIRECTORY", "/run/door")
+    assert door.folder_of(place.file) == Path("/run/door")
+
+
+def test_reload_that_haproxy_does_not_answer_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(haproxy, "_RELOAD_S", 0.5)
+    with opened(tmp_path) as place:
+        (place.run / "haproxy.cfg").write_text("nonsense")
+        with pytest.raises(SetupError, match="HAProxy does not load the new configuration"):
+            haproxy.reload(place.run)
+        place.reload()
+        shutil.rmtree(place.run)
+        with pytest.raises(SetupError, match="no HAProxy answers in"):
+            place.reload()
+
+
+def test_port_of_another_process_is_refused(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    with socket.socket() as other:
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)  # as HAProxy does: both would get connections
-        other.bind((LOOPBACK, 0))
+        other.bind((LOOPBACK, place.port))
         other.listen()
-        taken = other.getsockname()[1]
-        place.configure(client_s=50)
-        until(lambda: place.reloads == 1)
-        place.configure(port=taken)
-        until(lambda: any(f"port {taken} cannot be used" in report for report in place.reports))
-        assert door.config.port == place.port
-        with pytest.raises(SetupError, match=f"the front door's port {taken} cannot be used"):
-            ended_by(place)
-
-
-def test_haproxy_that_refuses_its_configuration_ends_the_door_with_its_own_words(tmp_path: Path) -> None:
-    far = dict.fromkeys(("grpc", "http", "ready"), "nowhere.invalid:1")
-    place = Place(tmp_path, [Backend(name="far", plaintext=True, **far)])
-    with pytest.raises(StartError, match="HAProxy ended with status 1; its own messages say why"):
-        FrontDoor(place.file, log=place.log).run(threading.Event())
-    assert "could not resolve address 'nowhere.invalid'" in place.log.read_text()
+        with tempfile.TemporaryDirectory() as folder, pytest.raises(SetupError, match=f"port {place.port} cannot"):
+            door.run(place.file, Path(folder))
 
 
 @pytest.mark.parametrize("victim", ["master", "worker"])
-def test_door_ends_with_haproxy_and_works_again_when_it_is_started_again(tmp_path: Path, victim: str) -> None:
+def test_command_becomes_haproxy_reloads_it_and_ends_with_it(tmp_path: Path, victim: str) -> None:
     def status(token: str) -> int:
         try:
             return ask(place, token)[0]
         except OSError:
             return 0
 
-    def started(name: str) -> tuple[subprocess.Popen[bytes], list[int]]:
-        with (tmp_path / name).open("wb") as output:
-            command, environment = [SCOREMUX, "front-door", str(place.file)], {**os.environ, "TMPDIR": scratch}
-            door = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
-        until(lambda: status(place.everything) == 200, door, (tmp_path / name).read_text)
-        (master,) = Path(f"/proc/{door.pid}/task/{door.pid}/children").read_text().split()
-        return door, sorted(processes.living(int(master)), key=lambda pid: pid != int(master))
-
     with small_backend() as port, tempfile.TemporaryDirectory() as scratch:
         at = f"{LOOPBACK}:{port}"
         place = Place(tmp_path, [Backend(name="small", grpc=at, http=at, ready=at)])
-        door, haproxies = started("first")
-        os.kill(haproxies[victim == "worker"], signal.SIGKILL)
-        assert door.wait(120) == 2 and "HAProxy ended with status" in (tmp_path / "first").read_text()
-        assert status(place.everything) == 0
-        door, haproxies = started("second")
-        door.send_signal(signal.SIGHUP)
-        until(lambda: "loaded again" in (tmp_path / "second").read_text(), door)
-        if victim == "master":
-            door.terminate()
-            assert door.wait(120) == 0
+        environment = {**os.environ, "TMPDIR": scratch}
+        command = [SCOREMUX, "front-door", str(place.file)]
+        with place.log.open("wb") as log:
+            process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+        until(lambda: status(place.everything) == 200, process, place.log.read_text)
+        place.tokens.add("guest", ["*"], 0, 1)
+        subprocess.run([*command, "--reload"], check=True, env=environment)
+        workers = psutil.Process(process.pid).children()
+        if victim == "worker":
+            workers[-1].kill()
+            assert process.wait(120) != 0
         else:
-            door.kill()
-            door.wait()
-        until(lambda: not processes.living(haproxies[0]))
+            process.send_signal(signal.SIGUSR1)
+            assert process.wait(120) == 0
+        until(lambda: not any(worker.is_running() for worker in workers))
+        assert status(place.everything) == 0

@@ -109,8 +109,7 @@ def server(objects: Objects) -> dict[str, Any]:
 
 
 def door(objects: Objects) -> dict[str, Any]:
-    (container,) = pod(objects)["initContainers"]
-    found: dict[str, Any] = container
+    found: dict[str, Any] = pod(objects)["initContainers"][0]
     assert found["restartPolicy"] == "Always"
     return found
 

@@ -2,13 +2,14 @@
 
 import csv
 import json
+import signal
 import socket
 import ssl
-import threading
+import subprocess
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,9 +21,9 @@ from scoremux_client import Tls
 from scoremux_engine.scoring.permission import HEADER, Grant
 from scoremux_files.atomic import replace_file
 from scoremux_server.errors import SetupError
+from scoremux_server.front_door import door, haproxy
 from scoremux_server.front_door.access_tokens import AccessTokenFile
 from scoremux_server.front_door.config import DOOR_HEADER, Backend, door_mark
-from scoremux_server.front_door.door import FrontDoor
 from scoremux_server.front_door.haproxy import find_program
 from scoremux_server.profile import LOOPBACK
 from scoremux_server.triton.endpoints import ARITHMETIC_HEADER, Endpoints
@@ -73,10 +74,10 @@ class Place:
         made.private_key_pem.write_to_path(self.folder / "door.key")
         (self.folder / "door.pem").write_bytes(b"".join(part.bytes() for part in made.cert_chain_pems))
 
-    def expire(self, name: str) -> None:
+    def expire(self, name: str, ends: datetime = datetime(2020, 1, 1, tzinfo=timezone.utc)) -> None:
         file = json.loads(self.tokens.path.read_text())
         (token,) = [token for token in file["tokens"] if token["name"] == name]
-        token["ends"] = "2020-01-01T00:00:00Z"
+        token["ends"] = ends.isoformat()
         self.write_tokens(json.dumps(file))
 
     def write_tokens(self, text: str) -> None:
@@ -114,23 +115,25 @@ class Place:
             server_hostname="localhost",
         )
 
-    @property
-    def reloads(self) -> int:
-        return sum("loaded again" in report for report in self.reports)
+    def reload(self) -> None:
+        """Have the open door load its files as they are now."""
+        door.reload(self.file, self.run)
 
     @contextmanager
-    def open(self, wait: bool = True) -> Iterator[FrontDoor]:
+    def open(self, wait: bool = True) -> Iterator["Place"]:
         """A running front door. wait: until its backends are ready."""
-        self.reports: list[str] = []
-        door, stop = FrontDoor(self.file, self.reports.append, self.log), threading.Event()
-        with ThreadPoolExecutor(1) as thread:
-            ended = thread.submit(door.run, stop)
+        # Of tmp_path, sockets would have too long names.
+        with tempfile.TemporaryDirectory(prefix="a door ") as scratch:
+            self.run = Path(scratch)
+            door.prepare(self.file, self.run)
+            with self.log.open("ab") as log:
+                process = subprocess.Popen(haproxy.command(find_program(), self.run), stdout=log, stderr=log)
             try:
-                wait_for_backends(door, ended) if wait else until(lambda: is_listening(door, ended))
-                yield door
+                wait_for_backends(self, process) if wait else until(lambda: is_listening(self), process)
+                yield self
             finally:
-                stop.set()
-                ended.result()
+                process.send_signal(signal.SIGTERM)
+                process.wait(60)
 
 
 def bearer(token: str) -> Mapping[str, str]:
@@ -156,39 +159,37 @@ def backend_of(endpoints: Endpoints, name: str = "own") -> Backend:
     return Backend(name=name, grpc=endpoints.grpc_url, http=http, ready=ready, plaintext=True)
 
 
-def is_listening(door: FrontDoor, ended: Future[None]) -> bool:
-    """Whether HAProxy has started. Raises what ended it."""
-    if ended.done():
-        ended.result()
+def is_listening(place: Place) -> bool:
+    """Whether HAProxy has started."""
     try:
-        return bool(statistics(door) and _said(door, "master.sock", "show proc"))  # the master executes itself again
-    except (AttributeError, OSError):
+        return bool(statistics(place) and _said(place, "master.sock", "show proc"))  # the master executes itself again
+    except OSError:
         return False
 
 
-def wait_for_backends(door: FrontDoor, ended: Future[None]) -> None:
+def wait_for_backends(place: Place, process: subprocess.Popen[bytes]) -> None:
     """Wait until HAProxy has found its Tritons ready."""
 
     def down() -> list[str]:
-        backends = (row for row in statistics(door) if row["svname"] == "BACKEND")
+        backends = (row for row in statistics(place) if row["svname"] == "BACKEND")
         return [row["pxname"] for row in backends if row["status"] not in ("UP", "no check")]
 
-    until(lambda: is_listening(door, ended))
-    until(lambda: not down(), shown=down)
+    until(lambda: is_listening(place), process, place.log.read_text)
+    until(lambda: not down(), process, shown=down)
 
 
-def _said(door: FrontDoor, name: str, command: str) -> str:
+def _said(place: Place, name: str, command: str) -> str:
     """Return HAProxy's answer to a command."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(3)
-        connection.connect(str(door.haproxy.folder / name))
+        connection.connect(str(place.run / name))
         connection.sendall(f"{command}\n".encode())
         connection.shutdown(socket.SHUT_WR)  # else a master waits for the next command
         with connection.makefile() as answer:
             return answer.read()
 
 
-def statistics(door: FrontDoor) -> list[dict[str, str]]:
+def statistics(place: Place) -> list[dict[str, str]]:
     """Return HAProxy's own counters of everything behind the door."""
-    lines = _said(door, "worker.sock", "show stat").removeprefix("# ").splitlines()
+    lines = _said(place, "worker.sock", "show stat").removeprefix("# ").splitlines()
     return [row for row in csv.DictReader(lines) if row["pxname"] in ("grpc", "http")]

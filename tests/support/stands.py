@@ -16,7 +16,6 @@ from tritonclient.utils import serialize_byte_tensor
 from doors import MARKED, Place, bearer
 from peers import listening, running
 from scoremux_server.front_door.config import Backend
-from scoremux_server.front_door.door import FrontDoor
 from scoremux_server.profile import LOOPBACK
 
 
@@ -65,13 +64,13 @@ def ask(place: Place, token: str) -> tuple[int, str]:
 
 
 @contextmanager
-def opened(folder: Path, **keys: Any) -> Iterator[tuple[Place, FrontDoor]]:
+def opened(folder: Path, **keys: Any) -> Iterator[Place]:
     """Yield an open door before one small backend; keys: more of door.toml."""
     with small_backend() as port:
         at = f"{LOOPBACK}:{port}"
         place = Place(folder, [Backend(name="small", grpc=at, http=at, ready=at)], **keys)
-        with place.open() as door:
-            yield place, door
+        with place.open():
+            yield place
 
 
 INFER = "/v2/models/scorer/infer"
@@ -109,8 +108,8 @@ class _Handler(Watched):
 class Stand:
     """A door, and tokens by name."""
 
-    def __init__(self, place: Place, door: FrontDoor, web: Web, tokens: Mapping[str, str]) -> None:
-        self.place, self.door, self.web, self.tokens = place, door, web, tokens
+    def __init__(self, place: Place, web: Web, tokens: Mapping[str, str]) -> None:
+        self.place, self.web, self.tokens = place, web, tokens
 
     def post(self, token: str, body: bytes, path: str = INFER, **headers: str) -> tuple[int, str]:
         context = self.place.tls.context()
@@ -136,8 +135,8 @@ def stand(
         place = Place(folder, [Backend(name="peer", grpc=url, http=at, ready=at)], **keys)
         tokens = {name: place.tokens.add(name, ["t-*"], rate, 1) for name, rate in rates.items()}
         tokens |= {name: place.tokens.add(name, [pattern], 0, 1) for name, pattern in patterns.items()}
-        with place.open() as door:
-            yield Stand(place, door, web, {**tokens, "everything": place.everything})
+        with place.open():
+            yield Stand(place, web, {**tokens, "everything": place.everything})
 
 
 def rows(tasks: list[str], texts: list[str] | None = None) -> bytes:

@@ -1,6 +1,7 @@
 """A door and Tritons as processes of their own: keys, stops, publishes under load, and a Triton that dies."""
 
 import random
+import signal
 import subprocess
 import threading
 import time
@@ -47,7 +48,7 @@ def test_door_and_triton_share_a_key_and_a_stop_of_the_door_answers_the_rows_in_
             strict.score(rows)  # opens its four connections
             going = strict.score_iter(rows)
             assert next(going).ok  # the other three requests are under way
-            door.terminate()
+            door.send_signal(signal.SIGUSR1)
             assert sum(one.ok for one in going) == len(rows) - 1
         assert door.wait(90) == 0
         (tmp_path / "other.key").write_bytes(b"another key of at least 32 bytes")

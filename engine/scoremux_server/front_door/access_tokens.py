@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, field_validator
 
-from scoremux_engine.scoring.permission import MOST_WEIGHT, NAME, TASKS, Grant
+from scoremux_engine.scoring.permission import MOST_WEIGHT, NAME, TASKS
 from scoremux_files.atomic import replacing
 from scoremux_files.errors import reading, writing
 from scoremux_files.locks import locked
@@ -24,9 +24,6 @@ _MARK = "smx_"
 
 _PATTERNS_BYTES = 3 << 10
 """Most that a token's patterns take together: its grant travels as a header."""
-
-GRANT_S = 7200.0
-"""Longest validity of a grant: one that leaked must not outlive a revoked token by much."""
 
 Pattern = Annotated[str, Field(pattern=f"^{TASKS}$")]
 
@@ -64,11 +61,10 @@ class AccessToken(BaseModel, extra="forbid", frozen=True):
         """The id of this token: another one may have its name later."""
         return self.sha256[:16]
 
-    def map_line(self, key: bytes, now: float) -> str:
-        """Return the token as HAProxy's map has it (see haproxy.cfg): with a grant of `GRANT_S`, signed with `key`."""
-        ends = int(min(self.ends.timestamp(), now + GRANT_S))
-        grant = Grant(self.name, ends, self.tasks, self.weight)
-        return f"{self.sha256} {self.rate}:{grant.signed(key)}"
+    def map_line(self) -> str:
+        """Return the token as HAProxy's map has it (see haproxy.cfg)."""
+        ends = int(self.ends.timestamp())
+        return f"{self.sha256} {self.rate}:{self.name}:{ends}:{self.weight}:{','.join(self.tasks)}"
 
 
 class _Content(BaseModel, extra="forbid", frozen=True):

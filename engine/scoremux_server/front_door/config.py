@@ -8,7 +8,6 @@ from typing import Literal
 from pydantic import BaseModel, Field, model_validator
 
 from scoremux_engine.scoring.permission import key_id
-from scoremux_files.errors import reading
 from scoremux_files.settings import check, read_toml
 from scoremux_server.errors import SetupError
 from scoremux_server.profile import LOOPBACK
@@ -182,31 +181,22 @@ class FrontDoorConfig(BaseModel, extra="forbid", frozen=True):
         """Whether other machines can reach the door."""
         return not is_loopback(self.address)
 
-    @property
-    def pems(self) -> dict[str, tuple[str, Path]]:
-        """The files that HAProxy reads when it starts: name of its copy → key of door.toml, path."""
-        files = {
-            "door.pem": ("certificate", self.certificate),
-            "door.pem.key": ("key", self.key),
-            "client-ca.pem": ("client_ca", self.client_ca),
-        }
-        for backend in self.backends:
-            files[f"backend-{backend.name}-ca.pem"] = f"backends.{backend.name}: ca", backend.ca
-        return {name: (key, path) for name, (key, path) in files.items() if path is not None}
+    def check_pems(self, file: Path) -> None:
+        """Raise SetupError naming the key of `file` whose certificate or key is of no use.
 
-    def read_pems(self, file: Path) -> dict[str, bytes]:
-        """Return the content of `pems` by name. Raises SetupError naming the key of `file` whose path is wrong."""
-        contents = {}
-        for name, (key, path) in self.pems.items():
-            with reading(Path(f"{file}: {key}: {path}"), SetupError):
-                contents[name] = path.read_bytes()
+        HAProxy itself loads a certificate with the key of another one.
+        """
+        authorities = {f"backends.{b.name}: ca": b.ca for b in self.backends} | {"client_ca": self.client_ca}
+        for key, path in {"certificate": self.certificate, **authorities}.items():
+            if path is None:
+                continue
             try:
                 context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-                if name.endswith("-ca.pem"):
-                    context.load_verify_locations(path)
-                elif name == "door.pem":
+                if key == "certificate":
                     context.load_cert_chain(path, self.key, password="")
-            except OSError as error:  # ssl.SSLError, but for a file that went away meanwhile
-                beside, cause = " with its key" if name == "door.pem" else "", getattr(error, "reason", None) or error
+                else:
+                    context.load_verify_locations(path)
+            except OSError as error:  # ssl.SSLError too
+                beside = " with its key" if key == "certificate" else ""
+                cause = getattr(error, "reason", None) or error.strerror or error
                 raise SetupError(f"{file}: {key}: {path} cannot be used{beside}: {cause}") from error
-        return contents

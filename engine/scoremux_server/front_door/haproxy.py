@@ -1,19 +1,18 @@
-"""HAProxy: the program, its start, its reloads and its end."""
+"""HAProxy: the program, its command, its check of a configuration, and its reloads."""
 
 import os
 import re
 import shutil
-import signal
 import socket
 import subprocess
-import time
 from pathlib import Path
 
+from scoremux_files.atomic import replace_file
+from scoremux_files.errors import writing
 from scoremux_server.errors import SetupError
-from scoremux_server.triton.processes import ChildProcess
 
 NEEDED = (3, 0)
-CONFIG, ACCESS_TOKENS_MAP = "haproxy.cfg", "tokens.map"
+CONFIG, MASTER_SOCKET = "haproxy.cfg", "master.sock"
 _INSTALL = "apt-get install haproxy (3.0 or newer; Debian 13 has it, older releases at haproxy.debian.net)"
 _RELOAD_S = 30.0
 
@@ -34,34 +33,34 @@ def find_program(path: str | None = None) -> Path:
     return Path(program)
 
 
-class Haproxy(ChildProcess):
-    """HAProxy in master-worker mode, with the configuration in a folder. It ends with the thread that starts it."""
+def command(program: Path, folder: Path) -> list[str]:
+    """Return the command that runs HAProxy as master and worker with the files of a folder."""
+    return [str(program), "-W", "-S", f"{folder / MASTER_SOCKET},mode,600", "-f", str(folder / CONFIG)]
 
-    def __init__(self, program: Path, folder: Path, log: Path) -> None:
-        """Start the program; its output is appended to `log`. Raises SetupError."""
-        self.folder = folder
-        self._master_socket = folder / "master.sock"
-        arguments = [str(program), "-W", "-S", f"{self._master_socket},mode,600", "-f", str(folder / CONFIG)]
-        super().__init__(arguments, os.environ, log)
 
-    def reload(self) -> None:
-        """Load the configuration again; requests in flight finish as they began. Raises SetupError."""
-        try:
-            with socket.socket(socket.AF_UNIX) as connection:
-                connection.settimeout(_RELOAD_S)
-                connection.connect(str(self._master_socket))
-                connection.sendall(b"reload\n")
-                with connection.makefile("rb") as answer:
-                    loaded = b"Success=1" in answer.read()
-        except OSError as error:
-            raise SetupError(f"HAProxy does not answer: {str(error) or type(error).__name__}") from error
-        if not loaded:
-            raise SetupError("HAProxy refuses the new configuration; its own messages say why")
+def accept(program: Path, folder: Path, rendered: str, source: Path) -> None:
+    """Write haproxy.cfg if HAProxy accepts it. Raises SetupError with HAProxy's own words.
 
-    def stop(self, patience_s: float) -> None:
-        """Let requests in flight finish."""
-        deadline = time.monotonic() + patience_s
-        while self.exit_status is None and time.monotonic() < deadline:
-            # Repeatedly: a master that has just started or reloaded executes itself again and may miss one.
-            os.kill(self.pid, signal.SIGUSR1)
-            time.sleep(0.2)
+    source: The file that it is made of.
+    """
+    checked = subprocess.run([program, "-c", "-f", "/dev/stdin"], input=rendered, capture_output=True, text=True)
+    if checked.returncode:
+        alerts = re.findall(r"ALERT\].*?: (?:config : )?(.+)", checked.stderr)
+        raise SetupError(f"HAProxy refuses what {source} asks for: {alerts[0] if alerts else checked.stderr.strip()}")
+    with writing(folder, SetupError):
+        replace_file(folder / CONFIG, [rendered.encode()], mode=0o600)
+
+
+def reload(folder: Path) -> None:
+    """Have a running HAProxy load the files of a folder again. Raises SetupError."""
+    try:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(_RELOAD_S)
+            connection.connect(str(folder / MASTER_SOCKET))
+            connection.sendall(b"reload\n")
+            with connection.makefile("rb") as answer:
+                loaded = b"Success=1" in answer.read()
+    except OSError as error:
+        raise SetupError(f"no HAProxy answers in {folder}: {str(error) or type(error).__name__}") from error
+    if not loaded:
+        raise SetupError("HAProxy does not load the new configuration; its own messages say why")

@@ -1,10 +1,11 @@
 """haproxy.cfg and the files beside it, from the front door's configuration."""
 
+import base64
 import json
 import os
 import re
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -12,8 +13,9 @@ from typing import Any
 
 from scoremux_engine.scoring.permission import HEADER
 from scoremux_files.atomic import replace_file
+from scoremux_server.front_door.access_tokens import AccessToken
 from scoremux_server.front_door.config import ANY, DOOR_HEADER, Backend, FrontDoorConfig, door_mark
-from scoremux_server.front_door.haproxy import ACCESS_TOKENS_MAP, CONFIG
+from scoremux_server.front_door.haproxy import CONFIG
 from scoremux_server.profile import configuration
 from scoremux_server.triton.endpoints import ARITHMETIC_HEADER, bracketed
 
@@ -24,7 +26,9 @@ ANSWER_S = 300
 _HANDSHAKE_S = 5
 _HEADERS_BYTES = 64 << 10
 _RATE_WINDOW_S = 10
-_KILLERS = "killers.lua"
+_GRANT_S = 600
+"""A grant is valid for this long at least, and twice as long at most: it must not outlive a revoked token by much."""
+
 _RETRYABLE = (429, 502, 503, 504)
 _REFUSE = re.compile(r"^ *refuse ([A-Z]+) (if|unless) (.+)$", re.MULTILINE)
 
@@ -83,7 +87,7 @@ _API_FAILURES = (
 
 
 def render(config: FrontDoorConfig, folder: Path, key: bytes) -> str:
-    """Return haproxy.cfg for a folder that will hold it and its files, and the key that signs the grants."""
+    """Return haproxy.cfg for a folder with the files of `write_secrets`. key: That of the grants, for their mark."""
     one_for_all = config.connections_per_address >= config.connections  # a balancer hides the clients' addresses
     few = config.connections if one_for_all else max(2, config.connections_per_address // 16)
     expect_arithmetic, name = "", config.arithmetic
@@ -102,6 +106,10 @@ def render(config: FrontDoorConfig, folder: Path, key: bytes) -> str:
         "few_connections": few,
         "address": bracketed(config.address),
         "folder": folder,
+        "killers": quoted(configuration("proxy") / "killers.lua"),
+        "certificate": quoted(config.certificate) + (f" key {quoted(config.key)}" if config.key else ""),
+        "grant_s": _GRANT_S,
+        "longest_grant_s": 2 * _GRANT_S,
         "buffer_bytes": config.request_bytes + _HEADERS_BYTES,
         "rate_window_s": _RATE_WINDOW_S,
         "grant_header": HEADER,
@@ -110,8 +118,8 @@ def render(config: FrontDoorConfig, folder: Path, key: bytes) -> str:
         "door_mark": f"{'' if config.is_open and not config.i_know else '-m beg '}{door_mark(key, safe=True)}",
         "expect_arithmetic": expect_arithmetic,
         "log_all": str(config.log_all).lower(),
-        "client_ca": f' ca-file "{folder}"/client-ca.pem verify required' if config.client_ca else "",
-        **_servers(config.backends, folder),
+        "client_ca": f" ca-file {quoted(config.client_ca)} verify required" if config.client_ca else "",
+        **_servers(config.backends),
         **_failures(),
         "has_api": str(bool(config.api)).lower(),
         "api_server": f"    server api {config.api} check" if config.api else "",
@@ -121,17 +129,16 @@ def render(config: FrontDoorConfig, folder: Path, key: bytes) -> str:
     return _REFUSE.sub(lambda rule: _refusing(answers[rule[1]], rule[1].lower(), f"{rule[2]} {rule[3]}"), text)
 
 
-def write(folder: Path, rendered: str, tokens: str, pems: Mapping[str, bytes]) -> None:
-    """Write haproxy.cfg and what it reads into a folder, for this user alone. Raises OSError.
+def write_secrets(folder: Path, tokens: Iterable[AccessToken], key: bytes) -> None:
+    """Write the maps of tokens and of the grants' key into a folder, for this user alone. Raises OSError."""
+    lines = [f"{token.map_line()}\n".encode() for token in tokens]
+    replace_file(folder / "tokens.map", lines, mode=0o600)
+    replace_file(folder / "grant_key.map", [b"key ", base64.b64encode(key), b"\n"], mode=0o600)
 
-    `pems` has certificates and keys by the names of their copies: a key stays with its certificate.
-    """
-    for path in folder.glob("*.pem*"):
-        path.unlink()
-    killers = (configuration("proxy") / _KILLERS).read_bytes()
-    files = {**pems, _KILLERS: killers, ACCESS_TOKENS_MAP: tokens.encode(), CONFIG: rendered.encode()}
-    for name, content in files.items():
-        replace_file(folder / name, [content], mode=0o600)
+
+def quoted(path: Path) -> str:
+    """Return a path as a word of haproxy.cfg."""
+    return '"' + re.sub(r'(["\\$])', r"\\\1", str(path)) + '"'
 
 
 def _failures() -> dict[str, str]:
@@ -145,7 +152,7 @@ def _failures() -> dict[str, str]:
     }
 
 
-def _servers(backends: Sequence[Backend], folder: Path) -> dict[str, str]:
+def _servers(backends: Sequence[Backend]) -> dict[str, str]:
     lines: dict[str, list[str]] = {"grpc": [], "http": [], "ready": []}
     for backend in backends:
         tracked = f"track ready/{backend.name}"
@@ -154,17 +161,17 @@ def _servers(backends: Sequence[Backend], folder: Path) -> dict[str, str]:
             ("http", backend.http, tracked),
             ("grpc", backend.grpc, f"proto h2 {tracked}"),
         ):
-            lines[proxy].append(f"    server {backend.name} {address} {options}{_tls(backend, proxy, folder)}")
+            lines[proxy].append(f"    server {backend.name} {address} {options}{_tls(backend, proxy)}")
     return {f"{proxy}_servers": "\n".join(servers) for proxy, servers in lines.items()}
 
 
-def _tls(backend: Backend, proxy: str, folder: Path) -> str:
+def _tls(backend: Backend, proxy: str) -> str:
     """Return the options that encrypt what goes to a Triton, and refuse one with another name or authority."""
     if not backend.ca:
         return ""
     name = backend.verified_name
     protocols = "h2" if proxy == "grpc" else "http/1.1"
-    verified = f'ssl verify required ca-file "{folder}"/backend-{backend.name}-ca.pem verifyhost {name} sni str({name})'
+    verified = f"ssl verify required ca-file {quoted(backend.ca)} verifyhost {name} sni str({name})"
     return f" {verified} check-sni {name} alpn {protocols} ssl-min-ver TLSv1.2"
 
 

@@ -1,20 +1,17 @@
 """The front door's file, and the haproxy.cfg made of it."""
 
 import os
-import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from doors import KEY, Place, backend_of, needs_haproxy
+from doors import Place, backend_of, needs_haproxy
 from scoremux_server.errors import SetupError
+from scoremux_server.front_door import door
 from scoremux_server.front_door.config import I_KNOW, Backend, FrontDoorConfig
-from scoremux_server.front_door.door import FrontDoor
 from scoremux_server.front_door.haproxy import find_program
-from scoremux_server.front_door.haproxy_config import render, write
 from scoremux_server.profile import Profile
 from scoremux_server.triton.endpoints import Endpoints
 
@@ -72,14 +69,11 @@ def test_wrong_backends_are_refused(tmp_path: Path, change: dict[str, Any]) -> N
 )
 def test_haproxy_takes_what_is_rendered(tmp_path: Path, keys: dict[str, Any]) -> None:
     place = Place(tmp_path, BACKENDS, **keys)
-    folder = tmp_path / "run"
-    folder.mkdir()
-    config = FrontDoorConfig.read(place.file)
-    text = render(config, folder, KEY)
-    tokens = "".join(f"{token.map_line(KEY, time.time())}\n" for token in place.tokens.read())
-    write(folder, text, tokens, config.read_pems(place.file))
-    subprocess.run([find_program(), "-c", "-f", folder / "haproxy.cfg"], check=True)
-    assert "refuse " not in text.partition("frontend door")[2] and "$" not in text
+    folder = tmp_path / "the run"
+    door.prepare(place.file, folder)
+    text = (folder / "haproxy.cfg").read_text()
+    assert text == door.rendered(place.file, folder)
+    assert "refuse " not in text.partition("frontend door")[2]
     assert place.everything not in text + (folder / "tokens.map").read_text()
     assert ("verify required" in text) == ("client_ca" in keys)
 
@@ -101,7 +95,10 @@ def with_authorities(place: Place, text: str) -> None:
         (lambda p: p.configure(certificate="ca.pem"), "certificate: {}/ca.pem .* with its key: KEY_VALUES_MISMATCH"),
         (without_a_key, "certificate: {}/door.pem cannot be used with its key"),
         (lambda p: with_authorities(p, ""), "client_ca: {}/no.pem cannot be used"),
-        (lambda p: (p.folder / "door.key").chmod(0), "key: {}/door.key cannot be read: Permission denied"),
+        (
+            lambda p: (p.folder / "door.key").chmod(0),
+            "certificate: {}/door.pem .* with its key: Permission denied",
+        ),
     ],
 )
 def test_a_certificate_that_is_of_no_use_is_named_by_its_key(
@@ -112,7 +109,7 @@ def test_a_certificate_that_is_of_no_use_is_named_by_its_key(
     if "Permission" in sentence and os.geteuid() == 0:
         pytest.skip("root may read everything")
     with pytest.raises(SetupError, match=f"{place.file}: {sentence.format(tmp_path)}"):
-        FrontDoor(place.file)
+        FrontDoorConfig.read(place.file).check_pems(place.file)
 
 
 def test_door_without_backends_is_before_the_triton_of_serve_and_needs_haproxy(tmp_path: Path) -> None:
