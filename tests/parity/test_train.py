@@ -345,7 +345,8 @@ def test_responses_with_one_id_are_told_apart_by_administration(tmp_path: Path, 
         path = tmp_path / f"{number}.jsonl"
         path.write_text("".join(json.dumps(row) + "\n" for row in rows[2:] + more))
         (task,) = prepare(read_data([path], {}), ["t-a"], Plan(), str(model)).tasks
-        keys.append({row.key: example.key for row, example in zip(task.rows, task.examples, strict=True)})
+        of_rows = zip(task.rows.response_keys(), task.examples, strict=True)
+        keys.append({key: example.key for key, example in of_rows})
     assert keys[0].items() < keys[1].items() and len({*keys[1].values()}) == len(rows) + 2
 
 
