@@ -194,9 +194,10 @@ def _value(changes: Sequence[str], key: str, default: str = "response") -> str:
 def _labelled_part(task: Any, fold: int, most: int | None = None) -> Any:
     """Return a task with the rows that are not in a fold, and of those at most so many, in an order by chance."""
     places = [place for place, held_out_in in enumerate(task.fold_of) if held_out_in != fold]
-    places = sorted(places, key=lambda place: task.examples[place].key)[:most]
-    columns = ("rows", "examples", "groups", "fold_of")
-    return replace(task, **{name: [getattr(task, name)[place] for place in sorted(places)] for name in columns})
+    places = sorted(sorted(places, key=lambda place: task.examples[place].key)[:most])
+    columns = ("examples", "groups", "fold_of")
+    parts = {name: [getattr(task, name)[place] for place in places] for name in columns}
+    return replace(task, rows=task.rows.where(places), **parts)
 
 
 def _predict(prepared: Any, tables: Sequence[Any], fold: int, predicted: Predicted) -> None:
@@ -208,9 +209,10 @@ def _predict(prepared: Any, tables: Sequence[Any], fold: int, predicted: Predict
     of_key, rows = {}, []
     for place, task in enumerate(prepared.tasks):
         training_set = TrainingSet(task.task.id, task.levels, task.recipe, ())
-        for row, example, held_out_in in zip(task.rows, task.examples, task.fold_of, strict=True):
+        columns = task.rows.id, task.rows.text, task.human, task.examples, task.fold_of
+        for name, text, level, example, held_out_in in zip(*columns, strict=True):
             if held_out_in == fold:
-                of_key[example.key] = Labelled(row.id, task.task.id, row.text, row.level)
+                of_key[example.key] = Labelled(str(name), task.task.id, text, level)
                 rows.append(StepRow(place, training_set, example))
     for step_row, p in prepared.trainer.predict(rows, torch.stack(list(tables))):
         predicted.rows.append(of_key[step_row.example.key])
