@@ -35,7 +35,8 @@ class Profile(BaseModel, extra="forbid", frozen=True):
         "of `scoremux export plan`.",
     )
     device: Literal["cpu", "cuda", "tensorrt"] = Field(
-        default="cpu", description="With runner `onnxruntime`: its execution provider."
+        default="cpu",
+        description="With runner `onnxruntime`: its execution provider. `cuda` and `tensorrt` were never run on a GPU.",
     )
     precision: Literal["float32", "bfloat16", "int8"] = Field(
         default="float32",
@@ -154,6 +155,11 @@ class Profile(BaseModel, extra="forbid", frozen=True):
             return str(ipaddress.ip_address(value)) if value else ""
         except ValueError as error:
             raise ValueError(f"{value!r} is not an IP address, such as 127.0.0.1, ::1 or 0.0.0.0") from error
+
+    @property
+    def equal_bits(self) -> bool:
+        """Whether equal bits are promised: neither on a GPU nor by Triton's own backends."""
+        return self.device == "cpu" and self.backend in ("none", "python")
 
     @property
     def choice(self) -> RunnerChoice:

@@ -277,7 +277,11 @@ def _runner(parameters: Parameters, backbone: Backbone) -> BackboneRunner:
 
 def _call_backbone(model: str, inputs: Arrays, names_out: list[str]) -> list[Floats]:
     tensors = [pb_utils.Tensor(name, array) for name, array in inputs.items()]
-    request = pb_utils.InferenceRequest(model_name=model, requested_output_names=names_out, inputs=tensors)
+    # Else Triton leaves outputs where the model made them, and numpy cannot read the memory of a GPU.
+    on_cpu = pb_utils.PreferredMemory(pb_utils.TRITONSERVER_MEMORY_CPU, 0)
+    request = pb_utils.InferenceRequest(
+        model_name=model, requested_output_names=names_out, inputs=tensors, preferred_memory=on_cpu
+    )
     response = request.exec()
     if response.has_error():
         # Clients read this message, and must not learn the model's name.

@@ -18,6 +18,9 @@ from scoremux_engine.runners.runner import BackboneRunner, Floats, RowInputs, St
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
 
+_OPTIONS = {"cuda": {"use_tf32": "0"}}
+"""Options of providers: CUDA's own default rounds the inputs of float32 products to 11 bits."""
+
 
 class OnnxRuntimeRunner(BackboneRunner):
     """Runs `backbone.onnx` in float32.
@@ -52,7 +55,9 @@ class OnnxRuntimeRunner(BackboneRunner):
         graph = graph or backbone.onnx
         self._kept = backbone.spec.kept
         try:
-            self._session = onnxruntime.InferenceSession(str(graph), options, providers=[provider])
+            self._session = onnxruntime.InferenceSession(
+                str(graph), options, providers=[(provider, _OPTIONS.get(device, {}))]
+            )
         except Exception as error:  # onnxruntime raises many unrelated types
             raise RunnerError(f"ONNX Runtime cannot load {graph}: {error}") from error
         if self._session.get_providers()[0] != provider:

@@ -1,4 +1,4 @@
-"""The canary: a row sent as clients send theirs, which must get the same answer each time, bit for bit."""
+"""The canary: a row sent as clients send theirs, which must get the same answer each time."""
 
 import math
 import time
@@ -20,6 +20,12 @@ from scoremux_files.digests import Stamp
 _CANDIDATES = 64
 _REMEMBERED = 256
 _NO_TASK = "no-task-yet"
+_NEAR = 0.02
+"""How far probabilities may be from the first ones where no equal bits are promised.
+
+Chosen by hand: no GPU was measured. A probability moves by at most half of what the logits move, so logits may move by
+0.04 at least. Other kernels of one precision should move them by less, and a wrong product by far more.
+"""
 
 
 class CanaryVerdict(Enum):
@@ -70,19 +76,24 @@ class Canary:
 
     Any scored task proves the server: one damaged package must not count against it. The bits of a task version's
     answer are kept through every restart, those of the last `_REMEMBERED` versions.
+
+    Args:
+        exact: Whether equal bits are promised. Where they are not (GPUs, Triton's own backends), the level must be the
+            same and the probabilities near the first ones since the last `forget`.
     """
 
-    def __init__(self, url: str, store: Path, connect: Callable[[str], Transport]) -> None:
+    def __init__(self, url: str, store: Path, connect: Callable[[str], Transport], *, exact: bool = True) -> None:
         self._url = url
         self._store = StoreReader(store)
         self._stamp: Stamp | None = None
         self._connect = connect
+        self._exact = exact
         self._transport: Transport | None = None
         self.backbone = ""  # digest of what the server has loaded; empty: that of the first manifest
         self._tasks: list[str] = []
         self._store_cause = ""
         self._task: str | None = None
-        self._answers: dict[str, tuple[float, ...]] = {}  # version → probabilities
+        self._answers: dict[str, Scored] = {}  # by version
         self._in_flight: _InFlight | None = None
 
     @property
@@ -159,6 +170,14 @@ class Canary:
         if self._transport:
             self._transport.close()
         self._transport, self._in_flight = None, None
+        if not self._exact:
+            self._answers.clear()
+
+    def _agrees(self, before: Scored, now: Scored) -> bool:
+        if self._exact:
+            return before.probabilities == now.probabilities
+        pairs = zip(before.probabilities, now.probabilities, strict=True)  # of one version, so of as many levels
+        return before.level == now.level and all(abs(x - y) <= _NEAR for x, y in pairs)
 
     def _judge(self, scored: list[Scored]) -> Answer:
         first = next((s for s in scored if s.ok), None)
@@ -173,11 +192,12 @@ class Canary:
                 return Answer(CanaryVerdict.GOOD)
             return Answer(CanaryVerdict.WRONG, f"no canary was scored ({', '.join(sorted(statuses))})")
         self._task = first.task
-        before = self._answers.pop(first.version, first.probabilities)
+        before = self._answers.pop(first.version, first)
         self._answers[first.version] = before  # the last used is the last to be forgotten
         if len(self._answers) > _REMEMBERED:
             del self._answers[next(iter(self._answers))]
-        if before != first.probabilities:
-            cause = f"the canary of {first.task}@{first.version[:12]} has other bits than the first time"
+        if not self._agrees(before, first):
+            other = "other bits" if self._exact else "another level or other probabilities"
+            cause = f"the canary of {first.task}@{first.version[:12]} has {other} than the first time"
             return Answer(CanaryVerdict.WRONG, cause)
         return Answer(CanaryVerdict.GOOD, version=f"{first.task}@{first.version}")

@@ -20,6 +20,12 @@ from scoremux_server.errors import SetupError
 BACKENDS = {"onnxruntime": names.ONNX, "tensorrt": PLAN, "python": None}
 """What can serve the model `backbone`, and the file it needs."""
 
+_FLOAT32_ON_GPU = (
+    'optimization { execution_accelerators { gpu_execution_accelerator: [ { name: "cuda" '
+    'parameters { key: "use_tf32" value: "0" } } ] } }'
+)
+"""Keeps ONNX Runtime on a GPU from rounding the inputs of float32 products to 11 bits."""
+
 IN_TRITON = "triton-"
 """What the name of an arithmetic begins with where a backend of Triton computes, not this package."""
 
@@ -96,6 +102,8 @@ def _assemble_backbone(target: Path, exported: Path, backend: str, parameters: d
         # differ in shape all the time: memory planned for one shape is of no use to the next.
         threads = int(parameters["threads"]) or available_cores()
         lines += _parameters({"intra_op_thread_count": str(threads), "enable_mem_pattern": "0"})
+        if has_gpu():
+            lines.append(_FLOAT32_ON_GPU)
     _append(target, lines)
     return _arithmetic_of(backend, precision, parameters), precision
 

@@ -93,7 +93,8 @@ class TritonServer:
         self.store = store or repository / "store"
         self._key = secrets.token_hex(32)
         self.grant_key = grant_key
-        self.canary = Canary(endpoints.grpc_url, self.store, partial(_connect, headers=canary_headers(grant_key)))
+        connect = partial(_connect, headers=canary_headers(grant_key))
+        self.canary = Canary(endpoints.grpc_url, self.store, connect, exact=profile.equal_bits)
         self._process: TritonProcess | None = None
 
     @property

@@ -22,6 +22,7 @@ from peers import ok_columns
 from scoremux_client import BusyError, RejectedError, UnavailableError, contract
 from scoremux_client.rows import Columns
 from scoremux_server.errors import SetupError
+from scoremux_server.profile import Profile
 from scoremux_server.supervision.health import Health, WatchState
 from scoremux_server.supervision.health_endpoint import HealthEndpoint
 from scoremux_server.triton.canary import Answer, Canary, CanaryVerdict
@@ -256,6 +257,22 @@ def ask(asked: Canary) -> tuple[CanaryVerdict, str]:
 @pytest.fixture
 def store(small_repository: Path) -> Path:
     return small_repository / "store"
+
+
+def test_without_a_promise_of_bits_the_level_and_a_tolerance_are_compared(store: Path) -> None:
+    near, far = (columns(("OK", p, "a" * 64)) for p in ([0.2501, 0.7499], [0.35, 0.65]))
+    level = near | {"LEVEL": np.ones_like(near["LEVEL"])}
+    transport = Recorded([columns(*FOUR), near, level, far, near])
+    asked = Canary("nowhere:1", store, lambda _: transport, exact=False)
+    good, wrong = CanaryVerdict.GOOD, CanaryVerdict.WRONG
+    assert [ask(asked)[0] for _ in range(5)] == [good, good, wrong, wrong, good]
+    transport = Recorded([columns(*FOUR), far])
+    asked = Canary("nowhere:1", store, lambda _: transport, exact=False)
+    assert ask(asked)[0] is good
+    asked.forget()  # a restarted server may have other kernels
+    assert ask(asked)[0] is good
+    exact = {name: Profile.read(name).equal_bits for name in ("cpu", "gpu-onnx", "gpu-tensorrt")}
+    assert exact == {"cpu": True, "gpu-onnx": False, "gpu-tensorrt": False}
 
 
 def test_first_scored_task_is_the_canary_and_a_changed_bit_stays_wrong_after_a_reconnection(store: Path) -> None:

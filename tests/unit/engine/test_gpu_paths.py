@@ -1,0 +1,100 @@
+"""What a GPU would meet, proven without one: outputs in CPU memory, float32 without TF32, kernels that compile."""
+
+import importlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+import triton
+from google.protobuf import text_format
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from tritonclient.grpc.model_config_pb2 import ModelConfig
+
+from benchmarks.gpu import _grouped_kernel
+from scoremux_engine.errors import RunnerError
+from scoremux_engine.model.backbone import Backbone
+from scoremux_engine.runners.onnxruntime import OnnxRuntimeRunner
+from scoremux_server.triton import repository
+
+
+class OnGpu:
+    """Triton's answer to a request of another model, as it is where that model computes on a GPU."""
+
+    def __init__(self, preferred_memory: Any = None, **_: Any) -> None:
+        self._on_cpu = preferred_memory == ("cpu", 0)
+
+    def exec(self) -> "OnGpu":
+        return self
+
+    def has_error(self) -> bool:
+        return False
+
+    def as_numpy(self) -> Any:
+        if not self._on_cpu:
+            raise RuntimeError("Tensor is stored in GPU and cannot be converted to NumPy.")
+        return np.ones((1, 2), np.float32)
+
+
+@pytest.fixture
+def scorer(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Import the scorer with a Triton whose models compute on a GPU."""
+    name, utils = "scoremux_engine.backend.scorer", ModuleType("triton_python_backend_utils")
+    vars(utils).update(
+        Tensor=lambda *_: None,
+        InferenceRequest=OnGpu,
+        PreferredMemory=lambda kind, device: (kind, device),
+        TRITONSERVER_MEMORY_CPU="cpu",
+        get_output_tensor_by_name=lambda response, _: response,
+    )
+    monkeypatch.setitem(sys.modules, utils.__name__, utils)
+    monkeypatch.delitem(sys.modules, name, raising=False)
+    yield importlib.import_module(name)
+    sys.modules.pop(name, None)
+
+
+def test_outputs_of_the_model_backbone_are_asked_for_in_cpu_memory(scorer: Any) -> None:
+    (logits,) = scorer._call_backbone("backbone", {}, ["logits"])
+    assert logits.tolist() == [[1, 1]]
+
+
+def test_float32_is_not_tf32_in_the_runner(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def session(_graph: str, _options: Any, providers: Any) -> Any:
+        asked.extend(providers)
+        return SimpleNamespace(get_providers=lambda: ["CPUExecutionProvider"])
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+    with pytest.raises(RunnerError, match="CUDAExecutionProvider did not start"):
+        OnnxRuntimeRunner(backbone, "cuda")
+    assert asked == [("CUDAExecutionProvider", {"use_tf32": "0"})]
+
+
+@pytest.mark.parametrize("gpu", [False, True])
+def test_float32_is_not_tf32_under_tritons_own_backend(
+    small_repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpu: bool
+) -> None:
+    monkeypatch.setattr(repository, "has_gpu", lambda: gpu)
+    repository.assemble(tmp_path, small_repository, small_repository / "store", backend="onnxruntime")
+    written = (tmp_path / "backbone" / "config.pbtxt").read_text(encoding="utf-8")
+    config = text_format.Parse(written, ModelConfig())
+    accelerators = config.optimization.execution_accelerators.gpu_execution_accelerator
+    assert [(a.name, dict(a.parameters)) for a in accelerators] == [("cuda", {"use_tf32": "0"})] * gpu
+
+
+@pytest.mark.parametrize("capability", [80, 89, 90, 100])
+@pytest.mark.parametrize("kind", ["fp32", "fp16", "bf16"])
+def test_the_kernel_of_the_benchmark_compiles_for_gpus(capability: int, kind: str) -> None:
+    sizes = {"ADD": True, "S": 32, "K": 64, "N": 64}
+    pointers = {"x": f"*{kind}", "table": f"*{kind}", "group": "*i64", "out": f"*{kind}"}
+    signature = {**pointers, "tokens": "i32", "d_in": "i32", "d_out": "i32", **dict.fromkeys(sizes, "constexpr")}
+    source = ASTSource(_grouped_kernel, signature=signature, constexprs=sizes)
+    compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32))
+    assert f".target sm_{capability}" in compiled.asm["ptx"]
