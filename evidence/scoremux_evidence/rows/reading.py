@@ -148,7 +148,7 @@ class _Lines:
         headers: list[dict[str, str]] = []
         names: Collection[str] = ()
         present: dict[str, str] = {}
-        sources: dict[str, str] = {}
+        filled: list[tuple[list[Any], str]] = []
         fields: set[str] = set()
         of_file = {name: name for name in (*_OWN_NAMES, *(_OF_PREDICTIONS if self._columns.predicted else ()))}
         of_file |= self._groups
@@ -156,19 +156,22 @@ class _Lines:
             if not record.reason and record.values.keys() != names:
                 names = record.values.keys()
                 present = self._columns.present(file, names)
+                _fill(cells, len(numbers))
                 sources = {**of_file, **present}
+                filled = [(cells[field], name) for field, name in sources.items() if name in names]
                 fields |= present.keys()
                 self.names |= dict.fromkeys(names)
             if not record.reason and all(cell in (None, "") for cell in record.values.values()):
                 continue  # a blank line
             if record.reason:
                 unread[len(numbers)] = record.reason
-            for name, column in cells.items():
-                column.append(record.values.get(sources.get(name, "")))
+            for column, name in filled:
+                column.append(record.values.get(name))
             numbers.append(record.line)
             headers.append(present)
             if record.reason and self._strict:
                 break
+        _fill(cells, len(numbers))
         self._parts.append(self._usable(file, cells, numbers, unread, headers))
         self.present |= fields
         if self._strict and names and "level" in self._needed and not fields & {"level", "score"}:
@@ -265,6 +268,12 @@ class _Lines:
         return ""
 
 
+def _fill(cells: dict[str, list[Any]], lines: int) -> None:
+    """Fill columns that some lines do not have with blanks, up to a number of lines."""
+    for column in cells.values():
+        column.extend([None] * (lines - len(column)))
+
+
 def _as_rows(cells: dict[str, list[Any]], file: str, numbers: Sequence[int | None]) -> Rows:
     """Return lines as rows."""
     level, bad = _numbers(cells["level"])
@@ -295,7 +304,9 @@ def _as_rows(cells: dict[str, list[Any]], file: str, numbers: Sequence[int | Non
         "line": np.array([line or 0 for line in numbers], np.int64),
     }
     for name in cells.keys() - {*_CELLS}:
-        columns[name] = encode(pa.array([cell_text(cell) for cell in cells[name]], "string"))
+        is_absent = cells[name].count(None) == len(ids)
+        texts = cells[name] if is_absent else [cell_text(cell) for cell in cells[name]]
+        columns[name] = encode(pa.array(texts, "string"))
     return Rows(columns)
 
 
