@@ -40,7 +40,7 @@ NAVIGATION: dict[str, list[str]] = {
         "*/going_live.md", "evidence/README.md", "*/decisions.md", "*/scoremux_desk/README.md",
         "examples/conditions/README.md",
     ],
-    "Project": ["CHANGELOG.md", "STABILITY.md", "CONTRIBUTING.md", "tests/slow/RESULTS.md"],
+    "Project": ["CHANGELOG.md", "STABILITY.md", "CONTRIBUTING.md", "docs/decisions/*.md", "tests/slow/RESULTS.md"],
 }  # fmt: skip
 """Reader → pages, as patterns; a pattern without a page is left out."""
 
