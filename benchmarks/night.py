@@ -30,8 +30,8 @@ import pyarrow.parquet as pq
 
 from benchmarks.case import ONE_PROFILE, RATE, case
 from benchmarks.child import aside, checkout_environment
-from benchmarks.contention import RAMP_S, SECONDS, VICTIMS, Lone, one_by_one, send_lone
 from benchmarks.cost import ALL, QUERY_VALUE
+from benchmarks.lone_rows import RAMP_S, SECONDS, VICTIMS, Lone, one_by_one, send_lone
 from benchmarks.rows import ROOT, Row, commit
 from benchmarks.serving import SCOREMUX, Served, processor_s, serving
 from benchmarks.stores import Rows, make_all_linear, make_store, pool_of, store_of
@@ -211,7 +211,7 @@ def _disturbed(
             held.callback(job.kill)
         elif beside != "nothing":
             for task in tasks[:2]:
-                held.enter_context(aside("benchmarks.contention:job", url, "SCIENTSBANK", task))
+                held.enter_context(aside("benchmarks.lone_rows:job", url, "SCIENTSBANK", task))
         time.sleep(2 * RAMP_S if beside != "nothing" else 0)
         yield
         if beside == "a job" and job.poll() is not None:

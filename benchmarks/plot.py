@@ -75,30 +75,9 @@ def peers(rows: Rows) -> Any:
     return figure
 
 
-def frontier(rows: Rows) -> Any:
-    """Agreement against speed of serving, a line for each choice of sites, a point for each rank; None without any."""
-    rows = [row for row in rows if "mean_qwk" in row]
-    if not rows:
-        return None
-    figure, axis = pyplot.subplots(figsize=(6.5, 4.4))
-    for sites, colour in zip(dict.fromkeys(row["sites"] for row in rows), COLOURS, strict=False):
-        line = sorted((row for row in rows if row["sites"] == sites), key=lambda row: int(row["rank"]))
-        across, up = ([row[name] for row in line] for name in ("x_int8", "mean_qwk"))
-        axis.plot(across, up, "o-", color=colour, label=sites)
-        for row in line:
-            axis.annotate(
-                f"r{row['rank']}", (row["x_int8"], row["mean_qwk"]), textcoords="offset points", xytext=(5, 5)
-            )
-    axis.set_xlabel("rows/s in int8, × query and value")
-    axis.set_ylabel("mean QWK of the tasks")
-    axis.legend(fontsize=8)
-    return figure
-
-
 DRAWINGS: dict[str, tuple[Callable[[Rows], Any], tuple[str, ...]]] = {
     "load": (load, ("protocol", "mode")),
     "peers": (peers, ("peer",)),
-    "frontier": (frontier, ("data", "sites", "rank", "tasks", "folds")),
 }
 """Case → what draws it, and the keys of its rows."""
 

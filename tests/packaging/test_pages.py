@@ -99,12 +99,6 @@ def test_a_docstrings_examples_run(name: str) -> None:
     assert doctest.testmod(importlib.import_module(name)).failed == 0
 
 
-@pytest.mark.parametrize(("module", "name"), [("client", "Client"), ("async_client", "AsyncClient")], ids=str)
-def test_the_clients_have_examples(module: str, name: str) -> None:
-    examples = doctest.DocTestFinder().find(importlib.import_module(f"scoremux_client.{module}"))
-    assert name in {test.name.rpartition(".")[2] for test in examples if test.examples}
-
-
 UNITS = sorted((ROOT / "server_config/systemd").iterdir())
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "server_config/docker/compose.yaml").read_text())
 LINES = [
@@ -139,9 +133,3 @@ def test_the_command_takes_the_options_that_a_page_a_unit_or_the_compose_file_gi
         _, command, words = command.resolve_command(context, words)
         assert command is not None
         context = command.make_context(command.name, list(words), parent=context)
-
-
-def test_compose_file_has_what_the_server_needs() -> None:
-    serve, door = COMPOSE["services"]["serve"], COMPOSE["services"]["door"]
-    assert serve["shm_size"] == "1g" and serve["image"] == door["image"]
-    assert all(service["restart"] == "always" and service["stop_grace_period"] == "75s" for service in (serve, door))
