@@ -77,7 +77,7 @@ def test_the_commands_of_the_pages_run_in_their_order(reader: Path, capsys: pyte
     run("scoremux tasks add adapters --store repo/store")
     # Further exports take long and are like the first.
     printed = [run(c) for c in commands if not c.startswith("scoremux export backbone ")]
-    assert len(printed) == 5
+    assert len(printed) == 4
     assert any("Because it is light." in text for text in printed)
     names: dict[str, Any] = {}
     for block in blocks("export/README.md"):

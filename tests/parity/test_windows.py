@@ -21,7 +21,7 @@ from scoremux_engine.errors import PackageError
 from scoremux_engine.model.windows import Windows, weighted_mean
 from scoremux_engine.packages.package import TaskPackage
 from scoremux_engine.scoring.in_flight import row_digest
-from scoremux_engine.scoring.row_plan import RowPlan, Rows
+from scoremux_engine.scoring.row_plan import RowPlan, RowTexts
 from scoremux_export.opening.openable import Opening
 
 WINDOWS = {"tokens": 96, "overlap": 12, "most": 6}
@@ -133,7 +133,7 @@ def test_vectors_are_the_mean_too_and_a_window_that_kills_stops_its_row_alone(en
         assert isinstance(version, Version)
         (tokens,) = engine.backbone.tokenizer.encode([version.task.render(text)])
         deadly = row_digest(version.digest, tokens.windows[2].ids)
-        rows = Rows([text, short], ["t-0", "t-0"])
+        rows = RowTexts([text, short], ["t-0", "t-0"])
         (plan,) = RowPlan.admit([rows], versions, engine.backbone, deadly={deadly})
         assert plan.status == [Status.SERVER_DIED, Status.OK] and len(plan.computed) == 1
         (plan,) = RowPlan.admit([rows], versions, engine.backbone)
