@@ -46,11 +46,13 @@ def task_view(assessed: Assessment, cell: int, plots: Plots) -> View:
     levels = assessed.by_level[cell]
     risk = f"Risk against coverage, {name}"
     error = assessed.confidence.error[cell]
+    verdict = Verdict(int(assessed.overall.verdict[cell]))
+    in_file = Verdict(int(assessed.of_file.verdict[cell]))
     return {
         **row_view(assessed, cell),
         "name": name,
         "verdict": verdict_shown(assessed.overall, cell),
-        "in_file": verdict_shown(assessed.of_file, cell),
+        "in_file": "" if verdict == in_file else str(in_file),
         "fails": ", ".join(criteria_with(Verdict.FAIL, assessed, cell)),
         "item": verdict_shown(assessed.item, cell),
         "needed": rows_in_words(

@@ -46,7 +46,7 @@ def view(assessed: Assessment, matched: Matched) -> View:
         "has_second_human": bool(assessed.figures["human_qwk"].n[-1]),
         "criteria": [_criterion(c, judged) for c, judged in _all_judged(assessed).items()],
         "errors": f"No other task has a part in a task's verdict: a task passes wrongly in {MOST_WRONG:.0%} "
-        f"of cases at most, and fails wrongly in {MOST_WRONG / 2:.1%}. The column “In this file” is corrected for the "
+        f"of cases at most, and fails wrongly in {MOST_WRONG / 2:.1%}. A verdict “in this file” is corrected for the "
         f"number of tasks (Holm 1979): there the chance of a single wrong PASS among {len(assessed.tasks):,} tasks is "
         f"{MOST_WRONG:.0%} at most, that of a single wrong FAIL {MOST_WRONG / 2:.1%}.",
         "forests": list(_forests(assessed, plots)),
