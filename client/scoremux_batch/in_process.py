@@ -36,6 +36,7 @@ class TimedTransport:
 
     def __init__(self, transport: Transport, latencies: Latencies) -> None:
         self._transport, self._latencies = transport, latencies
+        self.url = getattr(transport, "url", "")
 
     def submit(self, inputs: Columns, timeout_s: float | None) -> Answer:
         """Send one request."""

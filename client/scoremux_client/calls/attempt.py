@@ -21,7 +21,8 @@ _FEWEST_QUOTED, _QUOTED_LETTERS = 8, 40
 class Server:
     """One address and what this client knows of it. Guarded by the lock of its `Servers`, which `judge` it.
 
-    merging: The transport for rows that may go with those of other calls.
+    merging: The transport for rows that may go with those of other calls. name: Its address, if that is known.
+    rows: How many were sent to it.
     """
 
     transport: Transport
@@ -31,9 +32,10 @@ class Server:
     probing: bool = False
     probe: Answer | None = None
     attempts: "set[Attempt]" = field(default_factory=set)
-    last_used: int = 0
+    rows: int = 0
     failed_probes: int = 0
     arithmetic: str = ""
+    name: str = ""
 
 
 @dataclass(eq=False)

@@ -5,7 +5,7 @@ own, a request of one row took a third more processor time.
 """
 
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 
@@ -60,7 +60,7 @@ class Call:
         self._deadline = None if options.deadline_s is None else time.monotonic() + options.deadline_s
         self._order: deque[tuple[Response, Row]] = deque()
         self._row_of: dict[tuple[str, str | bytes | None], Row] = {}
-        self._unsent: list[Row] = []
+        self._unsent = defaultdict[Server | None, list[Row]](list)  # by the server of their tasks
         self._requests: dict[Iterator[float | None], float | None] = {}  # coroutine → when it is due
         self._in_flight: set[Attempt] = set()
         self._taken = self._held_bytes = 0
@@ -76,7 +76,8 @@ class Call:
         most = 2 * self._options.window
         if len(self._order) >= most * self._size.rows or self._held_bytes >= most * REQUEST_BYTES:
             return False
-        return len(self._unsent) < self._size.rows and not (self._order and self._overdue)
+        is_full = any(len(rows) >= self._size.rows for rows in self._unsent.values())
+        return not is_full and not (self._order and self._overdue)
 
     @property
     def finished(self) -> bool:
@@ -99,7 +100,7 @@ class Call:
         if row is None:
             row = Row(response)
             if is_text(response.text):
-                self._unsent.append(row)
+                self._unsent[self._servers.home(response.task)].append(row)
             else:
                 row.scored = Scored.without_score(response, Status.INVALID_TEXT)
             if self._options.deduplicate:
@@ -115,13 +116,15 @@ class Call:
         """Do what needs no waiting; return how many seconds to wait for a notification, None for ever."""
         for request in list(self._requests):
             self._resume(request)
-        # Full requests, and a smaller one if nothing else is under way.
-        while self._unsent and not self._overdue:
-            count, full = self._size.cut(self._unsent)
-            if not (full or self._ended or self._failed or not self._requests):
-                break
-            self._resume(self._request(self._unsent[:count], Patience(self._servers)))
-            del self._unsent[:count]
+        # Full requests, and smaller ones if nothing else is under way.
+        sends_all = self._ended or self._failed or not self._requests
+        for home, rows in self._unsent.items():
+            while rows and not self._overdue:
+                count, full = self._size.cut(rows)
+                if not (full or sends_all):
+                    break
+                self._resume(self._request(rows[:count], Patience(self._servers), home))
+                del rows[:count]
         due = [at for at in (self._deadline, *self._requests.values()) if at is not None]
         return max(0.0, min(due) - time.monotonic()) if due else None
 
@@ -164,10 +167,10 @@ class Call:
         except StopIteration:
             self._requests.pop(request, None)
 
-    def _request(self, rows: list[Row], patience: Patience) -> Iterator[float | None]:
+    def _request(self, rows: list[Row], patience: Patience, home: Server | None) -> Iterator[float | None]:
         """Send rows until they have outcomes or an error; yield, while that waits, when to look again at the latest."""
         server = None
-        while isinstance(attempt := (yield from self._attempt(rows, patience, server)), Attempt):
+        while isinstance(attempt := (yield from self._attempt(rows, patience, server, home)), Attempt):
             server = attempt.server
             try:
                 outcomes = attempt.outcomes()
@@ -183,7 +186,7 @@ class Call:
                     while time.monotonic() < resumes_at:
                         yield resumes_at
                 if halved or isinstance(error, DeadlineError):
-                    rows = self._halve(rows, patience)
+                    rows = self._halve(rows, patience, home)
             else:
                 self._size.answered(len(rows), attempt.ended_at - attempt.sent_at, attempt.ahead)
                 for row, scored in zip(rows, outcomes, strict=True):
@@ -195,7 +198,7 @@ class Call:
                 row.error = attempt
 
     def _attempt(
-        self, rows: list[Row], patience: Patience, avoid: Server | None
+        self, rows: list[Row], patience: Patience, avoid: Server | None, home: Server | None
     ) -> Generator[float | None, None, Attempt | TransportError | None]:
         """Send rows once; return the ended attempt, the error where patience ends first, None where the call does."""
         attempt = None
@@ -206,7 +209,7 @@ class Call:
                 yield None
                 continue
             responses, again = [row.response for row in rows], patience.failures > 0
-            attempt = self._servers.send(responses, self._deadline, self._notify, avoid=avoid, alone=again)
+            attempt = self._servers.send(responses, self._deadline, self._notify, avoid=avoid, alone=again, home=home)
             if attempt is None:
                 if not patience.left_s():
                     return self._servers.last_error
@@ -220,12 +223,12 @@ class Call:
             self._notify()  # a half of another request waits for this place
         return attempt
 
-    def _halve(self, rows: list[Row], patience: Patience) -> list[Row]:
+    def _halve(self, rows: list[Row], patience: Patience, home: Server | None) -> list[Row]:
         """Return the first half of a request's rows, and send the others on their own."""
         self._size.too_large()
         middle = (len(rows) + 1) // 2
         if others := rows[middle:]:
-            self._resume(self._request(others, replace(patience)))
+            self._resume(self._request(others, replace(patience), home))
         return rows[:middle]
 
     def _named(self, error: TransportError, concerns: Callable[[Row], bool]) -> TransportError:

@@ -4,9 +4,11 @@ import os
 import random
 import threading
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
+from hashlib import blake2b
 
 from scoremux_client.calls.attempt import Attempt, Notify, Server, error_of, is_silent, submit
 from scoremux_client.calls.merged import MergingTransport
@@ -23,6 +25,8 @@ _PROBE = [Response(task="", text="")]
 stays green for a while after the process that scores has died."""
 
 _LEAST_PROBE_S = 10.0
+_HOT_ROWS, _REMEMBERED_ROWS = 32, 1 << 16
+"""Least rows of a hot task, and the rows of a client after which older ones count half."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,7 @@ class Servers:
         self._probe_s = probe_s if timeout_s is None else min(probe_s, timeout_s)
         self.last_error: TransportError = UnavailableError("no server has been tried")
         self._transports = transports
+        self._rows_of, self._rows = Counter[str | bytes](), 0
         self._begin()
 
     @property
@@ -104,6 +109,24 @@ class Servers:
         for probe in probes:
             probe.cancel()
 
+    def home(self, task: str | bytes) -> Server | None:
+        """Return the server of a task, the same in each client of these servers; None where any server will do.
+
+        Rendezvous hashing: while a server is down, its tasks alone move, to all others.
+        """
+        if len(self._servers) == 1:
+            return None
+        with self._lock:
+            self._rows_of[task] += 1
+            self._rows += 1
+            if self._rows > _REMEMBERED_ROWS:
+                self._rows_of = Counter({name: half for name, count in self._rows_of.items() if (half := count // 2)})
+                self._rows = self._rows_of.total()
+            if self._rows_of[task] > max(_HOT_ROWS, self._rows / (50 * len(self._servers))):
+                return None
+            up = [server for server in self._servers if server.up] or self._servers
+            return max(up, key=lambda server: _weight(server.name, task))
+
     def send(
         self,
         responses: Sequence[Response],
@@ -112,8 +135,11 @@ class Servers:
         *,
         avoid: Server | None,
         alone: bool = False,
+        home: Server | None = None,
     ) -> Attempt | None:
-        """Send rows to the server with the fewest requests, not `avoid` if others are up; None if no server is up.
+        """Send rows to a server that is up, not to `avoid` if there is another; None if no server is up.
+
+        It is `home`, unless that has more than twice the requests of the one with the fewest, else the latter.
 
         `deadline` is that of the call, by `time.monotonic`. `notify` is called, from any thread, after the attempt.
         `alone`: never in one request with rows of other calls.
@@ -126,9 +152,10 @@ class Servers:
             up = [server for server in self._servers if server.up or not self.patience_s]
             if not up:
                 return None
-            server = min(up, key=lambda server: (server is avoid, len(server.attempts), server.last_used))
-            self._uses += 1
-            server.last_used = self._uses
+            server = min(up, key=lambda server: (server is avoid, len(server.attempts), server.rows))
+            if home in up and home is not avoid and len(home.attempts) <= 2 * len(server.attempts) + 2:
+                server = home
+            server.rows += len(responses)
             expires_at = None if timeout_s is None else now + timeout_s + _GRACE_S
             attempt = Attempt(server, responses, now, expires_at, len(server.attempts))
             server.attempts.add(attempt)
@@ -170,9 +197,10 @@ class Servers:
             Server(transport, MergingTransport(transport, self._merged) if self._merged else transport, self._judge)
             for transport in self._transports
         ]
+        for place, server in enumerate(self._servers):
+            server.name = getattr(server.transport, "url", "") or str(place)
         self._calls: list[Notify] = []
         self._answered = False
-        self._uses = 0
 
     def _judge(self, server: Server, error: TransportError | None) -> None:
         """Note how a request ended."""
@@ -227,3 +255,8 @@ class Servers:
     def _notify_calls(self) -> None:
         for notify in self._calls:
             notify()
+
+
+@lru_cache(maxsize=1 << 17)
+def _weight(server: str, task: str | bytes) -> bytes:
+    return blake2b(f"{server}\0{task!r}".encode("utf-8", "replace"), digest_size=8).digest()

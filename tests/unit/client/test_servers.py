@@ -3,11 +3,13 @@
 import random
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import replace
 from itertools import count
 
+import numpy as np
 import pytest
 
 from peers import FAST, TASKS, fake, numbered, sent
@@ -21,7 +23,7 @@ from scoremux_client import (
     ScoringClient,
     UnavailableError,
 )
-from scoremux_client.rows import Columns
+from scoremux_client.rows import Answer, Columns
 from scoremux_client.testing import FakeTransport
 
 
@@ -106,8 +108,8 @@ def test_servers_of_different_arithmetics_are_not_mixed_unless_allowed() -> None
     servers = [fake(), fake()]
     servers[0].arithmetic, servers[1].arithmetic = "x86-f32", "vnni-int8-bf16"
     with pytest.raises(RejectedError, match=r"different arithmetics \(vnni-int8-bf16, x86-f32\)"):
-        ScoringClient(servers, chunk_rows=1, retries=FAST).score(numbered(8))
-    mixed = ScoringClient(servers, chunk_rows=1, retries=FAST, mixed_arithmetic=True).score(numbered(8))
+        ScoringClient(servers, chunk_rows=1, retries=FAST).score(numbered(80))
+    mixed = ScoringClient(servers, chunk_rows=1, retries=FAST, mixed_arithmetic=True).score(numbered(80))
     assert {one.arithmetic for one in mixed} == {"x86-f32", "vnni-int8-bf16"}
     # One server may be given another precision while its clients run; several, if all of them have it in the end.
     client = ScoringClient(servers[:1], retries=FAST)
@@ -265,3 +267,36 @@ def test_another_call_goes_on_while_an_iterator_waits_for_its_caller(condition: 
         pytest.fail("the iterator never met the restart")
     assert scores_meanwhile(client)
     assert sum(1 for _ in scored) > 40
+
+
+@pytest.mark.parametrize("chunk_rows", [8, pytest.param(64, marks=pytest.mark.nightly)])
+def test_each_task_has_its_server_and_hot_tasks_even_the_load(chunk_rows: int) -> None:
+    """Tasks of a Zipf distribution: few are computed by both servers, and both have as many rows."""
+    seen: list[Counter[str]] = [Counter(), Counter()]
+
+    class Noting(FakeTransport):
+        def __init__(self, place: int) -> None:
+            super().__init__({f"t-{n}": [0, 1] for n in range(1000)})
+            self.url, self._place = f"server-{place}", place
+
+        def submit(self, inputs: Columns, timeout_s: float | None) -> Answer:
+            seen[self._place].update(task.decode() for task in inputs["TASK"][:, 0])
+            answer, done = Answer(), super().submit(inputs, timeout_s)
+            threading.Timer(0.001, lambda: answer.set_result(done.result())).start()
+            return answer
+
+    draw = np.random.default_rng(0)
+    shares = 1 / np.arange(1, 1001)
+    tasks = draw.choice(1000, 6_000 if chunk_rows == 8 else 15_000, p=shares / shares.sum())
+    rows = [Response(f"t-{task}", str(n)) for n, task in enumerate(tasks)]
+    homes = []
+    for urls in ((0, 1), (1, 0)):
+        transports = [Noting(place) for place in urls]
+        with ScoringClient(transports, chunk_rows=chunk_rows, window=16) as client:
+            assert all(scored.ok for scored in client.score(rows))
+        both = seen[0].keys() & seen[1].keys()
+        assert len(both) <= 0.05 * len(seen[0].keys() | seen[1].keys())
+        assert abs(seen[0].total() - seen[1].total()) <= 0.15 * max(seen[0].total(), seen[1].total())
+        homes.append({task for task in seen[0] if task not in both})
+        seen[:] = [Counter(), Counter()]
+    assert len(homes[0] ^ homes[1]) <= 0.05 * 1000, "another order of the servers moved tasks"
