@@ -100,12 +100,7 @@ def read_unlabelled(sources: Sequence[str], out: Path, columns: LabelColumns) ->
 
 def read_without(files: Sequence[Path], columns: LabelColumns) -> Labels:
     """Return rows that must not be chosen. Columns have the names of the responses' ones, or those of scoremux."""
-    columns = replace(
-        columns,
-        student=columns.student or "student",
-        groups=(),
-        own_names=True,
-    )
+    columns = replace(columns, student=columns.student or "student", groups=(), own_names=True)
     return read_labels(files, columns, ("id", "task"))
 
 
@@ -136,12 +131,7 @@ def _groups(rows: Rows) -> list[str]:
     return [name for name in rows.columns if name.startswith("group ")]
 
 
-def thin(
-    count: int,
-    seed: int,
-    task: str,
-    most: int = MOST,
-) -> list[int]:
+def thin(count: int, seed: int, task: str, most: int = MOST) -> list[int]:
     """Return the places of all responses of a task or, of more than `most`, of `most` at random.
 
     Each is among them with probability most / count, by which that of `draw` is multiplied (two-phase sampling).
@@ -172,12 +162,7 @@ def draw(
     left_out = len(unit) - len(open_rows) - int(labelled.sum())
     if not len(open_rows):
         return SampledRows(open_rows, np.empty(0), 0, left_out)
-    _, first, unit, rows = np.unique(
-        unit[open_rows],
-        return_index=True,
-        return_inverse=True,
-        return_counts=True,
-    )
+    _, first, unit, rows = np.unique(unit[open_rows], return_index=True, return_inverse=True, return_counts=True)
     _, stratum = np.unique([strata[place] for place in open_rows[first]], return_inverse=True)
     in_stratum = np.bincount(stratum, weights=rows)
     size = rows * ((1 - EQUAL) / rows.sum() + EQUAL / len(in_stratum) / in_stratum[stratum])
@@ -185,12 +170,7 @@ def draw(
     chosen = np.flatnonzero(_draw_systematically(chance, stratum, random))
     order = random.permutation(len(unit))
     picked = np.sort(order[np.unique(unit[order], return_index=True)[1]][chosen])  # of each unit, a row at random
-    return SampledRows(
-        open_rows[picked],
-        chance[unit[picked]] / rows[unit[picked]],
-        len(rows),
-        left_out,
-    )
+    return SampledRows(open_rows[picked], chance[unit[picked]] / rows[unit[picked]], len(rows), left_out)
 
 
 def inclusion_probabilities(size: Floats, count: int) -> Floats:
@@ -213,11 +193,7 @@ def inclusion_probabilities(size: Floats, count: int) -> Floats:
         certain |= chance >= 1
 
 
-def _draw_systematically(
-    chance: Floats,
-    stratum: Ints,
-    random: np.random.Generator,
-) -> npt.NDArray[np.bool_]:
+def _draw_systematically(chance: Floats, stratum: Ints, random: np.random.Generator) -> npt.NDArray[np.bool_]:
     """Return which units are chosen, bool [N]: each with its probability, Σ chance in all, rounded likewise by stratum.
 
     Units lie in a row by stratum, in a random order within it, each as long as its probability; a unit is chosen where

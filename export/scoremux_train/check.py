@@ -65,24 +65,13 @@ class TaskCheck:
         return not self.needed and sum(map(bool, self.levels)) >= 2
 
 
-def check(
-    data: Data,
-    folds: int,
-) -> list[TaskCheck]:
+def check(data: Data, folds: int) -> list[TaskCheck]:
     """Check every task.
 
     Args:
         folds: A task needs twice as many different texts, and students where rows name them.
     """
-    return [
-        _check(
-            data.tasks[name],
-            rows,
-            data.training[name],
-            folds,
-        )
-        for name, rows in data.rows.items()
-    ]
+    return [_check(data.tasks[name], rows, data.training[name], folds) for name, rows in data.rows.items()]
 
 
 def _check(task: Task, rows: Rows, training: TrainingRows, folds: int) -> TaskCheck:
@@ -118,12 +107,7 @@ def _check(task: Task, rows: Rows, training: TrainingRows, folds: int) -> TaskCh
 
 def as_json(data: Data, checks: Sequence[TaskCheck]) -> dict[str, Any]:
     tasks = [
-        {
-            **asdict(check),
-            "levels_without_rows": check.without_rows,
-            "trainable": check.trainable,
-        }
-        for check in checks
+        {**asdict(check), "levels_without_rows": check.without_rows, "trainable": check.trainable} for check in checks
     ]
     bad = []
     for reason, places in data.bad.items():
@@ -141,14 +125,7 @@ def print_checks(console: Console, checks: Sequence[TaskCheck]) -> None:
         levels = " ".join(map(str, check.levels))
         rows.append((check.task, str(check.rows), levels, humans, *(str(n or "") for n in figures)))
     numbers = {*columns[1:]} - {"by level"}
-    print_table(
-        console,
-        columns,
-        rows,
-        title="Labelled responses",
-        numbers=numbers,
-        fold=("by level",),
-    )
+    print_table(console, columns, rows, title="Labelled responses", numbers=numbers, fold=("by level",))
 
 
 def remarks(data: Data, checks: Sequence[TaskCheck]) -> list[str]:

@@ -96,24 +96,11 @@ def train_as(options: TrainOptions, checkpoint_s: float = 60.0) -> None:
         for path in out.glob(f"{NEW}*"):
             if path.is_file():  # of a run that was killed while it wrote its predictions
                 path.unlink()
-        prepared = prepare(
-            data,
-            trainable,
-            plan,
-            backbone,
-            options.device,
-            options.cores,
-        )
+        prepared = prepare(data, trainable, plan, backbone, options.device, options.cores)
         trained = run.train(prepared, out, progress, checkpoint_s)
         out_of_fold = OutOfFold.of(trained)
         with writing(out):
-            output.write(
-                out,
-                prepared,
-                trained,
-                out_of_fold,
-                {check.task: check for check in checks},
-            )
+            output.write(out, prepared, trained, out_of_fold, {check.task: check for check in checks})
         shutil.rmtree(out / run.CHECKPOINTS, ignore_errors=True)
     output.print_agreement(console, out_of_fold)
     if earlier := sorted({path.parent.name for path in out.glob(f"[!.]*/{CONFIG_JSON}")} - {*trainable}):
@@ -130,12 +117,7 @@ def _read(options: TrainOptions, console: Console) -> tuple[Plan, Data, list[Tas
 
     plan = Plan.read(options.config) if options.config else Plan()
     keys = ("level", "score", "second", "rater")
-    columns = label_columns(
-        options.column,
-        *keys,
-        group="group",
-        data=options.sources[0],
-    )
+    columns = label_columns(options.column, *keys, group="group", data=options.sources[0])
     described = read_tasks(options.tasks) if options.tasks else {}
     data = read_data(options.sources, described, columns)
     checks = check(data, plan.folds)

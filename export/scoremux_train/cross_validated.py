@@ -124,13 +124,7 @@ class LearningCurve:
             exponent=exponent(np.array(rows), kappas),
         )
 
-    def more_rows(
-        self,
-        qwk: float,
-        trained: float,
-        rows: float,
-        limit: float,
-    ) -> float:
+    def more_rows(self, qwk: float, trained: float, rows: float, limit: float) -> float:
         """Return about how many more rows would bring a task's QWK to a limit: 0 if none; inf if that cannot be known.
 
         Args:
@@ -148,11 +142,7 @@ class LearningCurve:
             return math.inf
         return max(0.0, trained * math.exp(log_times) - rows)
 
-    def forecast(
-        self,
-        tasks: Mapping[str, tuple[float, float, float]],
-        limit: float,
-    ) -> list[str]:
+    def forecast(self, tasks: Mapping[str, tuple[float, float, float]], limit: float) -> list[str]:
         """Return sentences about how many more rows tasks need. tasks: the arguments of `more_rows` by task."""
         if math.isnan(self.exponent.value):
             return [f"With fewer than {LEAST_TASKS} tasks, growth cannot be told from luck, and no forecast is made."]

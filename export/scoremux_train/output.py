@@ -71,13 +71,7 @@ def write(
         contents.append(texts)
     for task, texts in zip(trained, contents, strict=True):
         write_adapter(
-            out / task.prepared.task.id,
-            layout,
-            task.table,
-            task.prepared.levels,
-            plan,
-            task.prepared.recipe,
-            texts,
+            out / task.prepared.task.id, layout, task.table, task.prepared.levels, plan, task.prepared.recipe, texts
         )
     if plan.folds:
         _write_predictions(out, trained)
@@ -148,13 +142,7 @@ def _print_figures(console: Console, out_of_fold: OutOfFold) -> None:
     rows = []
     for name, agreement in of_task.items():
         cells = [" ".join(shown(figure)) for figure in agreement.figures.values()]
-        rows.append(
-            [
-                name,
-                str(agreement.rows),
-                *(cells or [""] * len(titles)),
-            ]
-        )
+        rows.append([name, str(agreement.rows), *(cells or [""] * len(titles))])
     if count > 1:
         cells = [" ".join(shown(mean.at(0))) + mean.of_fewer(0) for mean in out_of_fold.means]
         rows.append([f"mean of {count} tasks", "", *cells])

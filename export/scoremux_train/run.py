@@ -52,12 +52,7 @@ class TrainedTask:
     learned: Mapping[int, Sequence[int]] = field(default_factory=dict)
 
 
-def train(
-    prepared: Prepared,
-    out: Path,
-    progress: Progress,
-    checkpoint_s: float = 60.0,
-) -> list[TrainedTask]:
+def train(prepared: Prepared, out: Path, progress: Progress, checkpoint_s: float = 60.0) -> list[TrainedTask]:
     """Train every task and fold; then predict the rows held out.
 
     Args:
@@ -94,10 +89,7 @@ def train(
 
 
 def _train_tables(
-    prepared: Prepared,
-    sets: Sequence[TrainingSet],
-    checkpoint: Checkpoint,
-    progress: Progress,
+    prepared: Prepared, sets: Sequence[TrainingSet], checkpoint: Checkpoint, progress: Progress
 ) -> Tensor:
     """Train a table for each set, from nothing or the checkpoint; return float32 [T, width]."""
     state = checkpoint.load()
@@ -141,13 +133,7 @@ def _predict(
 def _training_set(plan: Plan, task: PreparedTask, part: _Part) -> TrainingSet:
     """Return the rows of `part`, for a task's table to learn."""
     rows = [task.examples[place] for place in _places(plan, task, part)]
-    return TrainingSet(
-        _table_name(task, part),
-        task.levels,
-        task.recipe,
-        rows,
-        plan.seed,
-    )
+    return TrainingSet(_table_name(task, part), task.levels, task.recipe, rows, plan.seed)
 
 
 def _places(plan: Plan, task: PreparedTask, part: _Part) -> list[int]:
@@ -156,14 +142,7 @@ def _places(plan: Plan, task: PreparedTask, part: _Part) -> list[int]:
     if part.quarters == ALL:
         return places
     levels, groups = ([column[place] for place in places] for column in (task.human, task.groups))
-    quarter_of = assign(
-        levels,
-        groups,
-        ALL,
-        plan.seed,
-        _table_name(task, _Part(part.fold)),
-        "curve",
-    )
+    quarter_of = assign(levels, groups, ALL, plan.seed, _table_name(task, _Part(part.fold)), "curve")
     return [place for place, quarter in zip(places, quarter_of, strict=True) if quarter < part.quarters]
 
 

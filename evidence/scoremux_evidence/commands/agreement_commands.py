@@ -38,8 +38,7 @@ ColumnOption = Annotated[
     ),
 ]
 TasksOption = Annotated[
-    Path | None,
-    Option("--tasks", help="Store of tasks, REPO/store: rows that an adapter was trained on are left out."),
+    Path | None, Option("--tasks", help="Store of tasks, REPO/store: rows that an adapter was trained on are left out.")
 ]
 CriteriaOption = Annotated[
     Path | None, Option("--criteria", help="TOML file of criteria, in place of those that come with scoremux.")
@@ -125,13 +124,7 @@ def compare(
 
     if column and truth is None:
         raise InputError("--column names columns of the truth: give --truth as well")
-    comparison = compare_outputs(
-        old,
-        new,
-        truth,
-        label_columns(column, *_KEYS, group="group", data=truth),
-        tasks,
-    )
+    comparison = compare_outputs(old, new, truth, label_columns(column, *_KEYS, group="group", data=truth), tasks)
     console = Console(highlight=False, markup=False)
     _print_comparison(console, comparison)
     if out:
@@ -151,36 +144,16 @@ def _print_tasks(console: Console, assessed: Assessment) -> None:
     notes = []
     for cell, (task, verdict) in enumerate(zip(assessed.tasks, verdicts, strict=True)):
         needed = rows_in_words(judged.needed[cell], assessed.figures["exact"].n[cell])
-        rows.append(
-            [
-                task,
-                *_figures(assessed.figures, cell, statistics),
-                str(verdict),
-                needed,
-            ]
-        )
+        rows.append([task, *_figures(assessed.figures, cell, statistics), str(verdict), needed])
         if verdict == Verdict.FAIL:
             notes.append(f"{task} fails: {', '.join(criteria_with(verdict, assessed, cell))}")
     if len(rows) > 1:  # their scales differ: QWK is not pooled
         n, exact, _, smd = _figures(assessed.figures, len(rows), statistics)
         rows.append(["all rows", n, exact, "", smd, "", ""])
-        rows.append(
-            [
-                *_mean(assessed.means, 0, statistics),
-                "",
-                "",
-            ]
-        )
+        rows.append([*_mean(assessed.means, 0, statistics), "", ""])
     columns = ("task", *_NAMES, "SMD", "verdict", "rows needed")
     leave_out = ("rows needed", "SMD", "exact", "n")
-    _print_figures(
-        console,
-        columns,
-        rows,
-        leave_out,
-        notes,
-        styles=[styles.get(v) for v in verdicts],
-    )
+    _print_figures(console, columns, rows, leave_out, notes, styles=[styles.get(v) for v in verdicts])
 
 
 def _print_routes(console: Console, assessed: Assessment) -> None:
@@ -201,14 +174,7 @@ def _print_routes(console: Console, assessed: Assessment) -> None:
     columns = ("task", "to people", "all machine scores", "machine's share", "score of record")
     agreement = "exact agreement with a person's level (of the score of record: another person's)"
     title = f"Share of rows sent to people, and {agreement}:"
-    _print_figures(
-        console,
-        columns,
-        rows,
-        ("all machine scores",),
-        notes,
-        title=title,
-    )
+    _print_figures(console, columns, rows, ("all machine scores",), notes, title=title)
 
 
 def _print_groups(console: Console, groups: Groups) -> None:
@@ -238,26 +204,9 @@ def _print_comparison(console: Console, comparison: Comparison) -> None:
     rows = []
     for cell, name in enumerate(comparison.names):
         parts = [f"{shares[share].value[cell]:.1%}" for share in ("up", "down", "far")]
-        differences = [
-            _interval(
-                changes,
-                figure,
-                cell,
-                signed=True,
-            )
-            for figure in ("exact", "qwk")
-            if changes
-        ]
+        differences = [_interval(changes, figure, cell, signed=True) for figure in ("exact", "qwk") if changes]
         counted = f"{int(shares['moved'].n[cell]):,}{' tasks' if name == MEAN else ''}"
-        rows.append(
-            [
-                name,
-                counted,
-                _interval(shares, "moved", cell),
-                *parts,
-                *differences,
-            ]
-        )
+        rows.append([name, counted, _interval(shares, "moved", cell), *parts, *differences])
     notes = []
     if changes:
         rated = int(changes["exact"].n[comparison.names.index(ALL)])
@@ -265,22 +214,8 @@ def _print_comparison(console: Console, comparison: Comparison) -> None:
     moves = ", ".join(f"{step:+d}: {rows:,}" for step, rows in comparison.moves.items() if step)
     notes.append(f"rows by the levels that they moved: {moves}" if moves else "no level moved")
     notes += _last_notes(comparison.left_out)
-    columns = (
-        "",
-        "rows",
-        "moved",
-        "up",
-        "down",
-        "≥2",
-        *(("Δ exact", "Δ QWK") if changes else ()),
-    )
-    _print_figures(
-        console,
-        columns,
-        rows,
-        ("down", "up", "≥2", "Δ exact", "rows"),
-        notes,
-    )
+    columns = ("", "rows", "moved", "up", "down", "≥2", *(("Δ exact", "Δ QWK") if changes else ()))
+    _print_figures(console, columns, rows, ("down", "up", "≥2", "Δ exact", "rows"), notes)
 
 
 def _print_figures(
@@ -308,32 +243,19 @@ def _print_figures(
     )
 
 
-def _figures(
-    figures: Figures,
-    cell: int,
-    statistics: Sequence[str],
-) -> list[str]:
+def _figures(figures: Figures, cell: int, statistics: Sequence[str]) -> list[str]:
     """Return the number of rows of a cell and its statistics."""
     rows = f"{int(figures['exact'].n[cell]):,}"
     return [rows, *(_interval(figures, statistic, cell) for statistic in statistics)]
 
 
-def _mean(
-    means: Figures,
-    cell: int,
-    statistics: Sequence[str],
-) -> list[str]:
+def _mean(means: Figures, cell: int, statistics: Sequence[str]) -> list[str]:
     """Return the name of a mean over tasks, its unit and its statistics."""
     tasks, *figures = _figures(means, cell, statistics)
     return [f"mean of {tasks}", "tasks", *figures]
 
 
-def _interval(
-    figures: Figures,
-    statistic: str,
-    cell: int,
-    signed: bool = False,
-) -> str:
+def _interval(figures: Figures, statistic: str, cell: int, signed: bool = False) -> str:
     """Return a figure with its interval, such as `.71 [.62, .79]`."""
     value, low, high = figures[statistic].at(cell)
     if math.isnan(value):
@@ -349,11 +271,7 @@ def _interval(
 def _short(value: float, digits: int, signed: bool) -> str:
     from scoremux_evidence.figures.estimates import rounded
 
-    return re.sub(
-        r"^([+-]?)0\.",
-        r"\1.",
-        rounded(value, digits, "+" if signed else ""),
-    )
+    return re.sub(r"^([+-]?)0\.", r"\1.", rounded(value, digits, "+" if signed else ""))
 
 
 def _last_notes(left_out: Reasons, *paths: Path | None) -> Iterator[str]:

@@ -53,10 +53,7 @@ def sample(
     from scoremux_evidence.rows.label_columns import label_columns
     from scoremux_evidence.sampling import choose, read_unlabelled, read_without, write_queue
 
-    columns = replace(
-        label_columns(column, group="stratum", data=Path(sources[0])),
-        level="",
-    )
+    columns = replace(label_columns(column, group="stratum", data=Path(sources[0])), level="")
     pool = read_unlabelled(sources, out, columns)
     labelled = read_without(without or (), columns)
     seed = secrets.randbits(32) if seed is None else seed
@@ -68,12 +65,7 @@ def sample(
     _report(console, chosen, seed, written)
 
 
-def _report(
-    console: Console,
-    chosen: Sequence[TaskSample],
-    seed: int,
-    written: str,
-) -> None:
+def _report(console: Console, chosen: Sequence[TaskSample], seed: int, written: str) -> None:
     from scoremux_files.terminal import print_table
 
     titles = ("task", "responses", "left out", "units", "chosen", "probability")
@@ -81,23 +73,11 @@ def _report(
     for of_task in chosen:
         probabilities = of_task.rows.probability.tolist()
         span = f"{min(probabilities):.3f} – {max(probabilities):.3f}" if probabilities else ""
-        numbers = (
-            of_task.responses,
-            of_task.drawn.left_out,
-            of_task.drawn.units,
-            len(of_task.rows),
-        )
+        numbers = (of_task.responses, of_task.drawn.left_out, of_task.drawn.units, len(of_task.rows))
         rows.append([of_task.task, *(f"{number:,}" for number in numbers), span])
     units = (
         "units: near copies, and with --column student=NAME a student's responses, count once. left out: responses in "
         "a unit with a labelled one; figures from the sample are not about them."
     )
     title = f"A random sample, drawn with seed {seed}"
-    print_table(
-        console,
-        titles,
-        rows,
-        title=title,
-        numbers=titles[1:],
-        notes=[units, written],
-    )
+    print_table(console, titles, rows, title=title, numbers=titles[1:], notes=[units, written])

@@ -31,8 +31,7 @@ def watch(
         Path | None, Option("--policy", help="TOML file of `scoremux calibrate`, with the table \\[watch].")
     ] = None,
     scored: Annotated[
-        list[Path] | None,
-        Option("--scored", help="What jobs wrote; rows that the desk lacks are lost. Repeatable."),
+        list[Path] | None, Option("--scored", help="What jobs wrote; rows that the desk lacks are lost. Repeatable.")
     ] = None,
     papers: Annotated[Path | None, Argument(help="What `scoremux review export --papers` wrote.")] = None,
     out: Annotated[

@@ -52,13 +52,7 @@ class Statistic:
 
     def on(self, *pairs: Pair, name: str, words: str, **others: Any) -> "Statistic":
         """Return the same figure of other pairs, whose name has `{}` in place of this one's; words: end its title."""
-        return replace(
-            self,
-            name=name.format(self.name),
-            title=self.title + words,
-            pairs=pairs,
-            **others,
-        )
+        return replace(self, name=name.format(self.name), title=self.title + words, pairs=pairs, **others)
 
 
 def statistics(ratings: Rows, cell: Values, cells: int) -> dict[str, Floats]:
@@ -152,10 +146,7 @@ def _qwk(p: PairSums) -> Floats:
 
 
 def _r(p: PairSums) -> Floats:
-    return _ratio(
-        p.n * p.xy - p.x * p.y,
-        np.sqrt(x_spread(p)) * np.sqrt(y_spread(p)),
-    )
+    return _ratio(p.n * p.xy - p.x * p.y, np.sqrt(x_spread(p)) * np.sqrt(y_spread(p)))
 
 
 def _rmse(p: PairSums) -> Floats:
@@ -290,64 +281,22 @@ STATISTICS = (
         "ratio",
         step=_by_deviation,
     ),
-    Statistic(
-        "human_mean",
-        "mean level of people",
-        lambda p: _ratio(p.x, p.n),
-        "difference",
-    ),
-    Statistic(
-        "machine_mean",
-        "mean level of the machine",
-        lambda p: _ratio(p.y, p.n),
-        "difference",
-    ),
+    Statistic("human_mean", "mean level of people", lambda p: _ratio(p.x, p.n), "difference"),
+    Statistic("machine_mean", "mean level of the machine", lambda p: _ratio(p.y, p.n), "difference"),
     Statistic("human_sd", "standard deviation of people", x_deviation, "size", step=_by_root),
     Statistic("machine_sd", "standard deviation of the machine", _y_deviation, "size", step=_by_root),
-    Statistic(
-        "below",
-        "machine below people",
-        lambda p: _ratio(p.below, p.n),
-        "share",
-    ),
-    Statistic(
-        "above",
-        "machine above people",
-        lambda p: 1 - _ratio(p.same + p.below, p.n),
-        "share",
-    ),
-    Statistic(
-        "far_below",
-        "two levels or more below",
-        lambda p: _ratio(p.far_below, p.n),
-        "share",
-    ),
-    Statistic(
-        "far_above",
-        "two levels or more above",
-        lambda p: 1 - _ratio(p.near + p.far_below, p.n),
-        "share",
-    ),
+    Statistic("below", "machine below people", lambda p: _ratio(p.below, p.n), "share"),
+    Statistic("above", "machine above people", lambda p: 1 - _ratio(p.same + p.below, p.n), "share"),
+    Statistic("far_below", "two levels or more below", lambda p: _ratio(p.far_below, p.n), "share"),
+    Statistic("far_above", "two levels or more above", lambda p: 1 - _ratio(p.near + p.far_below, p.n), "share"),
     Statistic("rmse", "root mean squared error", _rmse, "size", step=_by_root),
     Statistic("r2", "R²", _r2, "difference", step=_by_variance),
-    Statistic(
-        "kappa",
-        "kappa",
-        _kappa,
-        "difference",
-        step=_by_variance,
-        needs=(Pair.LEVELS,),
-    ),
+    Statistic("kappa", "kappa", _kappa, "difference", step=_by_variance, needs=(Pair.LEVELS,)),
     Statistic(
         "r_disattenuated", "disattenuated r", _disattenuated, "difference", (Pair.HUMANS, Pair.MACHINE), _by_variance
     ),
     *(measure.on(Pair.HUMANS, name="human_{}", words=" of two humans") for measure in (_EXACT, _ADJACENT, _QWK, _R)),
-    _SMD.on(
-        Pair.HUMANS,
-        name="human_{}",
-        words=" of two humans",
-        formula=_pooled_smd,
-    ),
+    _SMD.on(Pair.HUMANS, name="human_{}", words=" of two humans", formula=_pooled_smd),
     *(measure.on(Pair.DOUBLE, name="double_{}", words=" where two humans read") for measure in (_EXACT, _QWK, _R)),
     *(
         measure.on(
@@ -375,14 +324,7 @@ STATISTICS = (
     Statistic(
         "true_mse", "mean squared error of true scores", _true_error, "difference", _TRUE_SCORES, needs=_NEEDS_MACHINE
     ),
-    Statistic(
-        "sem",
-        "standard error of measurement of a human",
-        _root(_human_error),
-        "size",
-        (Pair.HUMANS,),
-        _by_root,
-    ),
+    Statistic("sem", "standard error of measurement of a human", _root(_human_error), "size", (Pair.HUMANS,), _by_root),
     Statistic(
         "machine_sem",
         "standard error of measurement of the machine",
@@ -392,13 +334,7 @@ STATISTICS = (
         _by_root,
         _NEEDS_MACHINE,
     ),
-    Statistic(
-        "people",
-        "share sent to people",
-        lambda p: _ratio(p.n - p.same, p.n),
-        "share",
-        (Pair.ROUTES,),
-    ),
+    Statistic("people", "share sent to people", lambda p: _ratio(p.n - p.same, p.n), "share", (Pair.ROUTES,)),
     *(measure.on(Pair.KEPT, name="kept_{}", words=" of the machine's share") for measure in _OF_SHARES),
     *(
         measure.on(
@@ -420,12 +356,7 @@ OF_EXPECTED = ("qwk_expected", "r_expected")
 OF_ROWS = (*OF_EXPECTED, "length_r", "human_length_r", "length_gap")
 """Statistics that need each row's expected level, or that or its length, which kinds of rows have lost."""
 
-SEVERITY = Statistic(
-    "severity",
-    "severity",
-    lambda p: _ratio(p.y - p.x, p.n),
-    "difference",
-)
+SEVERITY = Statistic("severity", "severity", lambda p: _ratio(p.y - p.x, p.n), "difference")
 """The second rater's mean level minus the first one's; no part of `STATISTICS`."""
 
 BY_NAME = {statistic.name: statistic for statistic in STATISTICS}
@@ -455,11 +386,7 @@ class Agreement:
     degradation_qwk: float
 
 
-def agreement(
-    human: Levels,
-    machine: Levels,
-    second: Levels | None = None,
-) -> Agreement:
+def agreement(human: Levels, machine: Levels, second: Levels | None = None) -> Agreement:
     """Return the figures that `scoremux evaluate` prints of one task.
 
     Args:
@@ -472,10 +399,6 @@ def agreement(
     """
     if len({len(column) for column in (human, machine, second) if column is not None}) > 1:
         raise ValueError("human, machine and second differ in length")
-    figures = statistics(
-        rated(human, machine, second),
-        np.zeros(len(human), np.int64),
-        1,
-    )
+    figures = statistics(rated(human, machine, second), np.zeros(len(human), np.int64), 1)
     names = [field.name for field in fields(Agreement) if field.name != "n"]
     return Agreement(len(human), **{name: float(figures[name][0]) for name in names})

@@ -20,29 +20,11 @@ PEOPLE, ONLY_MACHINE = 1, 2
 POWER = 0.8416212335729143
 """80 % quantile of the normal distribution: the power that the rows needed are for."""
 
-_RANGES = {
-    "correlation": (-1, 1),
-    "share": (0, 1),
-    "size": (0, np.inf),
-    "ratio": (0, np.inf),
-}
+_RANGES = {"correlation": (-1, 1), "share": (0, 1), "size": (0, np.inf), "ratio": (0, np.inf)}
 
 _MOST_Z = np.arctanh(1 - 1e-5)
 
-_T = np.array(
-    [
-        np.nan,
-        12.706205,
-        4.302653,
-        3.182446,
-        2.776445,
-        2.570582,
-        2.446912,
-        2.364624,
-        2.306004,
-        2.262157,
-    ]
-)
+_T = np.array([np.nan, 12.706205, 4.302653, 3.182446, 2.776445, 2.570582, 2.446912, 2.364624, 2.306004, 2.262157])
 """97.5 % quantiles of Student's t for 0 to 9 degrees of freedom."""
 
 
@@ -58,11 +40,7 @@ Ends = tuple[Floats, Floats]
 """Where intervals begin and end."""
 
 
-def rounded(
-    value: float,
-    digits: int = 2,
-    sign: str = "",
-) -> str:
+def rounded(value: float, digits: int = 2, sign: str = "") -> str:
     """Return a number with some digits; one that rounds to zero has no minus. sign: `+` to show a plus too."""
     return f"{round(value, digits) + 0.0:{sign}.{digits}f}"
 
@@ -108,22 +86,11 @@ class Estimates:
         return f" of {n:,.0f}" if 0 < n < self.cells[cell] else ""
 
     def take(self, cells: Values) -> "Estimates":
-        return replace(
-            self,
-            **{name: column[cells] for name, column in self.columns().items()},
-        )
+        return replace(self, **{name: column[cells] for name, column in self.columns().items()})
 
     def straightened(self, limit: float) -> list[Floats]:
         """Return the value, the ends of the interval and a limit, on a scale on which errors are nearly normal."""
-        return [
-            straight(x, self.scale)
-            for x in (
-                self.value,
-                self.low,
-                self.high,
-                limit,
-            )
-        ]
+        return [straight(x, self.scale) for x in (self.value, self.low, self.high, limit)]
 
     def columns(self) -> dict[str, Any]:
         """Return the arrays, by name."""
@@ -137,10 +104,7 @@ Figures = dict[str, Estimates]
 def joined_estimates(parts: Sequence[Estimates]) -> Estimates:
     """Return the estimates of one statistic in the cells of all parts, in order."""
     columns = {name: [vars(part)[name] for part in parts] for part in parts for name in part.columns()}
-    return replace(
-        parts[0],
-        **{name: np.concatenate(column) for name, column in columns.items()},
-    )
+    return replace(parts[0], **{name: np.concatenate(column) for name, column in columns.items()})
 
 
 def joined_figures(parts: Sequence[Figures]) -> Figures:
@@ -174,13 +138,7 @@ def mean_of(estimate: Estimates) -> Estimates:
     constant = estimate.one_level == ONLY_MACHINE
     value = np.where(constant & is_correlation, np.nan_to_num(estimate.value), estimate.value)
     counts = ~np.isnan(estimate.low) | (constant & ~np.isnan(value))
-    columns = (
-        value,
-        estimate.low,
-        estimate.high,
-        estimate.bias,
-        estimate.shared,
-    )
+    columns = (value, estimate.low, estimate.high, estimate.bias, estimate.shared)
     value, low, high, bias, shared = (column[counts] for column in columns)
     mean = (value - bias if is_correlation else value).mean() if len(value) else np.nan
     ways = np.array([value - low, high - value]) ** 2
@@ -189,14 +147,7 @@ def mean_of(estimate: Estimates) -> Estimates:
     below, above = np.where(np.isnan(low).all(), np.nan, np.sqrt(sums) / max(1, len(value)))
     ends = within(estimate.scale, np.array([mean - below, mean + above]))
     mean, low, high, n = np.array([mean, *ends, len(value)])[:, None]
-    return Estimates(
-        mean,
-        low,
-        high,
-        n,
-        estimate.scale,
-        cells=np.array([len(counts)]),
-    )
+    return Estimates(mean, low, high, n, estimate.scale, cells=np.array([len(counts)]))
 
 
 def difference(first: Estimates, second: Estimates) -> Estimates:
@@ -208,24 +159,10 @@ def difference(first: Estimates, second: Estimates) -> Estimates:
     constant = np.isnan(low) & (levels == ONLY_MACHINE).any(axis=0) & (levels != PEOPLE).all(axis=0)
     one_level = np.where(constant, ONLY_MACHINE, 0).astype(np.int8)
     shared = np.maximum(first.shared, second.shared)
-    return Estimates(
-        value,
-        low,
-        high,
-        first.n,
-        "difference",
-        one_level=one_level,
-        shared=shared,
-    )
+    return Estimates(value, low, high, first.n, "difference", one_level=one_level, shared=shared)
 
 
-def wilson(
-    share: Floats,
-    size: Floats,
-    rows: Floats,
-    units: Floats,
-    freedom: Floats,
-) -> Ends:
+def wilson(share: Floats, size: Floats, rows: Floats, units: Floats, freedom: Floats) -> Ends:
     """Return Wilson's 95 % interval of shares of independent rows.
 
     With students the number is an estimate: size · (t(rows − 1) / t(freedom))² of it count (Korn & Graubard 1998), not

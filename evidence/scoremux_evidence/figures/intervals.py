@@ -43,12 +43,7 @@ from scoremux_evidence.figures.sums import Pair, PairSums, Sums, balanced, level
 from scoremux_evidence.rows.table import Floats, Mask, Rows, Values, by_cell, undefined, units_of
 
 
-def estimates(
-    chosen: Iterable[Statistic | str],
-    ratings: Rows,
-    cell: Values,
-    cells: int,
-) -> Figures:
+def estimates(chosen: Iterable[Statistic | str], ratings: Rows, cell: Values, cells: int) -> Figures:
     """Return statistics with their 95 % intervals, by name.
 
     Args:
@@ -68,12 +63,7 @@ def estimates(
     return {statistic.name: _estimate(pulls[statistic.name], whole, statistic) for statistic in statistics}
 
 
-def dsm_estimates(
-    ratings: Rows,
-    cell: Values,
-    member: Mask,
-    cells: int,
-) -> Estimates:
+def dsm_estimates(ratings: Rows, cell: Values, member: Mask, cells: int) -> Estimates:
     """Return the difference of standardised means of groups, one a cell, with 95 % intervals.
 
     Args:
@@ -90,17 +80,9 @@ def dsm_estimates(
         leaves = of_group.sums
         if units.student is None:
             leaves = leaves.times(member[units.rows].astype(np.float64))
-        left = dsm(
-            whole.take(units.cell).without(units.sums),
-            inside.take(units.cell).without(leaves),
-        )
+        left = dsm(whole.take(units.cell).without(units.sums), inside.take(units.cell).without(leaves))
         pulls.add(units, left, leaves.of(Pair.MACHINE).rows > 0)
-    return _estimate(
-        pulls,
-        whole,
-        BY_NAME["smd"],
-        inside.of(Pair.MACHINE),
-    )
+    return _estimate(pulls, whole, BY_NAME["smd"], inside.of(Pair.MACHINE))
 
 
 @dataclass(frozen=True)
@@ -119,11 +101,7 @@ class _Units:
     student: Values | None = None
 
 
-def _units(
-    ratings: Rows,
-    cell: Values,
-    pairs: Sequence[Pair],
-) -> Iterator[_Units]:
+def _units(ratings: Rows, cell: Values, pairs: Sequence[Pair]) -> Iterator[_Units]:
     """Yield the units of all rows, a block at a time."""
     levels = level_range(ratings)
     student = units_of(ratings)
@@ -169,12 +147,7 @@ class _Pulls:
         self.units = np.zeros(len(value))
         self.lost = np.zeros(len(value))
 
-    def add(
-        self,
-        units: _Units,
-        left: Floats,
-        about: Mask,
-    ) -> None:
+    def add(self, units: _Units, left: Floats, about: Mask) -> None:
         """Take in units: the value without each, and whether the statistic is about it."""
         if self.scale == "correlation":  # r without the only row of another level: 0, as QWK is
             left = np.nan_to_num(left)
@@ -186,10 +159,7 @@ class _Pulls:
         self.moments += [self._by_cell(units, pull**power) for power in range(5)]
         self.units += self._by_cell(units, about)
         if units.student is not None and len(self.value) > 1:
-            slope = {"correlation": 1 - self.value**2, "ratio": self.value}.get(
-                self.scale,
-                np.ones(len(self.value)),
-            )
+            slope = {"correlation": 1 - self.value**2, "ratio": self.value}.get(self.scale, np.ones(len(self.value)))
             with undefined():
                 moved = pull * slope[units.cell]
             moved = np.where(np.isfinite(moved), moved, 0).astype(np.float32)
@@ -205,12 +175,7 @@ class _Pulls:
         student, cell, moved = (np.concatenate(column) for column in zip(*self._moved, strict=True))
         of_student = np.bincount(student, moved)
         in_cells = np.bincount(student)
-        columns = (
-            moved * moved,
-            moved * of_student[student],
-            in_cells[student],
-            np.ones(len(cell)),
-        )
+        columns = (moved * moved, moved * of_student[student], in_cells[student], np.ones(len(cell)))
         alone, with_others, places, units = (by_cell(cell, column, len(self.value)) for column in columns)
         moves = alone > 0
         return np.asarray(np.where(moves, with_others, places) / np.where(moves, alone, np.maximum(units, 1)))
@@ -221,12 +186,7 @@ class _Pulls:
         return np.asarray(np.sqrt((n - 1) / n * np.maximum(second - first**2 / n, 0)))
 
 
-def _estimate(
-    pulls: _Pulls,
-    whole: Sums,
-    statistic: Statistic,
-    rated: PairSums | None = None,
-) -> Estimates:
+def _estimate(pulls: _Pulls, whole: Sums, statistic: Statistic, rated: PairSums | None = None) -> Estimates:
     """Return a statistic with its interval. rated: the sums of the rows that it is about; of its first pair if None."""
     rated = rated or whole.of(statistic.pairs[0])
     with undefined():
@@ -252,11 +212,7 @@ def _estimate(
     )
 
 
-def _constant(
-    whole: Sums,
-    pairs: Sequence[Pair],
-    units: Floats,
-) -> tuple[Values, Floats]:
+def _constant(whole: Sums, pairs: Sequence[Pair], units: Floats) -> tuple[Values, Floats]:
     """Return `Estimates.one_level` and `by_chance`; pairs: the raters that a statistic compares."""
     first = whole.of(pairs[0])
     people = x_spread(first) == 0

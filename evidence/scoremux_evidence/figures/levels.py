@@ -38,11 +38,7 @@ class LevelFigures:
     machine_sem: Estimates
 
 
-def measure_levels(
-    ratings: Rows,
-    task: Ints,
-    most: Sequence[int | None],
-) -> list[LevelFigures]:
+def measure_levels(ratings: Rows, task: Ints, most: Sequence[int | None]) -> list[LevelFigures]:
     """Return the figures of each task.
 
     Args:
@@ -67,12 +63,7 @@ def measure_levels(
     again = rows.where(twice[counted])
     again = again.plus(weight=again.weight * shares[counted])
 
-    def by_level(
-        name: str,
-        part: Rows,
-        level: Floats,
-        place: Ints,
-    ) -> Estimates:
+    def by_level(name: str, part: Rows, level: Floats, place: Ints) -> Estimates:
         at = zero[place] + np.rint(level).astype(np.int64)
         return estimates([name], part, at, int(first[-1]))[name]
 
@@ -103,9 +94,5 @@ def _table(ratings: Rows, other: Floats, scale: range) -> Ints:
     levels = len(scale)
     human = np.rint(ratings.human[both]) - scale.start
     at = human * levels + np.rint(other[both]) - scale.start
-    table = by_cell(
-        at.astype(np.int64),
-        ratings.times[both],
-        levels**2,
-    )
+    table = by_cell(at.astype(np.int64), ratings.times[both], levels**2)
     return table.astype(np.int64).reshape(levels, levels)

@@ -65,14 +65,7 @@ class Routing:
     error_before: Floats
 
 
-def measure_ranges(
-    low: Floats,
-    high: Floats,
-    human: Floats,
-    weight: Floats,
-    task: Ints,
-    cells: int,
-) -> RangeFigures:
+def measure_ranges(low: Floats, high: Floats, human: Floats, weight: Floats, task: Ints, cells: int) -> RangeFigures:
     """Measure ranges of levels.
 
     Args:
@@ -80,12 +73,7 @@ def measure_ranges(
     """
     bounded = ~np.isnan(low) & ~np.isnan(high)
     inside = (low <= human) & (human <= high)
-    columns = (
-        bounded,
-        weight * bounded,
-        np.where(bounded, weight * (high - low + 1), 0),
-        weight * (bounded & inside),
-    )
+    columns = (bounded, weight * bounded, np.where(bounded, weight * (high - low + 1), 0), weight * (bounded & inside))
     rows, total, width, covered = _totals(task, cells, *columns)
     with undefined():
         return RangeFigures(rows, width / total, covered / total)
@@ -117,40 +105,19 @@ def measure_confidence(
     with undefined():
         error = np.abs(stated - correct).sum(axis=1) / total.sum(axis=1)
         curves = [_curve(hit[order], weight[order], None if student is None else student[order]) for order in orders]
-        return Reliability(
-            rows,
-            stated / total,
-            correct / total,
-            error,
-            *np.stack(curves, axis=1),
-        )
+        return Reliability(rows, stated / total, correct / total, error, *np.stack(curves, axis=1))
 
 
-def measure_routing(
-    people: Floats,
-    kept: Floats,
-    right: Mask,
-    task: Ints,
-    stated: Reliability,
-) -> Routing:
+def measure_routing(people: Floats, kept: Floats, right: Mask, task: Ints, stated: Reliability) -> Routing:
     """Return the figures of routes.
 
     Args:
         people: The share of rows that were sent to people, [C].
         kept: The weight of a row that the machine keeps, 0 where people read it, NaN where that is not known, [B].
     """
-    machine, wrong = _totals(
-        task,
-        len(stated.error) - 1,
-        kept,
-        kept * ~right,
-    )
+    machine, wrong = _totals(task, len(stated.error) - 1, kept, kept * ~right)
     with undefined():
-        return Routing(
-            np.where(np.isnan(machine), np.nan, 1 - people),
-            wrong / machine,
-            stated.error,
-        )
+        return Routing(np.where(np.isnan(machine), np.nan, 1 - people), wrong / machine, stated.error)
 
 
 def _totals(task: Ints, cells: int, *columns: Floats | Mask) -> list[Floats]:
@@ -182,18 +149,7 @@ def _curve(hit: Floats, weight: Floats, student: Ints | None) -> Floats:
         square = np.array([((hits - p * w) ** 2).sum() for p, (w, hits) in zip(shares, of_student, strict=True)])
     explained = np.where(square > 1e-9, shares * (1 - shares) / np.maximum(square, 1e-12), 1 / squares)
     size = np.minimum(explained * totals**2, ends)
-    return np.stack(
-        [
-            shares,
-            *wilson(
-                shares,
-                size,
-                ends,
-                units,
-                units - 1,
-            ),
-        ]
-    )
+    return np.stack([shares, *wilson(shares, size, ends, units, units - 1)])
 
 
 def _sums(column: Floats, ends: Ints) -> Floats:

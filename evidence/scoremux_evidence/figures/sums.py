@@ -172,12 +172,7 @@ def _rated(ratings: Rows, pair: Pair) -> tuple[Floats, Floats, Mask]:
     return human, ratings.expected if pair == Pair.EXPECTED else machine, np.ones(len(ratings), bool)
 
 
-def sums(
-    ratings: Rows,
-    cell: Values,
-    cells: int,
-    pairs: Sequence[Pair],
-) -> Sums:
+def sums(ratings: Rows, cell: Values, cells: int, pairs: Sequence[Pair]) -> Sums:
     """Return the sums of each of `cells` cells; cell: which one a row is in, [B]."""
     levels = level_range(ratings)
     total = of_rows(ratings.where(slice(0, 0)), pairs, levels).total(cell[:0], cells)

@@ -14,12 +14,7 @@ from scoremux_evidence.rows.table import Floats, Mask, Values, rated
 
 
 def figures_by_cell(
-    names: Sequence[str],
-    human: Sequence[float],
-    machine: Sequence[float],
-    weight: Floats,
-    cell: Values,
-    cells: int,
+    names: Sequence[str], human: Sequence[float], machine: Sequence[float], weight: Floats, cell: Values, cells: int
 ) -> Figures:
     """Return statistics of two columns of levels in each cell, with their intervals.
 

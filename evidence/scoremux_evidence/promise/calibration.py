@@ -72,9 +72,7 @@ def _fit_decisions(rows: Eligible) -> Calibration:
     fitted = fit(policy, trained, numbers, failing)
     decisions = {
         name: replace(
-            decision,
-            arithmetic=rows.arithmetic,
-            looks=looks[name][0] if name in looks else rows.tasks[name].looks,
+            decision, arithmetic=rows.arithmetic, looks=looks[name][0] if name in looks else rows.tasks[name].looks
         )
         for name, decision in sorted((_without_promise(rows, reasons) | fitted.decisions).items())
     }
@@ -108,11 +106,7 @@ def _verdicts(policy: ScoringPolicy, tasks: Tasks) -> Verdicts:
     return verdicts
 
 
-def _looks(
-    policy: ScoringPolicy,
-    task: TaskRows,
-    scores: LabelledScores,
-) -> tuple[tuple[Look, ...], int]:
+def _looks(policy: ScoringPolicy, task: TaskRows, scores: LabelledScores) -> tuple[tuple[Look, ...], int]:
     """Return the tests of a task's promises, and which of them the present one is, whatever their targets.
 
     Rows that were looked at before are no further look: of targets that are tested on the same rows, the least one that
@@ -127,13 +121,7 @@ def _looks(
     if task.digest in digests:
         return looks, digests.index(task.digest) + 1
     population = tuple(f"{count} {origin}" for origin, count in sorted(task.origins.items()))
-    look = Look(
-        date.today().isoformat(),
-        promise,
-        len(scores),
-        population,
-        task.digest,
-    )
+    look = Look(date.today().isoformat(), promise, len(scores), population, task.digest)
     return (*looks, look), len(digests) + 1
 
 
@@ -162,27 +150,13 @@ def _without_promise(rows: Eligible, reasons: dict[str, CalibrationReason]) -> d
         elif untrained or reason in (CalibrationReason.NO_CONFIDENCE, CalibrationReason.NO_ROW_LEFT):
             decisions[name] = decision_without_confidence(policy, name, task_rows.count)
         if untrained or (reason is CalibrationReason.NO_ROW_LEFT and policy.target is not None):
-            decisions[name] = replace(
-                decisions[name],
-                threshold=replace(NEW_TASK, rows=task_rows.count),
-            )
+            decisions[name] = replace(decisions[name], threshold=replace(NEW_TASK, rows=task_rows.count))
     return decisions
 
 
-def publish(
-    engine: Engine,
-    store: Store,
-    calibration: Calibration,
-    *,
-    dry_run: bool = False,
-) -> list[Change]:
+def publish(engine: Engine, store: Store, calibration: Calibration, *, dry_run: bool = False) -> list[Change]:
     """Publish all decisions in one change, or none. Raises StoreError where a task was changed meanwhile."""
     live = {name: calibration.rows.tasks[name] for name in calibration.decisions}
     packages = [live[n].files.replace(DECISION_JSON, d.to_json()) for n, d in calibration.decisions.items()]
     before = {name: task_rows.version for name, task_rows in live.items()}
-    return store.publish(
-        packages,
-        engine.backbone,
-        before=before,
-        dry_run=dry_run,
-    )
+    return store.publish(packages, engine.backbone, before=before, dry_run=dry_run)

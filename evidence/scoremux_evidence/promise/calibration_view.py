@@ -50,11 +50,7 @@ def show(
     show_result(as_json, values, _COLUMNS, rows, title, notes=notes)
 
 
-def values_of(
-    calibration: Calibration,
-    versions: Mapping[str, str | None],
-    dry_run: bool,
-) -> dict[str, Any]:
+def values_of(calibration: Calibration, versions: Mapping[str, str | None], dry_run: bool) -> dict[str, Any]:
     """Return the printed JSON: each task's decision without its rules, and notes for users."""
     tasks = []
     for name, decision in calibration.decisions.items():
@@ -75,12 +71,7 @@ def values_of(
             }
         )
     reasons = {name: reason.name.lower() for name, reason in calibration.reasons.items()}
-    head = {
-        "policy": calibration.rows.policy.digest,
-        "dry_run": dry_run,
-        "tasks": tasks,
-        "reasons": reasons,
-    }
+    head = {"policy": calibration.rows.policy.digest, "dry_run": dry_run, "tasks": tasks, "reasons": reasons}
     return head | {name: getattr(calibration, name) for name in ("worse", "one_level", "below_gate")}
 
 

@@ -130,19 +130,10 @@ def decision_without_confidence(policy: ScoringPolicy, task: str, rows: int) -> 
     rows: how many labelled ones it has.
     """
     threshold = None if policy.target is None else everyone(Reason.LOW_CONFIDENCE, NONE, rows)
-    return Decision(
-        policy.digest,
-        policy.conditions_of(task),
-        policy.truncated_to_people,
-        threshold=threshold,
-    )
+    return Decision(policy.digest, policy.conditions_of(task), policy.truncated_to_people, threshold=threshold)
 
 
-def _expected(
-    rows: LabelledScores,
-    tested: RowsUnderTest,
-    least: float | None,
-) -> Expected | None:
+def _expected(rows: LabelledScores, tested: RowsUnderTest, least: float | None) -> Expected | None:
     """Return the expected error and levels of responses to come; None where a threshold leaves none to the machine."""
     if least is None:
         return None

@@ -50,12 +50,7 @@ class Growth:
                 needed[reached] = shares[-1][reached]
             outside &= ~reached
             shares.append(share)
-        return cls(
-            rows.level,
-            np.array(shares),
-            np.minimum(needed, 1.0),
-            rows.weight,
-        )
+        return cls(rows.level, np.array(shares), np.minimum(needed, 1.0), rows.weight)
 
     def widths(self, level_range: LevelRange) -> Floats:
         """Return how many levels each row's range has, float64 [B]."""
@@ -63,11 +58,7 @@ class Growth:
         return np.where(reach >= 1, float(len(self.shares)), 1.0 + (self.shares[:-1] <= reach).sum(axis=0))
 
 
-def fit_ranges(
-    growths: Mapping[str, Growth],
-    own_rows: int,
-    confidence: float,
-) -> dict[str, LevelRange]:
+def fit_ranges(growths: Mapping[str, Growth], own_rows: int, confidence: float) -> dict[str, LevelRange]:
     """Return the numbers with which each task's ranges are grown.
 
     Args:
@@ -79,11 +70,7 @@ def fit_ranges(
         alike.setdefault(len(growth.shares), []).append(growth)
     pools = {levels: _by_level(together, levels) for levels, together in alike.items()}
     return {
-        name: _fit(
-            growth,
-            None if len(growth.needed) >= own_rows else pools[len(growth.shares)],
-            confidence,
-        )
+        name: _fit(growth, None if len(growth.needed) >= own_rows else pools[len(growth.shares)], confidence)
         for name, growth in growths.items()
     }
 
@@ -102,27 +89,13 @@ def _by_level(growths: Sequence[Growth], levels: int) -> list[Needed]:
     return [(needed[rows], weight[rows]) for rows in (*chosen, order)]
 
 
-def _fit(
-    growth: Growth,
-    pool: Sequence[Needed] | None,
-    confidence: float,
-) -> LevelRange:
+def _fit(growth: Growth, pool: Sequence[Needed] | None, confidence: float) -> LevelRange:
     """Return a task's numbers. pool: rows of all tasks with as many levels; None: those of others do not count."""
     of_task = _by_level([growth], len(growth.shares))
     *by_level, of_all = (reach(*rows, confidence) for rows in zip(of_task, pool or of_task, strict=True))
     source = OWN if pool is None else POOLED
-    fitted = LevelRange(
-        of_all,
-        confidence,
-        source,
-        len(growth.needed),
-        0.0,
-        tuple(by_level),
-    )
-    return replace(
-        fitted,
-        width=round(float(growth.widths(fitted).mean()), 6) if len(growth.needed) else 0.0,
-    )
+    fitted = LevelRange(of_all, confidence, source, len(growth.needed), 0.0, tuple(by_level))
+    return replace(fitted, width=round(float(growth.widths(fitted).mean()), 6) if len(growth.needed) else 0.0)
 
 
 def reach(of_task: Needed, together: Needed, confidence: float) -> float:

@@ -11,14 +11,7 @@ from scoremux_client.errors import InputError
 from scoremux_decide.decision import NONE, OWN, POOLED, Threshold
 from scoremux_decide.policy import AgreementTarget, ScoringPolicy
 from scoremux_evidence.promise.labelled_scores import LabelledScores
-from scoremux_evidence.promise.thresholds import (
-    Promise,
-    RowsUnderTest,
-    choose,
-    cuts_of,
-    effective_rows,
-    shares_up_to,
-)
+from scoremux_evidence.promise.thresholds import Promise, RowsUnderTest, choose, cuts_of, effective_rows, shares_up_to
 from scoremux_evidence.rows.table import Floats
 
 _LOW = Reason.LOW_CONFIDENCE.value
@@ -51,24 +44,13 @@ def thresholds_of(
             thresholds[name] = everyone(Reason.NEW_TASK, NONE, count)
         elif count >= policy.rows.own:
             wrong_at_look = _wrong(target, looks.get(name, 1))
-            thresholds[name] = _threshold(
-                target,
-                rows,
-                Threshold(_LOW, OWN, count, 1.0),
-                wrong_at_look,
-            )
+            thresholds[name] = _threshold(target, rows, Threshold(_LOW, OWN, count, 1.0), wrong_at_look)
         else:
             shared.append(name)
     if shared:
         counts = [len(tasks[name]) for name in shared]
         parts = [tested[name] for name in shared]
-        empty = Threshold(
-            _LOW,
-            POOLED,
-            sum(counts),
-            1.0,
-            tasks=len(shared),
-        )
+        empty = Threshold(_LOW, POOLED, sum(counts), 1.0, tasks=len(shared))
         wrong = [_wrong(target, looks.get(name, 1)) for name in shared]
         level = float(np.average(wrong, weights=np.maximum(counts, 1)))
         together = _threshold(target, RowsUnderTest.joined(parts), empty, level)
@@ -80,12 +62,7 @@ def thresholds_of(
     return thresholds
 
 
-def _threshold(
-    target: AgreementTarget,
-    rows: RowsUnderTest,
-    empty: Threshold,
-    wrong: float,
-) -> Threshold:
+def _threshold(target: AgreementTarget, rows: RowsUnderTest, empty: Threshold, wrong: float) -> Threshold:
     """Return the threshold of rows that share one. empty: without a cut; wrong: as for `promise_of`."""
     if target.human_share is not None:
         share = target.human_share
@@ -97,12 +74,7 @@ def _threshold(
         )
     least = choose(rows, promise_of(target, wrong))
     promised = target.model_dump(include={"exact", "critical", "within_of_humans", "confidence"})
-    return replace(
-        empty,
-        least=least,
-        share=rows.share_below(least),
-        **promised,
-    )
+    return replace(empty, least=least, share=rows.share_below(least), **promised)
 
 
 def _wrong(target: AgreementTarget, look: int) -> float:
@@ -133,11 +105,7 @@ def everyone(reason: Reason, source: str, rows: int) -> Threshold:
     return Threshold(reason.value, source, rows, 1.0)
 
 
-def choose_by_task(
-    tasks: Sequence[RowsUnderTest],
-    least: float,
-    promise: Promise,
-) -> list[float | None]:
+def choose_by_task(tasks: Sequence[RowsUnderTest], least: float, promise: Promise) -> list[float | None]:
     """Return for each of the tasks that share a threshold the least confidence that its own rows do not contradict.
 
     The error rates of tasks are shrunk to their mean: Beta-distributed around it, with a precision that their counts
@@ -160,11 +128,7 @@ def choose_by_task(
     return chosen
 
 
-def _by_cut(
-    ranked: Sequence[RowsUnderTest],
-    cuts: Sequence[float],
-    names: Sequence[str],
-) -> tuple[Floats, Floats]:
+def _by_cut(ranked: Sequence[RowsUnderTest], cuts: Sequence[float], names: Sequence[str]) -> tuple[Floats, Floats]:
     """Return how many independent rows of each task each cut keeps, [C, T], and their sums of columns, [N, C, T].
 
     Rows without a value in these columns are left out. ranked: rows of each task, in order of their confidence.

@@ -94,10 +94,7 @@ class RowsUnderTest:
         """Return the share of rows that a threshold sends to people; None sends all."""
         if least is None or not len(self):
             return 1.0
-        return round(
-            float(self.weight[self.confidence < least].sum() / self.weight.sum()),
-            6,
-        )
+        return round(float(self.weight[self.confidence < least].sum() / self.weight.sum()), 6)
 
     def numbered_students(self) -> Ints:
         """Return a number from 0 for each student, [B]; a row without a student has one of its own."""
@@ -131,10 +128,7 @@ def effective_rows(rows: RowsUnderTest, correlation: float) -> Floats:
     order = np.argsort(student, kind="stable")
     running = np.cumsum(weight[order])
     first = np.flatnonzero(np.diff(student[order], prepend=-1))
-    before = np.repeat(
-        running[first] - weight[order][first],
-        np.diff(np.append(first, len(order))),
-    )
+    before = np.repeat(running[first] - weight[order][first], np.diff(np.append(first, len(order))))
     earlier = np.empty_like(weight)
     earlier[order] = running - weight[order] - before
     squares = np.cumsum(weight**2)
@@ -221,21 +215,10 @@ def nearest(rows: RowsUnderTest, promise: Promise) -> NearMiss | None:
     least = float(ranked.confidence[ends[place] - 1])
     errors = float(shares_up_to(ranked.weight, ranked.errors, ends)[place])
     enough = (int(np.ceil(times * len(rows))) for times in _TIMES if chances(times).max() >= _LIKELY)
-    return NearMiss(
-        least,
-        1 - rows.share_below(least),
-        errors,
-        next(enough, None),
-    )
+    return NearMiss(least, 1 - rows.share_below(least), errors, next(enough, None))
 
 
-def _within(
-    ranked: RowsUnderTest,
-    ends: Ints,
-    most: float,
-    confidence: float,
-    correlation: float,
-) -> Mask:
+def _within(ranked: RowsUnderTest, ends: Ints, most: float, confidence: float, correlation: float) -> Mask:
     """Return at which cuts the machine is more often wrong by `most` at most than a second human, on the same rows.
 
     Upper bound of the share where the machine alone is wrong, minus the lower bound of that where the second human
@@ -272,10 +255,7 @@ def _prospects(ranked: RowsUnderTest, ends: Ints, most: float) -> Floats:
 
 def _allowed(rows: Ints, most: float, confidence: float) -> Ints:
     """Return with how many errors among each number of rows a rate of `most` is shown, at most."""
-    return np.array(
-        [most_errors(count, most, confidence) for count in rows],
-        dtype=np.int64,
-    )
+    return np.array([most_errors(count, most, confidence) for count in rows], dtype=np.int64)
 
 
 def cuts_of(ranked: Floats) -> Ints:

@@ -14,11 +14,7 @@ _SHRINKAGE = 0.3
 """How far the variances of dimensions are drawn towards their mean: with few rows they are uncertain."""
 
 
-def fit_unusual(
-    pooled: npt.NDArray[np.float32],
-    level: Ints,
-    quantile: float,
-) -> Unusual | None:
+def fit_unusual(pooled: npt.NDArray[np.float32], level: Ints, quantile: float) -> Unusual | None:
     """Return centres, weights and the `quantile` of rows' distances to them; None for fewer than two rows.
 
     weight = 1 / (H · shrunk variance around the centres): the distance is Mahalanobis' with a diagonal covariance that
@@ -48,13 +44,7 @@ def fit_unusual(
         differences[rows] *= len(rows) / (len(rows) - 1)  # x − c' = (x − c) · n / (n − 1), c' without the row
         distances.append((differences * differences * weights).sum(axis=1))
     limit = float(np.quantile(np.min(distances, axis=0), quantile, method="higher"))
-    return Unusual(
-        float(_rounded(np.array([limit]))[0]),
-        quantile,
-        len(vectors),
-        centres,
-        weights,
-    )
+    return Unusual(float(_rounded(np.array([limit]))[0]), quantile, len(vectors), centres, weights)
 
 
 def _rounded(values: Floats) -> Floats:

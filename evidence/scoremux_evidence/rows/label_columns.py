@@ -49,11 +49,7 @@ class LabelColumns:
         """Return the fields whose column was named."""
         return [key for key in _KEYS if getattr(self, key) not in ("", getattr(LABEL_COLUMNS, key))]
 
-    def present(
-        self,
-        file: Path,
-        names: Collection[str],
-    ) -> dict[str, str]:
+    def present(self, file: Path, names: Collection[str]) -> dict[str, str]:
         """Return the columns that a file has, by field. A file of the desk keeps its own names.
 
         names: all of its columns. Raises InputError where only the machine's levels would be read as people's.
@@ -74,19 +70,7 @@ class LabelColumns:
         return {key: name for key, name in columns.items() if name in read}
 
 
-_KEYS = (
-    "id",
-    "task",
-    "administration",
-    "text",
-    "level",
-    "score",
-    "second",
-    "rater",
-    "student",
-    "cluster",
-    "split",
-)
+_KEYS = ("id", "task", "administration", "text", "level", "score", "second", "rater", "student", "cluster", "split")
 LABEL_COLUMNS = LabelColumns()
 
 
@@ -99,24 +83,7 @@ def label_columns(options: Sequence[str] | None, *keys: str, group: str = "", da
     """
     names = {
         key: getattr(LABEL_COLUMNS, key)
-        for key in (
-            "id",
-            "task",
-            "administration",
-            "text",
-            "student",
-            "cluster",
-            *keys,
-        )
+        for key in ("id", "task", "administration", "text", "student", "cluster", *keys)
     }
-    chosen = column_names(
-        options,
-        data,
-        **names,
-        **({group: ()} if group else {}),
-    )
-    return LabelColumns(
-        groups=chosen.pop(group, ()),
-        levels=columns_beside(data).get("levels", {}),
-        **chosen,
-    )
+    chosen = column_names(options, data, **names, **({group: ()} if group else {}))
+    return LabelColumns(groups=chosen.pop(group, ()), levels=columns_beside(data).get("levels", {}), **chosen)

@@ -15,12 +15,7 @@ DIGITS = 4
 """Decimals of points that count."""
 
 
-def shown_points(
-    task: Ints32,
-    level: Floats,
-    score: Floats,
-    levels: Ints32,
-) -> Floats:
+def shown_points(task: Ints32, level: Floats, score: Floats, levels: Ints32) -> Floats:
     """Return the points of each task's levels as scored rows show them, NaN where they are not known, [T, L].
 
     levels: How many each task has. A level that has other points in another version of its task has inf.

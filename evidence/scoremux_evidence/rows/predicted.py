@@ -21,12 +21,7 @@ _OF_TRAINING = ("probabilities", "adapter", "seen_by_start")
 _HOW_CHOSEN = ("chosen_by", "weight", "routed", "behind", "sampled", "stated")
 
 
-def read_labelled(
-    files: Sequence[Path],
-    predictions: Path | None,
-    columns: LabelColumns,
-    scales: Scales,
-) -> Rows:
+def read_labelled(files: Sequence[Path], predictions: Path | None, columns: LabelColumns, scales: Scales) -> Rows:
     """Return the labelled rows of files and predictions; a row that is in both has the prediction's probabilities.
 
     Rows have the column relabelled: whether training predicted a row that had another level or second level then.

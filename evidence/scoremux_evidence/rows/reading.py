@@ -94,11 +94,7 @@ class Labels:
 
 
 def read_labels(
-    paths: Sequence[Path],
-    columns: LabelColumns = LABEL_COLUMNS,
-    needed: Collection[str] = (),
-    *,
-    strict: bool = True,
+    paths: Sequence[Path], columns: LabelColumns = LABEL_COLUMNS, needed: Collection[str] = (), *, strict: bool = True
 ) -> Labels:
     """Read labelled rows of .csv, .jsonl and .parquet files, of exports of the desk, and of folders of a job.
 

@@ -33,16 +33,7 @@ def read_scored(path: Path) -> Rows:
     Raises InputError for a file that neither wrote.
     """
     needed = ("id", "task", "status", "level")
-    others = (
-        "probabilities",
-        "confidence",
-        "version",
-        "arithmetic",
-        "route",
-        "score",
-        "level_low",
-        "level_high",
-    )
+    others = ("probabilities", "confidence", "version", "arithmetic", "route", "score", "level_low", "level_high")
     more = ("fold", "points", "seen", "administration")
     columns = present_columns(path, (*needed, *others, *more), ("id", "task"))
     if "fold" in columns and "status" not in columns:
@@ -51,10 +42,7 @@ def read_scored(path: Path) -> Rows:
         present_columns(path, needed, needed)  # raises
     ids = texts(columns["id"])
     if path.suffix.lower() == ".csv":
-        ids = pa.array(
-            [None if i is None else without_apostrophe(i) for i in ids.to_pylist()],
-            "string",
-        )
+        ids = pa.array([None if i is None else without_apostrophe(i) for i in ids.to_pylist()], "string")
     status = encode(columns["status"])
     level = levels(columns["level"])
     spread = distributions(columns.get("probabilities"), len(ids))
@@ -134,8 +122,4 @@ def _outcomes(predictions: dict[str, Any]) -> dict[str, Any]:
     if "points" in predictions:
         points = zip(predictions["points"].to_pylist(), likeliest, strict=True)
         predictions["score"] = pa.array([p[level] if p else None for p, level in points], pa.float64())
-    return {
-        **predictions,
-        "level": pa.array(likeliest, "int32"),
-        "status": pa.array(["OK"] * rows, "string"),
-    }
+    return {**predictions, "level": pa.array(likeliest, "int32"), "status": pa.array(["OK"] * rows, "string")}

@@ -100,11 +100,7 @@ def group_of(groups: list[int], place: int) -> int:
     return place
 
 
-def join_groups(
-    groups: list[int],
-    place: int,
-    other: int,
-) -> None:
+def join_groups(groups: list[int], place: int, other: int) -> None:
     """Make one group of two."""
     first, second = sorted((group_of(groups, place), group_of(groups, other)))
     groups[second] = first

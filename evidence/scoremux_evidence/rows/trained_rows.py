@@ -106,11 +106,7 @@ class TrainedVersions:
         return cls({} if trained is None else {task: trained}, [])
 
     @classmethod
-    def read(
-        cls,
-        store: Path | None,
-        versions: Iterable[tuple[str, str]],
-    ) -> "TrainedVersions":
+    def read(cls, store: Path | None, versions: Iterable[tuple[str, str]]) -> "TrainedVersions":
         """Read the digests of tasks and versions. store: REPO/store; None: nothing is known. Raises InputError."""
         by_task = dict[str, TrainedRows]()
         unknown = dict[str, None]()

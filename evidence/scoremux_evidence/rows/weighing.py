@@ -141,12 +141,7 @@ def to_routes(
         output: How many rows of each task the machine keeps, and how many were sent to people, [T, 2].
     """
     place = 2 * task.astype(np.int64) + people
-    columns = (
-        np.ones(len(place)),
-        stated.astype(np.float64),
-        weight,
-        weight**2,
-    )
+    columns = (np.ones(len(place)), stated.astype(np.float64), weight, weight**2)
     rows, stated_rows, read, squares = (by_cell(place, column, output.size).reshape(-1, 2) for column in columns)
     total, of_output = (table.sum(axis=1, keepdims=True) for table in (read, output))
     with undefined():
@@ -160,12 +155,7 @@ def to_routes(
     return weight * scale.ravel()[place], shares
 
 
-def heavy_rows(
-    ids: Sequence[str],
-    task: Values,
-    tasks: Sequence[str],
-    weight: Floats,
-) -> str:
+def heavy_rows(ids: Sequence[str], task: Values, tasks: Sequence[str], weight: Floats) -> str:
     """Say which tasks have a row with more than `_MOST_WEIGHT` of the weight; empty for none."""
     rows, total = (by_cell(task, values, len(tasks)) for values in (np.ones(len(task)), weight))
     heavy = np.flatnonzero((weight > _MOST_WEIGHT * total[task]) & (rows[task] >= 1 / _MOST_WEIGHT))

@@ -59,21 +59,12 @@ def write_report(
     return assessed
 
 
-def render(
-    package: str,
-    template: str,
-    values: Mapping[str, Any],
-) -> str:
+def render(package: str, template: str, values: Mapping[str, Any]) -> str:
     """Return a page from a package's template, with the style sheet of reports."""
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
-    environment = Environment(
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     loaded = environment.from_string(files(package).joinpath(template).read_text("utf-8"))
     style = Markup(files("scoremux_evidence.show").joinpath("style.css").read_text("utf-8").rstrip())
     return loaded.render(values, style=style)

@@ -26,15 +26,7 @@ from scoremux_files.rows.writers import write_rows
 
 SCHEMA = pa.schema(
     [
-        *(
-            (name, "string")
-            for name in (
-                "task",
-                "column",
-                "group",
-                "statistic",
-            )
-        ),
+        *((name, "string") for name in ("task", "column", "group", "statistic")),
         *((name, "float64") for name in ("value", "low", "high")),
         ("n", "int64"),
         ("verdict", "string"),
@@ -67,11 +59,7 @@ def records(assessed: Assessment) -> Iterator[Record]:
     yield from _fairness(assessed)
 
 
-def _where(
-    task: str,
-    column: str = "",
-    group: str = "",
-) -> Record:
+def _where(task: str, column: str = "", group: str = "") -> Record:
     return {"task": task, "column": column, "group": group}
 
 
@@ -109,17 +97,7 @@ def as_json(assessed: Assessment, matched: Matched, provenance: Record) -> Recor
         "mean_of_tasks": figures_of(assessed.means, 0),
         "groups": _groups(assessed),
         "fairness": [
-            {
-                key: row[key]
-                for key in (
-                    "task",
-                    "column",
-                    "statistic",
-                    "value",
-                    "n",
-                )
-            }
-            for row in _fairness(assessed)
+            {key: row[key] for key in ("task", "column", "statistic", "value", "n")} for row in _fairness(assessed)
         ],
         "totals": _totals(assessed.totals),
         "confidence_is_calibrated": bool(matched.rows.calibrated.any()),
@@ -129,11 +107,7 @@ def as_json(assessed: Assessment, matched: Matched, provenance: Record) -> Recor
 def _groups(assessed: Assessment) -> list[Record]:
     groups = assessed.groups
     return [
-        {
-            **names,
-            "criteria": _verdicts(groups.judged, cell),
-            "statistics": figures_of(groups.figures, cell),
-        }
+        {**names, "criteria": _verdicts(groups.judged, cell), "statistics": figures_of(groups.figures, cell)}
         for cell, names in enumerate(_group_names(assessed))
     ]
 
@@ -145,21 +119,10 @@ def _totals(totals: Totals | str) -> Record | None:
     kinds = {}
     for name in totals.by:
         mean, sd = totals.moments(name)
-        kinds[name] = {
-            "mean": mean,
-            "sd": sd,
-            "passing": totals.passing(name).tolist(),
-        }
+        kinds[name] = {"mean": mean, "sd": sd, "passing": totals.passing(name).tolist()}
         if name in totals.same:
-            kinds[name] |= {
-                **figures_of(totals.figures[name], 0),
-                "same": _numbers(totals.same[name].value),
-            }
-    return {
-        "students": len(totals.by["people"]),
-        "cuts": totals.cuts.tolist(),
-        **kinds,
-    }
+            kinds[name] |= {**figures_of(totals.figures[name], 0), "same": _numbers(totals.same[name].value)}
+    return {"students": len(totals.by["people"]), "cuts": totals.cuts.tolist(), **kinds}
 
 
 def write_table(path: Path, assessed: Assessment) -> None:
@@ -178,27 +141,17 @@ def write_comparison(path: Path, comparison: Comparison) -> None:
     """Write a comparison to a JSON file. Raises InputError."""
     parts = {"old": comparison.old, "new": comparison.new, "change": comparison.changes}
     cells = [
-        {
-            "name": name,
-            **figures_of(comparison.shares, cell),
-            **{k: figures_of(v, cell) for k, v in parts.items()},
-        }
+        {"name": name, **figures_of(comparison.shares, cell), **{k: figures_of(v, cell) for k, v in parts.items()}}
         for cell, name in enumerate(comparison.names)
     ]
     left_out = _left_out(comparison.left_out)
-    write_json(
-        path,
-        {"format": FORMAT, "cells": cells, "rows_by_levels_moved": comparison.moves, "left_out": left_out},
-    )
+    write_json(path, {"format": FORMAT, "cells": cells, "rows_by_levels_moved": comparison.moves, "left_out": left_out})
 
 
 def write_json(path: Path, content: Any) -> None:
     """Write a JSON file. Raises InputError."""
     with writing(path):
-        replace_file(
-            path,
-            [json.dumps(content, ensure_ascii=False, indent=1).encode(), b"\n"],
-        )
+        replace_file(path, [json.dumps(content, ensure_ascii=False, indent=1).encode(), b"\n"])
 
 
 def write_rsm(path: Path, matched: Matched) -> None:
@@ -226,20 +179,10 @@ def _left_out(reasons: Reasons) -> list[Record]:
     return [{"reason": why, "rows": len(rows), "examples": examples(rows)} for why, rows in reasons.items()]
 
 
-def _records(
-    names: Record,
-    figures: Figures,
-    judged: Judged,
-    cell: int,
-) -> Iterator[Record]:
+def _records(names: Record, figures: Figures, judged: Judged, cell: int) -> Iterator[Record]:
     by_name = {criterion.statistic: judgement for criterion, judgement in judged.items()}
     for statistic, values in figures_of(figures, cell).items():
-        yield {
-            **names,
-            "statistic": statistic,
-            **values,
-            **_verdict(by_name.get(statistic), cell),
-        }
+        yield {**names, "statistic": statistic, **values, **_verdict(by_name.get(statistic), cell)}
 
 
 def _group_names(assessed: Assessment) -> list[Record]:
@@ -270,10 +213,7 @@ def _task(assessed: Assessment, cell: int) -> Record:
         "confusion": levels.confusion.tolist(),
         "confusion_of_humans": levels.humans.tolist(),
         "by_level": [
-            {
-                "level": level,
-                **{name: _figure(getattr(levels, name), place) for name in OF_LEVELS},
-            }
+            {"level": level, **{name: _figure(getattr(levels, name), place) for name in OF_LEVELS}}
             for place, level in enumerate(levels.levels)
         ],
         "left_out_share": float(assessed.dropped[cell]),
@@ -286,15 +226,7 @@ def _confidence(assessed: Assessment, cell: int) -> Record:
     bins = zip(reliability.rows[cell], reliability.stated[cell], reliability.right[cell], strict=True)
     return {
         "calibration_error": _number(reliability.error[cell]),
-        "reliability": [
-            {
-                "rows": int(n),
-                "stated": _number(p),
-                "right": _number(q),
-            }
-            for n, p, q in bins
-            if n
-        ],
+        "reliability": [{"rows": int(n), "stated": _number(p), "right": _number(q)} for n, p, q in bins if n],
         "right_among_most_confident": _numbers(reliability.kept[cell]),
         "right_among_most_confident_low": _numbers(reliability.kept_low[cell]),
         "right_among_most_confident_high": _numbers(reliability.kept_high[cell]),
@@ -316,10 +248,7 @@ def _verdict(judgement: Judgement | None, cell: int) -> Record:
         return {"verdict": None, "rows_needed": None}
     needed = _number(judgement.needed[cell])
     verdict = Verdict(int(judgement.verdict[cell]))
-    return {
-        "verdict": str(verdict),
-        "rows_needed": None if needed is None else int(needed),
-    }
+    return {"verdict": str(verdict), "rows_needed": None if needed is None else int(needed)}
 
 
 def _number(value: Any) -> float | None:

@@ -35,27 +35,13 @@ class Plots:
         self, names: Sequence[str], estimate: Estimates, limits: Sequence[float], label: str, title: str
     ) -> Plot:
         """Draw a figure of each name with its interval, and lines at the limits of a criterion."""
-        ends = [
-            x
-            for x in (
-                *estimate.low,
-                *estimate.high,
-                *estimate.value,
-                *limits,
-            )
-            if np.isfinite(x)
-        ]
+        ends = [x for x in (*estimate.low, *estimate.high, *estimate.value, *limits) if np.isfinite(x)]
         beside = max(map(len, names)) <= _BESIDE
         left = 14 + int(6.6 * max(map(len, names))) if beside else 12
         # Long names take lines of their own above their intervals.
         above = [[] if beside else wrap(name, _LINE) for name in names]
         heights = [18 + 14 * len(lines) for lines in above]
-        frame = _Frame(
-            left,
-            sum(heights),
-            _nice(min(ends, default=0), max(ends, default=1)),
-            (0, sum(heights)),
-        )
+        frame = _Frame(left, sum(heights), _nice(min(ends, default=0), max(ends, default=1)), (0, sum(heights)))
         body = [frame.grid(label)]
         body += [frame.line([(limit, 0), (limit, sum(heights))], "limit") for limit in limits]
         for place, name in enumerate(names):
@@ -74,29 +60,14 @@ class Plots:
             for name, value, low, high in zip(names, estimate.value, estimate.low, estimate.high, strict=True)
             if np.isfinite(value)
         )
-        return self._svg(
-            frame,
-            body,
-            title,
-            "; ".join(spoken) or "no figure is defined",
-        )
+        return self._svg(frame, body, title, "; ".join(spoken) or "no figure is defined")
 
-    def distributions(
-        self,
-        levels: range,
-        table: Ints,
-        title: str,
-    ) -> Plot:
+    def distributions(self, levels: range, table: Ints, title: str) -> Plot:
         """Draw the shares of levels that human and machine gave; table: rows by level of human and machine."""
         human = table.sum(axis=1) / table.sum()
         machine = table.sum(axis=0) / table.sum()
         top = _nice(0, float(max(human.max(), machine.max())))[1]
-        frame = _Frame(
-            44,
-            130,
-            (0, len(table)),
-            (0, top),
-        )
+        frame = _Frame(44, 130, (0, len(table)), (0, top))
         body = [frame.grid("level", x_ticks=False, y_label="share of rows")]
         for place, shares in enumerate(zip(human, machine, strict=True)):
             middle = f'x="{frame.x(place + 0.5):.1f}" y="{frame.bottom + 15}"'
@@ -112,27 +83,14 @@ class Plots:
         spoken = (f"level {n}: human {h:.0%}, machine {m:.0%}" for n, h, m in zip(levels, human, machine, strict=True))
         return self._svg(frame, body, title, "; ".join(spoken))
 
-    def reliability(
-        self,
-        reliability: Reliability,
-        cell: int,
-        title: str,
-    ) -> Plot:
+    def reliability(self, reliability: Reliability, cell: int, title: str) -> Plot:
         """Draw the share of right levels against the stated confidence, in tenths."""
         some = reliability.rows[cell] > 0
         columns = (reliability.stated, reliability.right, reliability.rows)
         stated, right, rows = (column[cell][some] for column in columns)
-        frame = _Frame(
-            44,
-            230,
-            (0, 1),
-            (0, 1),
-        )
+        frame = _Frame(44, 230, (0, 1), (0, 1))
         body = [frame.grid("stated confidence", y_label="share of right levels")]
-        body += [
-            frame.line([(0, 0), (1, 1)], "limit"),
-            frame.line(list(zip(stated, right, strict=True)), "machine"),
-        ]
+        body += [frame.line([(0, 0), (1, 1)], "limit"), frame.line(list(zip(stated, right, strict=True)), "machine")]
         body += [frame.dot(p, q, 3 + 8 * np.sqrt(n / rows.sum())) for p, q, n in zip(stated, right, rows, strict=True)]
         bins = zip(stated, right, rows, strict=True)
         spoken = (f"stated {p:.2f}, right {q:.2f}, {int(n):,} rows" for p, q, n in bins)
@@ -147,42 +105,20 @@ class Plots:
         """
         shares = (reliability.kept, reliability.kept_high, reliability.kept_low)
         wrong, least, most = (1 - share[cell] for share in shares)
-        frame = _Frame(
-            44,
-            200,
-            (0, 1),
-            (0, _nice(0, max(0.05, float(most.max())))[1]),
-        )
+        frame = _Frame(44, 200, (0, 1), (0, _nice(0, max(0.05, float(most.max())))[1]))
         body = [frame.grid("share of rows scored by the machine", y_label="share of wrong levels")]
         body.append(frame.band(COVERAGES, least, most))
         body.append(frame.line(list(zip(COVERAGES, wrong, strict=True)), "machine"))
         body += [frame.dot(share, risk, 3) for share, risk in zip(COVERAGES, wrong, strict=True)]
-        columns = (
-            column[1::2]
-            for column in (
-                COVERAGES,
-                wrong,
-                least,
-                most,
-            )
-        )
+        columns = (column[1::2] for column in (COVERAGES, wrong, least, most))
         points = zip(*columns, strict=True)
         spoken = [f"{c:.0%} of rows: {w:.1%} wrong, from {a:.1%} to {b:.1%}" for c, w, a, b in points]
         if np.isfinite(policy).all():
-            body += [
-                frame.line([(policy[0], 0), (policy[0], policy[1])], "limit"),
-                frame.dot(*policy, 7),
-            ]
+            body += [frame.line([(policy[0], 0), (policy[0], policy[1])], "limit"), frame.dot(*policy, 7)]
             spoken.append(f"the policy: {policy[0]:.0%} of rows, {policy[1]:.1%} wrong")
         return self._svg(frame, body, title, "; ".join(spoken))
 
-    def _svg(
-        self,
-        frame: "_Frame",
-        body: Sequence[str],
-        title: str,
-        description: str,
-    ) -> Plot:
+    def _svg(self, frame: "_Frame", body: Sequence[str], title: str, description: str) -> Plot:
         self._drawn += 1
         title_id = f"plot-{self._drawn}-title"
         text_id = f"plot-{self._drawn}-text"
@@ -195,13 +131,7 @@ class Plots:
 class _Frame:
     """The axes of a plot: where its figures are, in pixels."""
 
-    def __init__(
-        self,
-        left: int,
-        height: int,
-        x: tuple[float, float],
-        y: tuple[float, float],
-    ) -> None:
+    def __init__(self, left: int, height: int, x: tuple[float, float], y: tuple[float, float]) -> None:
         self._left = left
         self._height = height
         self._x = x
@@ -216,41 +146,22 @@ class _Frame:
         """Return where a value is from the top."""
         return self.bottom - (value - self._y[0]) / (self._y[1] - self._y[0]) * self._height
 
-    def dot(
-        self,
-        x: float,
-        y: float,
-        radius: float,
-    ) -> str:
+    def dot(self, x: float, y: float, radius: float) -> str:
         """Return a point of the machine's."""
         return f'<circle cx="{self.x(x):.1f}" cy="{self.y(y):.1f}" r="{radius:.1f}" class="bar machine"/>'
 
-    def line(
-        self,
-        points: Sequence[tuple[float, float]],
-        style: str,
-    ) -> str:
+    def line(self, points: Sequence[tuple[float, float]], style: str) -> str:
         """Return a line through points."""
         places = " ".join(f"{self.x(x):.1f},{self.y(y):.1f}" for x, y in points)
         return f'<polyline points="{places}" class="{style}"/>'
 
-    def band(
-        self,
-        x: Floats,
-        low: Floats,
-        high: Floats,
-    ) -> str:
+    def band(self, x: Floats, low: Floats, high: Floats) -> str:
         """Return the area between two lines."""
         ends = [*zip(x, high, strict=True), *zip(x[::-1], low[::-1], strict=True)]
         places = " ".join(f"{self.x(a):.1f},{self.y(b):.1f}" for a, b in ends)
         return f'<polygon points="{places}" class="band"/>'
 
-    def grid(
-        self,
-        x_label: str,
-        x_ticks: bool = True,
-        y_label: str = "",
-    ) -> str:
+    def grid(self, x_label: str, x_ticks: bool = True, y_label: str = "") -> str:
         """Return lines, numbers and labels of the axes; numbers at the left only where that axis has a label."""
         parts = []
         for value in _ticks(*self._x) if x_ticks else []:
@@ -280,18 +191,7 @@ def _ticks(low: float, high: float) -> list[float]:
 def _step(low: float, high: float) -> float:
     rough = max(high - low, 1e-6) / 5
     power = 10.0 ** np.floor(np.log10(rough))
-    return float(
-        next(
-            power * n
-            for n in (
-                1,
-                2,
-                5,
-                10,
-            )
-            if power * n >= rough * 0.999
-        )
-    )
+    return float(next(power * n for n in (1, 2, 5, 10) if power * n >= rough * 0.999))
 
 
 def _number(value: float) -> str:

@@ -17,16 +17,7 @@ GROUP_COLUMNS = ("exact", "gap_exact", "qwk", "gap_qwk", "smd", "dsm")
 ROUTE_COLUMNS = ("people", "exact", "qwk", "kept_exact", "kept_qwk", "record_exact", "record_qwk")
 """All machine scores, the machine's share and the score of record."""
 
-MEAN_COLUMNS = (
-    "human_exact",
-    "human_qwk",
-    "human_mean",
-    "human_sd",
-    "machine_mean",
-    "machine_sd",
-    "below",
-    "above",
-)
+MEAN_COLUMNS = ("human_exact", "human_qwk", "human_mean", "human_sd", "machine_mean", "machine_sd", "below", "above")
 """Agreement of two people, means and deviations, and errors by their direction."""
 
 _IN_FILES_ALONE = (*OF_EXPECTED, "r_disattenuated", "human_length_r")
@@ -55,10 +46,7 @@ def task_view(assessed: Assessment, cell: int, plots: Plots) -> View:
         "in_file": "" if verdict == in_file else str(in_file),
         "fails": ", ".join(criteria_with(Verdict.FAIL, assessed, cell)),
         "item": verdict_shown(assessed.item, cell),
-        "needed": rows_in_words(
-            assessed.overall.needed[cell],
-            assessed.figures["exact"].n[cell],
-        ),
+        "needed": rows_in_words(assessed.overall.needed[cell], assessed.figures["exact"].n[cell]),
         "reasons": _reasons(assessed, cell),
         "plot": plots.distributions(levels.levels, levels.confusion, f"Levels of {name}, rows not weighted"),
         "risk": None if isnan(error) else plots.risk(assessed.confidence, cell, risk, policy_of(assessed, cell)),
@@ -73,11 +61,7 @@ def task_view(assessed: Assessment, cell: int, plots: Plots) -> View:
     }
 
 
-def row_view(
-    assessed: Assessment,
-    cell: int,
-    mean: bool = False,
-) -> View:
+def row_view(assessed: Assessment, cell: int, mean: bool = False) -> View:
     """Return the figures of a task, −1 for all rows, in the tables of all tasks; mean: of tasks, in place of a cell."""
     figures = assessed.means if mean else assessed.figures
     students = assessed.students
@@ -92,11 +76,7 @@ def row_view(
     }
 
 
-def groups_view(
-    groups: Groups,
-    task: int,
-    columns: tuple[str, ...] = GROUP_COLUMNS,
-) -> Iterator[View]:
+def groups_view(groups: Groups, task: int, columns: tuple[str, ...] = GROUP_COLUMNS) -> Iterator[View]:
     """Yield the groups of a task, −1 for those of all rows, each followed by its mean over tasks."""
     few = {"value": "–", "interval": f"fewer than {LEAST_SHOWN} students"}
     pooled = task < 0 and bool((groups.task > 0).any())
@@ -139,11 +119,7 @@ def routes_in_words(assessed: Assessment, cell: int) -> str:
     return "".join(f" {part}" for part in parts)
 
 
-def criteria_with(
-    verdict: Verdict,
-    assessed: Assessment,
-    cell: int,
-) -> list[str]:
+def criteria_with(verdict: Verdict, assessed: Assessment, cell: int) -> list[str]:
     """Return the criteria of a task and its groups that have a verdict."""
     groups = assessed.groups
     judged = ((c, j) for c, j in assessed.judged.items() if c.of == "task")

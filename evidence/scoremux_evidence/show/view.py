@@ -16,13 +16,7 @@ from scoremux_evidence.show.task_view import (
     row_view,
     task_view,
 )
-from scoremux_evidence.show.words import (
-    View,
-    figures_shown,
-    group_shown,
-    left_out_shown,
-    shown,
-)
+from scoremux_evidence.show.words import View, figures_shown, group_shown, left_out_shown, shown
 from scoremux_evidence.verdicts.assessment import Assessment
 from scoremux_evidence.verdicts.totals import FIGURES, Totals
 from scoremux_evidence.verdicts.verdicts import MOST_WRONG, Criterion, Judged, Judgement, Verdict
@@ -94,15 +88,8 @@ def _all_judged(assessed: Assessment) -> Judged:
 
 def _criterion(criterion: Criterion, judgement: Judgement) -> View:
     counts = _counts(judgement)
-    title = criterion.title + {
-        "group": ", each group",
-        "item": " (the item)",
-    }.get(criterion.of, "")
-    return {
-        "title": title,
-        "source": criterion.source,
-        "counts": [f"{counts[verdict]:,}" for verdict in _IN_WORDS],
-    }
+    title = criterion.title + {"group": ", each group", "item": " (the item)"}.get(criterion.of, "")
+    return {"title": title, "source": criterion.source, "counts": [f"{counts[verdict]:,}" for verdict in _IN_WORDS]}
 
 
 def _doubly(assessed: Assessment, rows: int) -> str:

@@ -41,31 +41,17 @@ def shown(estimate: Estimates, cell: int, digits: int = 2) -> View:
     return {"value": words[0], "interval": interval + estimate.of_fewer(cell)}
 
 
-def figures_shown(
-    figures: Figures,
-    cell: int,
-    names: Iterable[str],
-    pooled: bool = False,
-) -> list[View]:
+def figures_shown(figures: Figures, cell: int, names: Iterable[str], pooled: bool = False) -> list[View]:
     """Return some of a cell's figures as words. pooled: whether the cell has rows of several tasks."""
     none = {"value": "", "interval": ""}
     return [none if pooled and name in _POOLED else shown(figures[name], cell) for name in names]
 
 
-def verdict_shown(
-    judgement: Judgement,
-    cell: int,
-    rows: float = nan,
-) -> View:
+def verdict_shown(judgement: Judgement, cell: int, rows: float = nan) -> View:
     """Return a verdict's style, sign and words. rows: that it rests on, to say how many would decide; NaN: say not."""
     verdict = Verdict(int(judgement.verdict[cell]))
     style, sign = STYLES[verdict]
-    return {
-        "style": style,
-        "sign": sign,
-        "words": str(verdict),
-        "needed": rows_in_words(judgement.needed[cell], rows),
-    }
+    return {"style": style, "sign": sign, "words": str(verdict), "needed": rows_in_words(judgement.needed[cell], rows)}
 
 
 def rows_shown(figures: Figures, cell: int) -> str:

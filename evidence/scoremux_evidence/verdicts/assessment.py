@@ -121,21 +121,8 @@ def assess(matched: Matched, criteria: Sequence[Criterion]) -> Assessment:
         students=_students(rows.get("student"), task, cells),
         means=means_of(of_tasks),
         confidence=confidence,
-        ranges=measure_ranges(
-            rows.low,
-            rows.high,
-            rows.human,
-            rows.weight,
-            task,
-            cells,
-        ),
-        routing=measure_routing(
-            figures["people"].value,
-            rows.weight * rows.kept,
-            right,
-            task,
-            stated,
-        ),
+        ranges=measure_ranges(rows.low, rows.high, rows.human, rows.weight, task, cells),
+        routing=measure_routing(figures["people"].value, rows.weight * rows.kept, right, task, stated),
         totals=measure_totals(matched, task, cells),
         versions=tuple(tuple(version for of, version in versions if of == name) for name in tasks),
     )
@@ -179,11 +166,7 @@ def _known_share(people: Estimates, routes: Floats) -> Estimates:
     return replace(people, value=share, low=share, high=share)
 
 
-def _students(
-    student: Ints | None,
-    task: Ints,
-    cells: int,
-) -> Ints | None:
+def _students(student: Ints | None, task: Ints, cells: int) -> Ints | None:
     if student is None:
         return None
     pairs = np.unique(np.stack([task, student]), axis=1)

@@ -48,11 +48,7 @@ class Comparison:
     left_out: Reasons
 
 
-def compare_levels(
-    rows: Rows,
-    cell: Values,
-    cells: int,
-) -> tuple[Figures, ...]:
+def compare_levels(rows: Rows, cell: Values, cells: int) -> tuple[Figures, ...]:
     """Return shares of rows that moved, then old, new and change of the figures in `CHANGES`, with 95 % intervals.
 
     Args:
@@ -144,11 +140,7 @@ def _as_known(scored: Rows) -> Rows:
     )
 
 
-def _by_cell(
-    ratings: Rows,
-    task: Codes,
-    groups: dict[str, Codes],
-) -> tuple[list[str], list[Figures]]:
+def _by_cell(ratings: Rows, task: Codes, groups: dict[str, Codes]) -> tuple[list[str], list[Figures]]:
     """Return the names of cells, and their figures from `compare_levels`."""
     names = []
     parts = list[tuple[Figures, ...]]()

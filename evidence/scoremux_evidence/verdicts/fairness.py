@@ -39,12 +39,7 @@ def explained(ratings: Rows, group: Ints) -> dict[str, float]:
     levels = _indicators(ratings.human)
     both = (levels[:, :, None] * groups[:, None, :]).reshape(len(group), -1)
     by_level = _adjusted_r2(error, levels, weight, rows)
-    additive = _adjusted_r2(
-        error,
-        np.hstack([groups, levels]),
-        weight,
-        rows,
-    )
+    additive = _adjusted_r2(error, np.hstack([groups, levels]), weight, rows)
     return {
         "osa": _adjusted_r2(error**2, groups, weight, rows),
         "osd": _adjusted_r2(error, groups, weight, rows),
@@ -58,12 +53,7 @@ def _indicators(column: Floats | Ints) -> Floats:
     return np.asarray(column[:, None] == np.unique(column)[None, :], np.float64)
 
 
-def _adjusted_r2(
-    y: Floats,
-    design: Floats,
-    weight: Floats,
-    rows: float,
-) -> float:
+def _adjusted_r2(y: Floats, design: Floats, weight: Floats, rows: float) -> float:
     """Return 1 − (residual / (n − rank)) / (total / (n − 1)) of a weighted linear model, NaN where that is 0 / 0."""
     root = np.sqrt(weight)
     coefficients, _, rank, _ = np.linalg.lstsq(design * root[:, None], y * root, rcond=None)

@@ -72,11 +72,7 @@ _NOBODY = np.zeros(0, np.int64)
 NO_GROUPS = Groups((), (), _NOBODY, {}, {}, {}, _NOBODY)
 
 
-def measure_groups(
-    matched: Matched,
-    task: Ints,
-    criteria: Sequence[Criterion],
-) -> Groups:
+def measure_groups(matched: Matched, task: Ints, criteria: Sequence[Criterion]) -> Groups:
     """Return the statistics of each group of each task and of all rows."""
     names: list[tuple[str, str]] = []
     tasks = []
@@ -113,11 +109,7 @@ def measure_groups(
     )
 
 
-def fairness_by_column(
-    matched: Matched,
-    task: Ints,
-    cells: int,
-) -> Iterator[Fairness]:
+def fairness_by_column(matched: Matched, task: Ints, cells: int) -> Iterator[Fairness]:
     """Yield how much of the error each column of groups explains, in all rows and in each task."""
     independent = matched.rows.only({*RATED} - {"student"})
     for column, codes in matched.groups.items():
@@ -127,12 +119,7 @@ def fairness_by_column(
             rows = inside if place < 0 else inside.take(inside.cell == place)
             if len(np.unique(rows.group)) > 1:
                 figures = explained(rows.ratings, rows.group)
-                yield Fairness(
-                    column,
-                    place,
-                    figures,
-                    int(rows.ratings.times.sum()),
-                )
+                yield Fairness(column, place, figures, int(rows.ratings.times.sum()))
 
 
 @dataclass(frozen=True)
@@ -144,12 +131,7 @@ class _Members:
     group: Ints
 
     @classmethod
-    def of(
-        cls,
-        ratings: Rows,
-        cell: Ints,
-        group: Values,
-    ) -> "_Members":
+    def of(cls, ratings: Rows, cell: Ints, group: Values) -> "_Members":
         groups = int(group.max(initial=-1)) + 2
         rows, pair = fewer_rows(ratings, cell * groups + group + 1)
         return cls(rows, pair // groups, pair % groups - 1)
@@ -169,19 +151,9 @@ class _Members:
             at = np.full(int(self.cell.max(initial=0)) + 1, -1)
             at[cell[cells]] = np.arange(len(cells))
             rows = self.take(at[self.cell] >= 0)
-            dsm = dsm_estimates(
-                rows.ratings,
-                at[rows.cell],
-                rows.group == group,
-                len(cells),
-            )
+            dsm = dsm_estimates(rows.ratings, at[rows.cell], rows.group == group, len(cells))
             others = rows.take((rows.group >= 0) & (rows.group != group))
-            rest = estimates(
-                GAPS.values(),
-                others.ratings,
-                at[others.cell],
-                len(cells),
-            )
+            rest = estimates(GAPS.values(), others.ratings, at[others.cell], len(cells))
             gaps = {gap: difference(figures[name].take(cells), rest[name]) for gap, name in GAPS.items()}
             parts.append({"dsm": dsm, **gaps})
             order.append(cells)

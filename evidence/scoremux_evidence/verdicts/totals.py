@@ -76,10 +76,7 @@ def measure_totals(matched: Matched, task: Ints, cells: int) -> Totals | str:
         figures[name] = estimates(FIGURES, rated(others, totals), one, 1)
         passes = rated(*((of >= cuts[:, None]).ravel() for of in (others, totals)))
         same[name] = estimates(["exact"], passes, place, len(cuts))["exact"]
-    by = {
-        "people": people[complete],
-        **{name: totals for name, (totals, _) in compared.items()},
-    }
+    by = {"people": people[complete], **{name: totals for name, (totals, _) in compared.items()}}
     return Totals(by, figures, cuts, same)
 
 

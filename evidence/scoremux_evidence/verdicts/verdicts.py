@@ -17,15 +17,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, Field, model_validator
 
 from scoremux_evidence.figures.agreement import BY_NAME
-from scoremux_evidence.figures.estimates import (
-    ONLY_MACHINE,
-    PEOPLE,
-    POWER,
-    Estimates,
-    Z,
-    chance_beyond,
-    rows_to_decide,
-)
+from scoremux_evidence.figures.estimates import ONLY_MACHINE, PEOPLE, POWER, Estimates, Z, chance_beyond, rows_to_decide
 from scoremux_evidence.rows.table import Floats, Values, undefined
 from scoremux_files.settings import check, read_toml
 
@@ -54,11 +46,7 @@ OF_GROUPS = (
 )  # fmt: skip
 """Statistics that every group has."""
 
-_TITLES = {
-    "dsm": "DSM",
-    "gap_exact": "gap in exact agreement",
-    "gap_qwk": "gap in QWK",
-}
+_TITLES = {"dsm": "DSM", "gap_exact": "gap in exact agreement", "gap_qwk": "gap in QWK"}
 
 Limit = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -232,11 +220,7 @@ def fewer_fails(judged: Judged, families: Mapping[Criterion, Values] | None = No
         p[family == name] = holm(p[family == name])
     corrected = np.split(p, np.cumsum([len(column) for column in columns])[:-1])
     return {
-        criterion: replace(
-            judgement,
-            verdict=_undecided(judgement, Verdict.FAIL, p_fail),
-            p_fail=p_fail,
-        )
+        criterion: replace(judgement, verdict=_undecided(judgement, Verdict.FAIL, p_fail), p_fail=p_fail)
         for (criterion, judgement), p_fail in zip(judged.items(), corrected, strict=True)
     }
 
@@ -247,11 +231,7 @@ def fewer_passes(judgement: Judgement) -> Judgement:
     return replace(judgement, verdict=_undecided(judgement, Verdict.PASS, p_pass), p_pass=p_pass)
 
 
-def _undecided(
-    judgement: Judgement,
-    verdict: Verdict,
-    p: Floats,
-) -> npt.NDArray[np.int8]:
+def _undecided(judgement: Judgement, verdict: Verdict, p: Floats) -> npt.NDArray[np.int8]:
     """Return the verdicts, with NOT ENOUGH ROWS in place of `verdict` where chance could explain it."""
     doubtful = (judgement.verdict == verdict) & (p > _ALPHA)
     return np.where(doubtful, Verdict.NOT_ENOUGH_ROWS, judgement.verdict).astype(np.int8)
@@ -275,12 +255,7 @@ def worst(judged: Iterable[tuple[Criterion, Judgement]], cells: int) -> Judgemen
         p_pass = np.maximum(p_pass, np.where(counts, judgement.p_pass, 0))
         p_fail = np.minimum(p_fail, np.where(counts, judgement.p_fail, 1))
     verdict = np.where(measured, verdict, Verdict.NOT_MEASURED).astype(np.int8)
-    return Judgement(
-        verdict,
-        np.where(verdict == Verdict.NOT_ENOUGH_ROWS, needed, np.nan),
-        p_pass,
-        p_fail,
-    )
+    return Judgement(verdict, np.where(verdict == Verdict.NOT_ENOUGH_ROWS, needed, np.nan), p_pass, p_fail)
 
 
 def rows_in_words(needed: float, rows: float) -> str:
@@ -301,7 +276,4 @@ def rows_in_words(needed: float, rows: float) -> str:
 
 
 def _shown(limit: float) -> str:
-    return (f"{limit:.2f}" if abs(round(limit, 2) - limit) < 1e-9 else f"{limit:.4g}").replace(
-        "-",
-        "−",
-    )
+    return (f"{limit:.2f}" if abs(round(limit, 2) - limit) < 1e-9 else f"{limit:.4g}").replace("-", "−")

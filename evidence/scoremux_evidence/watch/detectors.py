@@ -19,31 +19,8 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 Name = TypeVar("Name", bound=Hashable)
 
-WORSE_BY = np.array(
-    [
-        0.02,
-        0.04,
-        0.07,
-        0.10,
-        0.15,
-        0.25,
-        0.40,
-    ]
-)
-_WEIGHT = (
-    np.array(
-        [
-            1,
-            1,
-            2,
-            2,
-            2,
-            2,
-            1,
-        ]
-    )
-    / 11
-)
+WORSE_BY = np.array([0.02, 0.04, 0.07, 0.10, 0.15, 0.25, 0.40])
+_WEIGHT = np.array([1, 1, 2, 2, 2, 2, 1]) / 11
 """How much greater than promised the error may have become. Most weight is on what a term's reads can find."""
 
 _BETS = np.array([0.02, 0.05, 0.1, 0.2, 0.4, 0.7])
@@ -74,10 +51,7 @@ def error_detector(errors: Floats, promised: float) -> Floats:
     at_error, at_none, weight = _alternatives(promised)
     if not len(weight):
         return np.zeros(errors.shape)
-    return _shiryaev_roberts(
-        (np.where(error[..., None] > 0, at_error, at_none) for error in errors),
-        weight,
-    )
+    return _shiryaev_roberts((np.where(error[..., None] > 0, at_error, at_none) for error in errors), weight)
 
 
 def mean_detector(values: Floats, least: float, most: float) -> Floats:
@@ -106,12 +80,7 @@ def spread_between_days(counts: Floats) -> float:
     return (max(beyond, 0.0) + _SPREAD_DAYS * _USUAL_SPREAD**2) / (len(counts) + _SPREAD_DAYS)
 
 
-def share_detector(
-    counts: Floats,
-    least: float,
-    most: float,
-    spread: float,
-) -> Floats:
+def share_detector(counts: Floats, least: float, most: float, spread: float) -> Floats:
     """Return M after each day, [D]: high where the share of rows that have something is outside least … most.
 
     The rows of a day are one observation, whose likelihood ratio is the product of the rows'. They count as the number
@@ -168,11 +137,7 @@ def alarms(e_values: Mapping[Name, float], rate: float) -> set[Name]:
     return set(ranked[: max(enough, default=0)])
 
 
-def confidence_sequence(
-    errors: float,
-    rows: float,
-    confidence: float = 0.95,
-) -> tuple[float, float]:
+def confidence_sequence(errors: float, rows: float, confidence: float = 0.95) -> tuple[float, float]:
     """Return an interval of a share that holds at all numbers of rows together, by a uniform mixture of bets.
 
     >>> [round(bound, 3) for bound in confidence_sequence(12, 100)]
@@ -192,11 +157,7 @@ def confidence_sequence(
     return _bound(is_left_open, likeliest, 0.0), _bound(is_left_open, likeliest, 1.0)
 
 
-def _bound(
-    is_left_open: Callable[[float], bool],
-    likeliest: float,
-    end: float,
-) -> float:
+def _bound(is_left_open: Callable[[float], bool], likeliest: float, end: float) -> float:
     """Return where the interval ends between its middle and an end of 0 … 1."""
     if likeliest == end:
         return end
@@ -244,12 +205,7 @@ def clusters_needed(means: Floats, promised: float, worse_by: float, clusters_un
     return int(np.median(needed))
 
 
-def reads_needed(
-    promised: float,
-    now: float,
-    worse_by: float,
-    rows_until_false: float,
-) -> int:
+def reads_needed(promised: float, now: float, worse_by: float, rows_until_false: float) -> int:
     """Return after how many reads half of the detectors find that the error rose by `worse_by`, by simulation.
 
     Args:

@@ -191,11 +191,7 @@ def _reads_for(promised: float, loss: float, until_false: float) -> int:
     return reads_needed(promised, 0.8 * promised, 0.2 * promised + loss, until_false)
 
 
-def find_shifts(
-    tasks: Sequence[WatchedTask],
-    rules: WatchPolicy,
-    today: str,
-) -> list[Shift]:
+def find_shifts(tasks: Sequence[WatchedTask], rules: WatchPolicy, today: str) -> list[Shift]:
     """Return shares of live versions that are no longer usual: warnings, of which `rules` bound the false ones too."""
     shifts = []
     for task in _newest(tasks).values():
@@ -217,11 +213,7 @@ def _current(findings: Sequence[Finding], tasks: Sequence[WatchedTask]) -> list[
     return [finding for finding in findings if finding.watched is newest[finding.watched.task]]
 
 
-def _raise_alarms(
-    watched: Sequence[Finding | Shift],
-    rules: WatchPolicy,
-    today: str,
-) -> None:
+def _raise_alarms(watched: Sequence[Finding | Shift], rules: WatchPolicy, today: str) -> None:
     """Set the day of the first alarm of each, judged together on each day."""
     last = dict.fromkeys(range(len(watched)), 0.0)
     days = {day for one in watched for day in one.e_values if day <= today}
@@ -232,12 +224,7 @@ def _raise_alarms(
             watched[number].since = watched[number].since or day
 
 
-def _shift(
-    task: WatchedTask,
-    name: str,
-    usual: float | None,
-    rules: WatchPolicy,
-) -> Shift | None:
+def _shift(task: WatchedTask, name: str, usual: float | None, rules: WatchPolicy) -> Shift | None:
     """Return the change of a share; None while its first rows are all there is to compare it with."""
     days = {day: of_day.shares[name] for day, of_day in task.days.items() if name in of_day.shares}
     return (
@@ -415,11 +402,7 @@ def _around(share: float, rows: float, more: float = 0.0) -> tuple[float, float]
     return max(share - margin, 0.0), min(share + margin, 1.0)
 
 
-def _reads_in(
-    term: int,
-    count: int,
-    days: Iterable[str],
-) -> float:
+def _reads_in(term: int, count: int, days: Iterable[str]) -> float:
     """Return how many observations a term of that many days has at the rate of `days`, no fewer than `count`."""
     return max(count, count * term / calendar_days(days))
 

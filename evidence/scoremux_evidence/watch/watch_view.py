@@ -99,15 +99,7 @@ def page_values(morning: Morning) -> dict[str, Any]:
         "rate": _rate(morning),
         "alarms": [{"task": f.watched.task, "words": _alarm(f, morning)} for f in alarms],
         "shifts": [
-            {
-                "task": s.task,
-                "name": s.name,
-                "cells": [
-                    _percent(s.usual),
-                    _percent(s.recent),
-                    s.since,
-                ],
-            }
+            {"task": s.task, "name": s.name, "cells": [_percent(s.usual), _percent(s.recent), s.since]}
             for s in morning.shifts
         ],
         "states": _STATES,
@@ -222,10 +214,7 @@ def _alarm(finding: Finding, morning: Morning) -> str:
 def recent(finding: Finding, today: str) -> dict[str, Any]:
     """Return errors, reads and the expected error of the last 28 days."""
     first = (date.fromisoformat(today) - timedelta(days=27)).isoformat()
-    return _sums(
-        finding,
-        [day for name, day in finding.watched.days.items() if name >= first],
-    )
+    return _sums(finding, [day for name, day in finding.watched.days.items() if name >= first])
 
 
 def weeks(finding: Finding) -> list[dict[str, Any]]:
@@ -240,12 +229,7 @@ def _sums(finding: Finding, days: Sequence[Day]) -> dict[str, Any]:
     doubts = [doubt for day in days for _, doubt in day.doubts]
     reads = sum(len(day.errors) for day in days)
     expected = sum(doubts) / len(doubts) if doubts else None
-    return {
-        "errors": len(errors),
-        "above": sum(error > 0 for error in errors),
-        "reads": reads,
-        "expected": expected,
-    }
+    return {"errors": len(errors), "above": sum(error > 0 for error in errors), "reads": reads, "expected": expected}
 
 
 def _chart(finding: Finding) -> dict[str, Any]:
@@ -260,11 +244,7 @@ def _chart(finding: Finding) -> dict[str, Any]:
         return " ".join(f"{300 * week / last:.0f},{100 - 100 * share / most:.0f}" for week, share in points)
 
     height = 100 - 100 * finding.promised / most
-    lines = {
-        "observed": line(observed),
-        "expected": line(expected),
-        "promised": f"{height:.0f}",
-    }
+    lines = {"observed": line(observed), "expected": line(expected), "promised": f"{height:.0f}"}
     return {
         "task": finding.watched.task,
         "most": _percent(most),
@@ -294,11 +274,7 @@ def _papers(readings: Ints) -> str:
     return f"{wrong / read:.1%} of {read:,}" if read >= LEAST_PAPERS else "–"
 
 
-def _row(
-    finding: Finding,
-    findings: Sequence[Finding],
-    today: str,
-) -> dict[str, Any]:
+def _row(finding: Finding, findings: Sequence[Finding], today: str) -> dict[str, Any]:
     versions = {other.watched.version for other in findings if other.watched.task == finding.watched.task}
     last = recent(finding, today)
     return {
@@ -327,12 +303,7 @@ def _plan(finding: Finding, drawn: Mapping[str, PlannedReads]) -> dict[str, Any]
     cells = [f"{needed / observed:.0f} days" if observed else "never" for needed in finding.plan]
     planned = drawn.get(finding.watched.task)
     share = _percent(planned.share if planned else None)
-    return {
-        "task": finding.watched.task,
-        "reads": f"{reads:.1f}",
-        "days": cells,
-        "share": share,
-    }
+    return {"task": finding.watched.task, "reads": f"{reads:.1f}", "days": cells, "share": share}
 
 
 def _changes(tasks: Sequence[WatchedTask]) -> Iterator[str]:

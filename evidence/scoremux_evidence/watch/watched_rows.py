@@ -104,10 +104,7 @@ class WatchedTask:
 
 
 def read_watched(
-    path: Path,
-    decision_of: Callable[[str], Decision | None],
-    late_before: str,
-    cluster: str = "cluster",
+    path: Path, decision_of: Callable[[str], Decision | None], late_before: str, cluster: str = "cluster"
 ) -> list[WatchedTask]:
     """Read the output of `scoremux review export --out`; its rows are in the order in which they came to the desk.
 

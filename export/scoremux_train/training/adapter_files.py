@@ -19,13 +19,7 @@ from scoremux_train.training.table_layout import TableLayout
 
 
 def write_adapter(
-    folder: Path,
-    layout: TableLayout,
-    row: Tensor,
-    levels: int,
-    plan: Plan,
-    recipe: Recipe,
-    texts: Mapping[str, str],
+    folder: Path, layout: TableLayout, row: Tensor, levels: int, plan: Plan, recipe: Recipe, texts: Mapping[str, str]
 ) -> None:
     """Write a PEFT adapter that replaces `folder` as a whole.
 
@@ -43,12 +37,7 @@ def write_adapter(
             (new / name).write_text(text, encoding="utf-8")
 
 
-def _peft_parts(
-    layout: TableLayout,
-    row: Tensor,
-    rank: int,
-    levels: int,
-) -> dict[str, Tensor]:
+def _peft_parts(layout: TableLayout, row: Tensor, rank: int, levels: int) -> dict[str, Tensor]:
     """Return the parts of a table by the names that PEFT gives them, as views."""
     views, parts = layout.views(row), {}
     for site in layout.sites:

@@ -103,15 +103,7 @@ class StepRow:
 def step_rows(table: int, of: TrainingSet, step: int) -> list[StepRow]:
     """Return a table's rows of a step, with their weights."""
     rows = of.mini_batch(step)
-    return [
-        StepRow(
-            table,
-            of,
-            row,
-            of.weights[row.level] / len(rows),
-        )
-        for row in rows
-    ]
+    return [StepRow(table, of, row, of.weights[row.level] / len(rows)) for row in rows]
 
 
 def micro_batches(rows: Sequence[StepRow], most_tokens: int) -> Iterator[list[StepRow]]:
@@ -156,11 +148,7 @@ def padded(rows: Sequence[Example], pad_id: int) -> dict[str, Tensor]:
     """Return input_ids, attention_mask and, where rows have them, token_type_ids: int64 [B, S]."""
 
     def stack(columns: list[Sequence[int]], fill: int) -> Tensor:
-        return torch.nn.utils.rnn.pad_sequence(
-            [torch.tensor(c) for c in columns],
-            True,
-            fill,
-        )
+        return torch.nn.utils.rnn.pad_sequence([torch.tensor(c) for c in columns], True, fill)
 
     inputs = {
         "input_ids": stack([row.tokens for row in rows], pad_id),

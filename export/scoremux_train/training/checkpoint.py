@@ -40,12 +40,7 @@ class TrainingState:
 class Checkpoint:
     """Keeps the state in `folder`. fingerprint: of all that decides the result; another's file is not read."""
 
-    def __init__(
-        self,
-        folder: Path,
-        fingerprint: str,
-        every_s: float,
-    ) -> None:
+    def __init__(self, folder: Path, fingerprint: str, every_s: float) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._path = folder / "tasks.safetensors"
         self._metadata = {"format": FORMAT, "fingerprint": fingerprint}
@@ -81,11 +76,7 @@ class Checkpoint:
             save_tensors(tensors, aside, self._metadata)
 
 
-def save_tensors(
-    tensors: Mapping[str, Tensor],
-    path: Path,
-    metadata: dict[str, str],
-) -> None:
+def save_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
     """Write a safetensors file. Raises OSError where the system refuses, such as on a full disk."""
     try:
         save_file(dict(tensors), path, metadata=metadata)

@@ -16,12 +16,7 @@ _WARMUP = 0.1
 """The share of all steps in which learning rates rise."""
 
 
-def soft_targets(
-    target: Tensor,
-    levels: Tensor,
-    spread: Tensor,
-    width: int,
-) -> Tensor:
+def soft_targets(target: Tensor, levels: Tensor, spread: Tensor, width: int) -> Tensor:
     """Return float32 [B, width]: 1 − spread on the level, the rest on those beside it, 0 beyond a row's own levels."""
     place = torch.arange(width)
     distance = (place - target[:, None]).abs()
@@ -55,13 +50,7 @@ def learning_rate(step: int, steps: int) -> float:
     return min((step + 1) / warm, max(0.0, (steps - step) / max(1, steps - warm)))
 
 
-def descend(
-    state: TrainingState,
-    table: int,
-    gradient: Tensor,
-    of: TrainingSet,
-    adapter_width: int,
-) -> None:
+def descend(state: TrainingState, table: int, gradient: Tensor, of: TrainingSet, adapter_width: int) -> None:
     """Take one step of AdamW for a table of the state, in place, with the gradient's norm clipped.
 
     Args:

@@ -69,12 +69,7 @@ class Packing:
             groups=groups,
         )
 
-    def inputs(
-        self,
-        rows: Sequence[Example],
-        first_position: int,
-        device: str,
-    ) -> dict[str, Any]:
+    def inputs(self, rows: Sequence[Example], first_position: int, device: str) -> dict[str, Any]:
         """Return input_ids, position_ids and, where rows have them, token_type_ids: int64 [1, N]."""
 
         def line(columns: Sequence[Sequence[int]]) -> Tensor:
@@ -158,13 +153,7 @@ def attend_packed(
             scores = (q * named["scaling"]) @ k.transpose(2, 3)
             y = torch.softmax(scores if mask is None else scores.masked_fill(~mask, -torch.inf), -1) @ v
         else:
-            y = nn.functional.scaled_dot_product_attention(
-                q,
-                k,
-                v,
-                mask,
-                scale=named["scaling"],
-            )
+            y = nn.functional.scaled_dot_product_attention(q, k, v, mask, scale=named["scaling"])
         read.append(y.transpose(1, 2).reshape(rows * length, heads * width))
         start = stop
     read.append(parts[0].new_zeros(1, heads * width))
@@ -176,12 +165,7 @@ class _Reorder(torch.autograd.Function):
     """y = x[there]; dx = dy[back]: tokens that `there` leaves out or has twice get no gradient from y."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        there: Tensor,
-        back: Tensor,
-    ) -> Tensor:
+    def forward(ctx: Any, x: Tensor, there: Tensor, back: Tensor) -> Tensor:
         ctx.back = back
         return x.index_select(0, there)
 

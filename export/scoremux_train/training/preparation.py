@@ -84,12 +84,7 @@ class Prepared:
 
 
 def prepare(
-    data: Data,
-    chosen: Sequence[str],
-    plan: Plan,
-    source: str,
-    device: str = "cpu",
-    cores: int = 0,
+    data: Data, chosen: Sequence[str], plan: Plan, source: str, device: str = "cpu", cores: int = 0
 ) -> Prepared:
     """Turn rows into what the model sees, and open the backbone.
 
@@ -103,15 +98,7 @@ def prepare(
     """
     torch.manual_seed(plan.seed)  # for Linears of the head that transformers starts at random
     backbone = _Backbone.open(source, plan)
-    tasks = [
-        _prepare_task(
-            data.tasks[name],
-            data.training[name],
-            plan,
-            backbone,
-        )
-        for name in chosen
-    ]
+    tasks = [_prepare_task(data.tasks[name], data.training[name], plan, backbone) for name in chosen]
     rank = max(task.recipe.rank for task in tasks)
     levels = max(task.levels for task in tasks)
     layout = TableLayout(backbone.sites, backbone.head, rank, levels)
@@ -120,15 +107,7 @@ def prepare(
     fresh = partial(layout.start, linears, model.config)
     digest = _fingerprint(plan, tasks, model, device)
     trainer = _open_trainer(backbone, layout, device, cores)
-    return Prepared(
-        plan,
-        tasks,
-        [*range(plan.folds), WHOLE],
-        trainer,
-        fresh,
-        digest,
-        backbone.weights,
-    )
+    return Prepared(plan, tasks, [*range(plan.folds), WHOLE], trainer, fresh, digest, backbone.weights)
 
 
 @dataclass(frozen=True)
@@ -180,12 +159,7 @@ def _prepare_task(task: Task, training: TrainingRows, plan: Plan, backbone: _Bac
     return PreparedTask(task, recipe, rows, examples, groups, fold_of)
 
 
-def assign(
-    levels: Sequence[int],
-    groups: Sequence[int],
-    folds: int,
-    *seed: object,
-) -> list[int]:
+def assign(levels: Sequence[int], groups: Sequence[int], folds: int, *seed: object) -> list[int]:
     """Return the fold of each row, 0 … folds − 1, drawn from `seed` alone, such that every level is in each.
 
     Groups are dealt in random order, those of rare levels first, each to the fold with the fewest rows of its level.
@@ -220,12 +194,7 @@ def _open_trainer(backbone: _Backbone, layout: TableLayout, device: str, cores: 
     return Trainer(opened, layout, classifier.pad_id, device, cores=cores)
 
 
-def _fingerprint(
-    plan: Plan,
-    tasks: Sequence[PreparedTask],
-    model: Any,
-    device: str,
-) -> str:
+def _fingerprint(plan: Plan, tasks: Sequence[PreparedTask], model: Any, device: str) -> str:
     """Return a digest of all that decides the tables."""
     digest = hashlib.sha256(plan.model_dump_json().encode())
     for task in tasks:

@@ -39,27 +39,14 @@ def use_fused_attention(model: Any, logits: Logits) -> None:
     _change_if_equal(logits, lambda: change("sdpa"), lambda: change(before))
 
 
-def pack_rows(
-    model: Any,
-    packed: PackedPass,
-    first_tokens_alone: bool,
-    logits: Logits,
-) -> None:
+def pack_rows(model: Any, packed: PackedPass, first_tokens_alone: bool, logits: Logits) -> None:
     """Lay rows one after another where a model's attention can be told and its head reads first tokens alone."""
     before = model.config._attn_implementation
     if first_tokens_alone and before == "sdpa":
-        _change_if_equal(
-            logits,
-            lambda: packed.attach(model),
-            lambda: packed.detach(model, before),
-        )
+        _change_if_equal(logits, lambda: packed.attach(model), lambda: packed.detach(model, before))
 
 
-def skip_unread_tokens(
-    model: nn.Module,
-    packed: PackedPass,
-    logits: Logits,
-) -> bool:
+def skip_unread_tokens(model: nn.Module, packed: PackedPass, logits: Logits) -> bool:
     """Leave out what the last layer computes after its attention for all tokens but the first, if no head reads it.
 
     Args:
@@ -71,11 +58,7 @@ def skip_unread_tokens(
         return False
     name = "{}{}.attention.output".format(*max(layers))
     after, put = model.get_submodule(name), model.set_submodule
-    return _change_if_equal(
-        logits,
-        lambda: put(name, _FirstToken(after, packed)),
-        lambda: put(name, after),
-    )
+    return _change_if_equal(logits, lambda: put(name, _FirstToken(after, packed)), lambda: put(name, after))
 
 
 def _change_if_equal(logits: Logits, change: Callable[[], object], undo: Callable[[], object]) -> bool:
@@ -118,21 +101,10 @@ class FrozenLinear(nn.Module):
         """Return x @ Wᵀ + bias, outside of autograd."""
         if self._packed is None:
             return nn.functional.linear(x, self.weight, self.bias)
-        y: Tensor = torch.ops.mkldnn._linear_pointwise(
-            x,
-            self._packed,
-            self.bias,
-            "none",
-            [],
-            "",
-        )
+        y: Tensor = torch.ops.mkldnn._linear_pointwise(x, self._packed, self.bias, "none", [], "")
         return y
 
-    def multiply_back(
-        self,
-        dy: Tensor,
-        other: Tensor | None = None,
-    ) -> Tensor:
+    def multiply_back(self, dy: Tensor, other: Tensor | None = None) -> Tensor:
         """Return dy @ W + other, outside of autograd."""
         product = torch.ops.mkldnn._linear_pointwise
         dx: Tensor

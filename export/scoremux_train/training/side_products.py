@@ -26,16 +26,7 @@ class RowDropout:
     """
 
     def __init__(self, rows: Sequence[StepRow], step: int) -> None:
-        keys = [
-            derived_key(
-                row.of.seed,
-                row.of.name,
-                "dropout",
-                step,
-                row.example.key,
-            )
-            for row in rows
-        ]
+        keys = [derived_key(row.of.seed, row.of.name, "dropout", step, row.example.key) for row in rows]
         self._drawers = [np.random.Philox(key=key) for key in keys]
         self._dropped = [round(row.of.recipe.dropout * _STEPS) for row in rows]
 
@@ -96,13 +87,7 @@ class SideProducts:
         self._readers: dict[int, tuple[Tensor, list[str]]] = {}
         self._ready: dict[str, tuple[Tensor, Tensor]] = {}
 
-    def apply(
-        self,
-        site: str,
-        x: Tensor,
-        base: nn.Module,
-        tables: Tables,
-    ) -> Tensor:
+    def apply(self, site: str, x: Tensor, base: nn.Module, tables: Tables) -> Tensor:
         """Return the output of a site. base: a FrozenLinear."""
         self._bases[site] = cast(FrozenLinear, base)
         _, readers = self._readers.setdefault(id(x), (x, []))  # x is held, so that its id stays its own
@@ -123,12 +108,7 @@ class SideProducts:
         self._readers.clear()
         self._ready.clear()
 
-    def _multiply(
-        self,
-        x: Tensor,
-        sites: tuple[str, ...],
-        tables: Tables,
-    ) -> None:
+    def _multiply(self, x: Tensor, sites: tuple[str, ...], tables: Tables) -> None:
         a, b = zip(*(map(tables.__getitem__, site_inputs(site)) for site in sites), strict=True)
         rows, shape = len(self.places.lengths), x.shape
         is_shared = shape[0] == 1 != rows and not self.places.tokens  # some models hand over what all rows share
@@ -156,12 +136,7 @@ class _Sites(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,
-        x: Tensor,
-        mask: Any,
-        spans: Sequence[Span],
-        bases: Sequence[FrozenLinear],
-        *tables: Tensor,
+        ctx: Any, x: Tensor, mask: Any, spans: Sequence[Span], bases: Sequence[FrozenLinear], *tables: Tensor
     ) -> tuple[Tensor, ...]:
         downs, ups = tables[: len(bases)], tables[len(bases) :]
         ranks = [down.shape[2] for down in downs]
@@ -170,11 +145,7 @@ class _Sites(torch.autograd.Function):
         x = x if mask is None else x * mask
         z = x.new_empty(a.shape[1], len(x))
         for group, (start, stop) in enumerate(spans):
-            torch.mm(
-                a[group],
-                x[start:stop].T,
-                out=z[:, start:stop],
-            )
+            torch.mm(a[group], x[start:stop].T, out=z[:, start:stop])
             parts = torch.split(z[:, start:stop], ranks)
             for y, part, up in zip(ys, parts, ups, strict=True):
                 y[start:stop].addmm_(part.T, up[group])
@@ -194,11 +165,7 @@ class _Sites(torch.autograd.Function):
             for dy, up, d_up, z_part, dz_part in zip(dys, ups, d_ups, z_parts, dz_parts, strict=True):
                 torch.mm(up[group], dy[start:stop].T, out=dz_part)
                 torch.mm(z_part, dy[start:stop], out=d_up[group])
-            torch.mm(
-                dz[:, start:stop],
-                x[start:stop],
-                out=da[group],
-            )
+            torch.mm(dz[:, start:stop], x[start:stop], out=da[group])
         d_downs = torch.split(da.transpose(1, 2), ctx.ranks, 2)
         dx = None
         if ctx.needs_input_grad[0]:
@@ -207,12 +174,7 @@ class _Sites(torch.autograd.Function):
 
 
 def _gradient_of_x(
-    bases: Sequence[FrozenLinear],
-    dys: Sequence[Tensor],
-    mask: Any,
-    a: Tensor,
-    dz: Tensor,
-    spans: Sequence[Span],
+    bases: Sequence[FrozenLinear], dys: Sequence[Tensor], mask: Any, a: Tensor, dz: Tensor, spans: Sequence[Span]
 ) -> Tensor:
     """dx = Σ dy_i @ W_i + mask ∘ (dz @ Aᵀ)."""
     dx = bases[0].multiply_back(dys[0])
@@ -224,11 +186,7 @@ def _gradient_of_x(
         return dx
     side = torch.empty_like(dx)
     for a_of_row, (start, stop) in zip(a, spans, strict=True):
-        torch.mm(
-            dz[:, start:stop].T,
-            a_of_row,
-            out=side[start:stop],
-        )
+        torch.mm(dz[:, start:stop].T, a_of_row, out=side[start:stop])
     covered = slice(0, spans[-1][1])
     dx[covered].addcmul_(side[covered], mask[covered])
     return dx

@@ -17,13 +17,7 @@ class TableLayout:
     The padding stays zero: it gets no gradient, as A's is multiplied by B's and the head's is masked in the loss.
     """
 
-    def __init__(
-        self,
-        sites: tuple[Site, ...],
-        head: tuple[HeadLinear, ...],
-        rank: int,
-        levels: int,
-    ) -> None:
+    def __init__(self, sites: tuple[Site, ...], head: tuple[HeadLinear, ...], rank: int, levels: int) -> None:
         self.sites, self.head, self.rank, self.levels = sites, head, rank, levels
         free: dict[str | int, int] = {"R": rank, "L_max": levels}
         self._shapes = {
@@ -55,14 +49,7 @@ class TableLayout:
         parts = zip(self._shapes.items(), torch.split(rows, self._sizes, dim=1), strict=True)
         return {name: part.view(-1, *shape) for (name, shape), part in parts}
 
-    def start(
-        self,
-        linears: Mapping[str, Any],
-        config: Any,
-        rank: int,
-        levels: int,
-        seed: int,
-    ) -> Tensor:
+    def start(self, linears: Mapping[str, Any], config: Any, rank: int, levels: int, seed: int) -> Tensor:
         """Return a table float32 [width] before training, as PEFT and transformers start theirs.
 
         A is uniform within 1/√D_in, B zero, the last Linear normal; other Linears of the head are the model's own.

@@ -66,18 +66,10 @@ class _Replica:
         else:
             inputs = {name: x.to(self.device) for name, x in padded(rows, self.pad_id).items()}
         starts = [*np.flatnonzero(np.diff(group, prepend=-1)).tolist(), len(rows)]
-        self.side.places = RowPlaces(
-            list(pairwise(starts)),
-            packing.tokens if packing else (),
-            lengths,
-        )
+        self.side.places = RowPlaces(list(pairwise(starts)), packing.tokens if packing else (), lengths)
         self.side.dropout, self.packed.packing = dropout, packing
         try:
-            logits: Tensor = self.model(
-                **inputs,
-                group=torch.tensor(group, device=self.device),
-                tables=tables,
-            )[0]
+            logits: Tensor = self.model(**inputs, group=torch.tensor(group, device=self.device), tables=tables)[0]
             self.side.learn()
             return logits
         finally:
@@ -97,11 +89,7 @@ class _Workers:
             self._idle.put(replica.copy() if number else replica)
         self._pool = ThreadPoolExecutor(count, "train", torch.set_num_threads, (1,))
 
-    def map(
-        self,
-        work: Callable[[_Replica, Item], Result],
-        items: Iterable[Item],
-    ) -> Iterator[Result]:
+    def map(self, work: Callable[[_Replica, Item], Result], items: Iterable[Item]) -> Iterator[Result]:
         """Yield the result of each item, in the order of items; few results wait at a time."""
         waiting: deque[Future[Result]] = deque()
         for item in items:
@@ -111,11 +99,7 @@ class _Workers:
         while waiting:
             yield waiting.popleft().result()
 
-    def _with_replica(
-        self,
-        work: Callable[[_Replica, Item], Result],
-        item: Item,
-    ) -> Result:
+    def _with_replica(self, work: Callable[[_Replica, Item], Result], item: Item) -> Result:
         replica = self._idle.get()
         try:
             return work(replica, item)
@@ -142,24 +126,13 @@ class Trainer:
         cores: int = 0,
     ) -> None:
         self.layout, self._device = layout, device
-        replica = _Replica(
-            model.to(device).requires_grad_(False),
-            pad_id,
-            device,
-            SideProducts(),
-            PackedPass(),
-        )
+        replica = _Replica(model.to(device).requires_grad_(False), pad_id, device, SideProducts(), PackedPass())
         freeze_linears(model.model)
         model.set_sites(replica.side.apply)
         logits = partial(self._example_logits, replica)
         use_fused_attention(model.model, logits)
         if shortcuts:
-            pack_rows(
-                model.model,
-                replica.packed,
-                skip_unread_tokens(model.model, replica.packed, logits),
-                logits,
-            )
+            pack_rows(model.model, replica.packed, skip_unread_tokens(model.model, replica.packed, logits), logits)
         self._split = whole_tables if replica.packed.usable else micro_batches
         self._workers = _Workers(replica, (cores or available_cores()) if device == "cpu" else 1)
 
@@ -189,11 +162,7 @@ class Trainer:
             state.step = step + 1
             after_step(state, len(rows))
 
-    def predict(
-        self,
-        rows: Sequence[StepRow],
-        values: Tensor,
-    ) -> Iterator[tuple[StepRow, Probabilities]]:
+    def predict(self, rows: Sequence[StepRow], values: Tensor) -> Iterator[tuple[StepRow, Probabilities]]:
         """Yield each row with its float32 [L] probabilities, in any order. values: [T, width]."""
         for predicted in self._workers.map(partial(self._predict, values), self._split(rows, 2 * MICRO_TOKENS)):
             yield from predicted
@@ -231,12 +200,7 @@ class Trainer:
         scaling_of = {row.table: row.of.recipe.scaling for row in batch}
         scaling = torch.tensor([scaling_of[table] for table in present], dtype=torch.float32, device=self._device)
         examples = [row.example for row in batch]
-        logits = replica.logits(
-            examples,
-            group.tolist(),
-            self.layout.tables(leaf, scaling),
-            dropout,
-        )
+        logits = replica.logits(examples, group.tolist(), self.layout.tables(leaf, scaling), dropout)
         return tables, leaf, logits
 
     @torch.inference_mode()
@@ -246,11 +210,7 @@ class Trainer:
         ids = torch.randint(1, 10, (3, 9), generator=draw)
         ids[ids == replica.pad_id] = 10
         long, short, medium = ids.tolist()
-        rows = [
-            Example(0, 0, long),
-            Example(0, 0, short[:2]),
-            Example(0, 0, medium[:5]),
-        ]
+        rows = [Example(0, 0, long), Example(0, 0, short[:2]), Example(0, 0, medium[:5])]
         values = torch.randn((2, self.layout.width), generator=draw) * 0.05
         scaling = torch.ones(2, device=self._device)
         tables = self.layout.tables(values.to(self._device), scaling)
