@@ -31,8 +31,8 @@ class ErasureRequest:
         audit_key: The key of their digests, None without one.
         texts: Texts of these ids that the desk does not have.
         outputs: Folders of `scoremux score`, whose parts and alerts lose the rows with these ids.
-        token: Whose ids these are: of rows that came with this token of the API, or of files if it is empty. None
-            where no id may be of two.
+        token: Whose ids these are: of rows of this namespace of the API, of files if it is empty, or of all if it is
+            ``*``. None where no id may be of two.
     """
 
     ids: Collection[str] = ()
@@ -45,7 +45,7 @@ class ErasureRequest:
 
     def __str__(self) -> str:
         older = f"older than {self.before.isoformat(timespec='minutes')}" if self.before else ""
-        whose = f" of the token {self.token}" if self.token else ""
+        whose = f" of {self.token}" if self.token else ""
         return ", ".join(filter(None, (f"{len(self.ids):,} ids{whose}" if self.ids else "", older)))
 
 
@@ -95,6 +95,8 @@ def _of_token(connection: Connection, request: ErasureRequest) -> list[Any]:
     Raises InputError where no token is given, and an id is one of several.
     """
     named = [*api_rows.rows_with_names(connection, set(request.ids))]
+    if request.token == "*":
+        return named
     if request.token is not None:
         return [row for row in named if row.token == request.token]
     owners: dict[str, set[str]] = {name: set() for name in request.ids}
@@ -109,7 +111,7 @@ def _of_token(connection: Connection, request: ErasureRequest) -> list[Any]:
         tokens = ", ".join(f"--token {token}" if token else "--token '' (from files)" for token in sorted(owners[name]))
         raise InputError(
             f"{len(several):,} of these ids are of responses of several tokens, which may be of different students; "
-            f"nothing was erased: say whose to erase, of {name!r}: {tokens}"
+            f"nothing was erased: say whose to erase, of {name!r}: {tokens}; or --token '*'"
         )
     return named
 

@@ -24,7 +24,10 @@ def erase(
     ] = None,
     token: Annotated[
         str | None,
-        Option(help="Whose ids they are: a token of `scoremux api`, or '' for rows of files; needed if they repeat."),
+        Option(
+            help="Whose ids they are: a namespace of `scoremux api` (a token's name, unless it has another), '' for "
+            "rows of files, or '*' for all; needed if they repeat."
+        ),
     ] = None,
     audit_logs: Annotated[list[Path] | None, Option("--audit-log", help="Audit log of a server.")] = None,
     audit_key_file: Annotated[Path | None, Option(help="The key of its digests, if they have one.")] = None,

@@ -31,12 +31,16 @@ def add(
         int, Option(min=1, max=100, help="Part of the work that it gets beside other tokens' weights.")
     ] = 1,
     days: Annotated[int, Option(min=1, max=3650, help="Days until it expires.")] = 365,
+    namespace: Annotated[
+        str | None,
+        Option(help="Whose rows are its own in `scoremux api`: that of the token it replaces (default: NAME)."),
+    ] = None,
 ) -> None:
     """Make a token and print it. It cannot be shown again.
 
     Example: scoremux tokens add grader --tokens door/tokens.json --tasks 'en-*' --tasks de-1 --days 180
     """
-    print(AccessTokenFile(file).add(name, tasks, rate, days, weight=weight))
+    print(AccessTokenFile(file).add(name, tasks, rate, days, weight=weight, namespace=namespace))
     print(f"{name}: store the token now, it is stored nowhere; it expires in {days} days", file=sys.stderr)
 
 
@@ -59,7 +63,7 @@ def list_tokens(file: TokensOption) -> None:
     stored = AccessTokenFile(file).read()
     rows = [
         (
-            token.name,
+            token.name if token.namespace is None else f"{token.name} ({token.namespace})",
             " ".join(token.tasks),
             str(token.rate or "no limit"),
             str(token.weight),
@@ -68,7 +72,7 @@ def list_tokens(file: TokensOption) -> None:
         )
         for token in stored
     ]
-    heads = ("name", "tasks", "requests/s", "weight", "created", "expires")
+    heads = ("name (namespace)", "tasks", "requests/s", "weight", "created", "expires")
     show_table(heads, rows, f"{len(stored)} tokens", fold=("tasks",))
 
 

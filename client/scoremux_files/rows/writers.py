@@ -99,12 +99,15 @@ def write_rows(path: Path, tables: Iterable[Any], schema: Any) -> None:
 def formula_safe(cell: str) -> str:
     """Return a cell that no spreadsheet takes for a formula: one that looks like it gets an apostrophe before it.
 
-    >>> formula_safe("=1+1"), formula_safe("-5"), formula_safe("en-1")
-    ("'=1+1", '-5', 'en-1')
+    So does one that has such apostrophes already, or they would be lost when it is read.
+
+    >>> formula_safe("=1+1"), formula_safe("'=1+1"), formula_safe("-5"), formula_safe("en-1")
+    ("'=1+1", "''=1+1", '-5', 'en-1')
     """
-    if not cell.startswith(("=", "+", "-", "@", "\t", "\r")):
+    bare = cell.lstrip("'")
+    if not bare.startswith(("=", "+", "-", "@", "\t", "\r")):
         return cell
-    return cell if _NUMBER.fullmatch(cell) else f"'{cell}"
+    return cell if _NUMBER.fullmatch(bare) else f"'{cell}"
 
 
 def without_apostrophe(cell: str) -> str:

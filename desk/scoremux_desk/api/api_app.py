@@ -29,6 +29,7 @@ def create_app(services: Services) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await asyncio.to_thread(lambda: services.intake.kept)  # read now, or a request waits for it
         tidying = asyncio.create_task(_tidy(services))
         try:
             yield

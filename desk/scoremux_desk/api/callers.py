@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,15 @@ from scoremux_server.front_door.access_tokens import AccessTokenFile
 
 _GRANT_S = 300
 _READ_EVERY_S = 1.0
-_LOCAL = "local"
+LOCAL = "local"
 """Who everybody is without a front door."""
 
 
 @dataclass(frozen=True)
 class Caller:
-    """Who sent a request: the name of a token, which owns what it made, and what the token may do.
+    """Who sent a request: the name of a token, and what the token may do.
 
+    namespace: Owns the rows that the token sends.
     grant: The header as it came, for Triton; None without a front door.
     """
 
@@ -31,6 +32,7 @@ class Caller:
     patterns: tuple[str, ...]
     grant: str | None = None
     weight: int = 1
+    namespace: str = LOCAL
 
     def allows(self, task: str) -> bool:
         """Whether this token may name the task; `id@digest` is the task `id`."""
@@ -51,9 +53,12 @@ class Callers:
         self._read_at = -_READ_EVERY_S
 
     def of(self, request: Request) -> Caller:
-        """Return who sent a request. Raises ApiProblem (401) where the front door's grant is missing or not valid."""
+        """Return who sent a request.
+
+        Raises ApiProblem (401) where the front door's grant is missing or not valid, and as `check_in_force` does.
+        """
         if self._permissions is None:
-            return Caller(_LOCAL, ("*",))
+            return Caller(LOCAL, ("*",))
         try:
             [header] = request.headers.getlist(GRANT_HEADER)
             grant = self._permissions.verified(header)
@@ -61,7 +66,9 @@ class Callers:
             raise ApiProblem(401, "No permission", "the request has no grant: send it through the front door") from None
         except ScoremuxError as error:
             raise ApiProblem(401, "No permission", str(error)) from None
-        return Caller(grant.name, grant.tasks, header, grant.weight)
+        caller = Caller(grant.name, grant.tasks, header, grant.weight, grant.name)
+        self.check_in_force(caller)
+        return replace(caller, namespace=getattr(self._read.get(grant.name), "namespace", None) or grant.name)
 
     def check_in_force(self, caller: Caller) -> None:
         """Raise ApiProblem (401) where a caller's token was revoked, or has expired, since its grant was signed."""

@@ -75,15 +75,16 @@ async def list_changes(
     ] = 0,
 ) -> Response:
     """List up to 500 changes of the token's rows after a cursor. Keep the last cursor, and ask again after it."""
-    services.callers.check_in_force(caller)
     ends_at = time.monotonic() + wait
     try:
-        page = await services.followers.page(caller.token, after)
+        page = await services.followers.page(caller.namespace, after)
         while not page.changes:
             left_s = ends_at - time.monotonic()
-            if page.is_last and (left_s <= 0 or not await services.followers.wait(caller.token, page.number, left_s)):
+            if page.is_last and (
+                left_s <= 0 or not await services.followers.wait(caller.namespace, page.number, left_s)
+            ):
                 break
-            page = await services.followers.page(caller.token, page.cursor)
+            page = await services.followers.page(caller.namespace, page.cursor)
     except LostCursorError as error:
         raise ApiProblem(410, "Cursor lost", f"{error}; see {_PAGE}#changes") from error
     services.callers.check_in_force(caller)

@@ -1,15 +1,18 @@
 """Rows that people read are committed to the desk's database before their answer is sent."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from scoremux_batch.jobs import ForPeople, Origin
 from scoremux_client import Scored, TransportError
 from scoremux_client.contract import NOBODY_CAN
+from scoremux_desk.api.callers import LOCAL
 from scoremux_desk.api.problems import UPDATE_S, ApiProblem
 from scoremux_desk.database import api_rows, programme, responses
 from scoremux_desk.database.connection import Connection, Database
@@ -19,7 +22,10 @@ from scoremux_files import InputError, first_of
 
 _BY = "scoremux api"
 _PATIENCE_S = 10.0
+_MOST_NAMES, _MOST_NAMES_IN_ALL = 100, 1000
+"""Names of kept columns: of a namespace, and in all."""
 _NOBODY = ForPeople()
+_log = logging.getLogger(__name__)
 
 _Key = tuple[str, str]
 
@@ -55,6 +61,26 @@ class LiveIntake:
         self._served = served
         self._points = dict[str, tuple[float, ...]]()
         self._thread = ThreadPoolExecutor(1, "intake")
+
+    @cached_property
+    def kept(self) -> dict[str, set[str]]:
+        """Names of the columns that the rows of each namespace keep."""
+        return api_rows.kept_names(self._database)
+
+    def check_kept(self, namespace: str, names: set[str]) -> None:
+        """Note names of columns that rows keep. Raises ApiProblem (422) where these would be too many."""
+        kept = self.kept.setdefault(namespace, set())
+        if not (new := names - kept):
+            return
+        if len(kept) + len(new) > _MOST_NAMES:
+            detail = f"the rows of {namespace} keep {len(kept)} columns, and {_MOST_NAMES} is the most"
+        elif len(new.union(*self.kept.values())) > _MOST_NAMES_IN_ALL:
+            detail = f"the rows of all namespaces together may keep {_MOST_NAMES_IN_ALL:,} columns"
+        else:
+            kept |= new
+            return
+        _log.warning("limit: %s; a request of %s has more", detail, namespace)
+        raise ApiProblem(422, "Too many columns", f"keep: {detail}: send what differs as values, not as names")
 
     async def commit(self, token: str, arrivals: Sequence[ScoredArrival]) -> None:
         """Commit the rows of a request after those of earlier requests; a row that is there already stays as it is.
@@ -105,8 +131,10 @@ class LiveIntake:
             low, high = arrival.scored.level_range or (None, None)
             outcome = asdict(arrival.scored) | {"level_low": low, "level_high": high}
             outcome["read_behind"] = self._share(token, arrival)
-            at = arrival.administration or token
-            origin = Origin(f"api {token}", line, arrival.text or "", arrival.student, at, arrival.kept)
+            own = "" if token == LOCAL else f"{token}/"
+            at = f"{own}{arrival.administration}" if arrival.administration else token
+            student = f"{own}{arrival.student}" if arrival.student else ""
+            origin = Origin(f"api {token}", line, arrival.text or "", student, at, arrival.kept)
             rows.append(intake.row_of(*arrival.key, origin, outcome, policy, line))
         try:
             numbers, _ = intake.insert_rows(connection, rows, f"api {token}", _BY)

@@ -87,6 +87,7 @@ async def score(request: Request, services: ServicesOf, caller: CallerOf) -> Res
 
 async def _score(services: Services, caller: Caller, body: bytes) -> Response:
     rows = parsed(ScoreRequest, body).rows
+    services.intake.check_kept(caller.namespace, {name for row in rows for name in row.keep})
     sent = [Row(row.task, row.text, row.id) for row in rows]
     scored, alerts = await asyncio.gather(
         services.scorer.score(caller, sent),
@@ -94,7 +95,7 @@ async def _score(services: Services, caller: Caller, body: bytes) -> Response:
     )
     outcomes = zip(rows, scored, alerts, strict=True)
     arrivals = [ScoredArrival(row.text, outcome, alert, *row.origin) for row, outcome, alert in outcomes]
-    await services.intake.commit(caller.token, arrivals)
+    await services.intake.commit(caller.namespace, arrivals)
     content = orjson.dumps({"rows": [as_json_row(row) for row in scored]})
     return Response(content, media_type="application/json")
 
@@ -109,7 +110,7 @@ def row(
 ) -> RowOut:
     """Say whose level of a row counts, and what it was before. Rows that the machine decided are not kept."""
     with services.database.read() as connection:
-        found = api_rows.owned(connection, caller.token, [name]).get((task, name))
+        found = api_rows.owned(connection, caller.namespace, [name]).get((task, name))
         if found is None or not caller.allows(task):
             detail = "people do not read this row: the machine has decided it, or the token never sent it"
             raise ApiProblem(404, "Not found", detail)

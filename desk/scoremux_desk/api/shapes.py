@@ -17,7 +17,9 @@ Shape = TypeVar("Shape", bound=BaseModel)
 _MOST_VALUES = 32 * MAX_BATCH_ROWS
 _MOST_GROUPS = 20
 _MOST_LETTERS = 200
-NAME = r"^[^\u0000-\u001f\u007f]{0,200}$"
+NAME = r"^[^\u0000-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]{0,200}$"
+"""Without control characters and those that turn the direction of the text after them."""
+_VALUE = re.compile(NAME.replace("[^", r"[^\ud800-\udfff"))
 _GROUP = re.compile(r"\w[\w.-]{0,59}")
 ROW_ID = r"^[^\u0000-\u001f\u007f]{1,200}$"
 
@@ -55,8 +57,11 @@ def _groups(kept: Any) -> dict[str, str]:
     if not isinstance(kept, dict) or len(kept) > _MOST_GROUPS:
         raise PydanticCustomError("keep", "Input should be an object of at most {most} strings", {"most": _MOST_GROUPS})
     for name, value in kept.items():
-        if not (isinstance(value, str) and len(value) <= _MOST_LETTERS and _GROUP.fullmatch(name)):
-            message = "Names should be letters, digits, '_', '.' and '-', and values strings of at most {most} letters"
+        if not (isinstance(value, str) and _VALUE.fullmatch(value) and _GROUP.fullmatch(name)):
+            message = (
+                "Names should be letters, digits, '_', '.' and '-', and values strings of at most {most} letters, "
+                "without control characters"
+            )
             raise PydanticCustomError("keep", message, {"most": _MOST_LETTERS})
     try:
         check_kept(kept, "text")

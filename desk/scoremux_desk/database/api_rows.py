@@ -1,11 +1,13 @@
 """What the database has for `scoremux api` beside the desk's rows: who owns them, and whether it is a sandbox's."""
 
+import json
 import secrets
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Text, cast, func, insert, select, tuple_
 
+from scoremux_desk.database.connection import Database
 from scoremux_desk.database.schema import (
     ALERT,
     API_ROW,
@@ -39,6 +41,16 @@ def own(connection: Connection, token: str, new: Mapping[tuple[str, str], int]) 
     arrived = {"token": token, "at": time_of(connection)}
     values = [{"row": row, "task": task, "name": name, **arrived} for (task, name), row in new.items()]
     connection.execute(insert(api_rows), values)
+
+
+def kept_names(database: Database) -> dict[str, set[str]]:
+    """Return the names of the columns that rows keep, by the token that they came with."""
+    query = select(API_ROW.token, ROW.kept).join(rows, API_ROW.row == ROW.id).where(ROW.kept != "").distinct()
+    names: dict[str, set[str]] = {}
+    with database.read() as connection:
+        for token, kept in connection.execute(query):
+            names.setdefault(token, set()).update(json.loads(kept))
+    return names
 
 
 def numbers_of(connection: Connection, keys: Collection[tuple[str, str]]) -> Sequence[int]:

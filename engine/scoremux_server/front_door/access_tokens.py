@@ -37,6 +37,8 @@ class AccessToken(BaseModel, extra="forbid", frozen=True):
         tasks: Patterns of task ids, with `*` and `?` as in a shell.
         rate: Requests a second, 0 for no limit.
         weight: Its part of each server's work beside the weights of other tokens that wait too.
+        namespace: Whose rows and students are its own in `scoremux api`; None: those of its name. A token that takes
+            the place of another one has the other's.
     """
 
     name: str = Field(pattern=f"^{NAME}$")
@@ -44,6 +46,7 @@ class AccessToken(BaseModel, extra="forbid", frozen=True):
     tasks: tuple[Pattern, ...] = Field(min_length=1)
     rate: int = Field(ge=0, le=1_000_000)
     weight: int = Field(default=1, ge=1, le=MOST_WEIGHT)
+    namespace: str | None = Field(default=None, pattern=f"^{NAME}$")
     created: datetime
     ends: datetime
 
@@ -100,12 +103,14 @@ class AccessTokenFile:
         now = datetime.now(timezone.utc)
         return {token.name: token for token in self.read() if token.ends > now}
 
-    def add(self, name: str, tasks: list[str], rate: int, days: int, *, weight: int = 1) -> str:
+    def add(
+        self, name: str, tasks: list[str], rate: int, days: int, *, weight: int = 1, namespace: str | None = None
+    ) -> str:
         """Make a token and return it: it is stored nowhere. Raises SetupError for a wrong value or a taken name."""
         secret = _MARK + secrets.token_urlsafe(_SECRET_BYTES)
         now = datetime.now(timezone.utc).replace(microsecond=0)
         values = {"name": name, "sha256": hashlib.sha256(secret.encode()).hexdigest(), "tasks": tasks}
-        limits = {"rate": rate, "weight": weight}
+        limits = {"rate": rate, "weight": weight, "namespace": namespace}
         ends = now + timedelta(days=days)
         try:
             token = validate(AccessToken.model_validate, {**values, **limits, "created": now, "ends": ends})
@@ -138,7 +143,7 @@ class AccessTokenFile:
     def _write(self, tokens: tuple[AccessToken, ...]) -> None:
         content = _Content(format=1, tokens=tuple(sorted(tokens, key=lambda token: token.name)))
         with replacing(self.path, mode=0o600) as aside:
-            aside.write_text(content.model_dump_json(indent=1) + "\n", encoding="utf-8")
+            aside.write_text(content.model_dump_json(indent=1, exclude_none=True) + "\n", encoding="utf-8")
             with contextlib.suppress(FileNotFoundError):
                 _give(aside, self.path.stat())
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-from pydantic import AfterValidator, BaseModel, BeforeValidator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 
 from scoremux_client.contract import HUMAN, MACHINE, Reason, Status
 from scoremux_client.errors import InputError
@@ -22,7 +22,14 @@ _HUMAN = ("rater", "agreement", "adjudication")
 CODED, UNSURE, UNUSUAL = "condition codes", "low confidence", "unusual"
 LEAST_PAPERS = 10
 _REMEDY = "write the file with `scoremux review export --out`, and the newest version"
-_Text = Annotated[str, BeforeValidator(lambda cell: "" if cell is None else cell)]
+
+
+def _text(cell: object) -> object:
+    return "" if cell is None else cell
+
+
+_Text = Annotated[str, BeforeValidator(_text)]
+_Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class _FinalRow(BaseModel, allow_inf_nan=False, coerce_numbers_to_str=True):
@@ -33,13 +40,13 @@ class _FinalRow(BaseModel, allow_inf_nan=False, coerce_numbers_to_str=True):
     status: _Text
     machine_level: int | None
     route: _Text
-    read_behind: float | None
-    version: _Text
+    read_behind: _Share | None
+    version: Annotated[str, Field(pattern=r"^[\w.-]{0,64}$"), BeforeValidator(_text)]
     decided_by: _Text
     added_at: Annotated[_Text, AfterValidator(lambda time: date.fromisoformat(time[:10]).isoformat())]
     level: int | None = None
     first_level: int | None = None
-    confidence: float | None = None
+    confidence: _Share | None = None
     condition: _Text = ""
     student: _Text = ""
     administration: _Text = ""

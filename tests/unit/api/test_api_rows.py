@@ -17,6 +17,7 @@ from desks import FAST_HASHER, PASSWORD, Programme, Work
 from scoremux_batch.people import Alert, ReadBehind
 from scoremux_client.contract import Status
 from scoremux_client.rows import Scored
+from scoremux_desk import exports
 from scoremux_desk.api import live_intake
 from scoremux_desk.api.live_intake import ScoredArrival
 from scoremux_desk.api.services import Services
@@ -29,6 +30,8 @@ from scoremux_desk.erasure import ErasureRequest, erase, expire
 from scoremux_desk.exports import export_labelled
 from scoremux_desk.pages.desk_app import Desk, create_app
 from scoremux_desk.reading.alerts import listed_alerts
+from scoremux_evidence.rows.matching import match_files
+from scoremux_server.front_door.access_tokens import AccessTokenFile
 from serving import run_here
 from waiting import until
 
@@ -392,12 +395,76 @@ def test_student_administration_and_groups_reach_the_exports(tmp_path: Path) -> 
         ({"keep": {"region": 1}}, "values strings"),
         ({"keep": {f"g{n}": "x" for n in range(21)}}, "at most 20 strings"),
         ({"keep": "north"}, "at most 20 strings"),
+        ({"keep": {"region": "no\ud800rth"}}, "control characters"),
+        ({"keep": {"region": "no\u0085rth"}}, "control characters"),
+        ({"keep": {"region": "\u202enorth"}}, "control characters"),
+        ({"student": "s\u009b1"}, "rows.0.student"),
+        ({"administration": "\u2066fall\u2069"}, "rows.0.administration"),
     ],
 )
 def test_wrong_groups_are_refused_without_a_word_of_them(tmp_path: Path, more: dict[str, Any], complaint: str) -> None:
     with api(tmp_path, RoutedTransport()) as (client, _):
-        answer = score(client, {**row("r1"), **more})
+        answer = client.post("/v1/score", content=json.dumps({"rows": [{**row("r1"), **more}]}))
     assert answer.status_code == 422 and complaint in answer.json()["detail"] and "secret" not in answer.text
+
+
+def test_names_in_hebrew_and_arabic_are_taken(tmp_path: Path) -> None:
+    with api(tmp_path, RoutedTransport()) as (client, _):
+        named = {"student": "נֹעָה", "administration": "الربيع\u200f 2026", "keep": {"מחוז": "צפון"}}
+        assert score(client, {**row("r1"), **named}).is_success
+
+
+def test_kept_columns_of_a_token_are_bounded_and_exports_have_the_most_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def send(client: TestClient, token: str, first: int, names: int = 20) -> Any:
+        keep = {f"{token}-{n}": "x" for n in range(first, first + names)}
+        return score(client, {**row(f"r{first}"), "keep": keep}, headers=grant(token))
+
+    with api(tmp_path, RoutedTransport(), key=KEY) as (client, services):
+        assert all(send(client, "north", first).is_success for first in range(0, 100, 20))
+        refused = send(client, "north", 100, 1)
+        assert refused.status_code == 422 and "the rows of north keep 100 columns" in refused.json()["detail"]
+        assert send(client, "north", 80).is_success and send(client, "south", 0, 3).is_success
+        assert score(client, {**row("more"), "keep": {"south-0": "y"}}, headers=grant("south")).is_success
+    monkeypatch.setattr(live_intake, "_MOST_NAMES_IN_ALL", 104)
+    monkeypatch.setattr(exports, "MOST_KEPT", 10)
+    with api(tmp_path, RoutedTransport(), key=KEY) as (client, services):
+        assert send(client, "north", 100, 1).status_code == 422, "a restart forgot the names"
+        assert [send(client, "west", first, 1).status_code for first in (0, 1)] == [200, 422]
+        exported = tmp_path / "final.jsonl"
+        assert exports.export_final(services.database, exported) == 8
+        columns = {*json.loads(exported.read_text().splitlines()[0])} - {*exports.FINAL.names}
+        assert len(columns) == 10 and "south-0" in columns
+        told = exports.left_out_columns(services.database)
+    assert sum(int(line.split()[0]) for line in told) == 94 and any("'api north'" in line for line in told)
+
+
+def test_platforms_with_equal_ids_and_students_stay_apart_and_a_new_token_goes_on(tmp_path: Path) -> None:
+    tokens = AccessTokenFile(tmp_path / "tokens.json")
+    for name in ("north", "south"):
+        tokens.add(name, ["*"], 0, 9)
+    with api(tmp_path, RoutedTransport(), key=KEY, tokens=tokens.path) as (client, services):
+        for name in ("north", "south"):
+            same = [{**row(f"r{n}", f"unsure {n} {name}"), **STUDENT} for n in range(2)]
+            assert score(client, *same, headers=grant(name)).is_success
+        work = work_of(services)
+        while read := work.take("anna"):
+            work.decide("anna", read.token, 1)
+        final, labelled = tmp_path / "final.jsonl", tmp_path / "labelled.jsonl"
+        exports.export_final(services.database, final)
+        export_labelled(services.database, labelled)
+        assert len(match_files(final, labelled)) == 4
+        assert {r["student"] for r in map(json.loads, labelled.read_text().splitlines())} == {"north/s-1", "south/s-1"}
+        tokens.add("north-2027", ["*"], 0, 9, namespace="north")
+        tokens.revoke("north")
+        services.callers._read_at = -9.0
+        assert client.get("/v1/rows/t-1/r0", headers=grant("north")).status_code == 401
+        new = grant("north-2027")
+        assert client.get("/v1/rows/t-1/r0", headers=new).json()["state"] == "final"
+        assert len(client.get("/v1/changes", headers=new).json()["changes"]) == 2
+        assert score(client, {**row("r0", "unsure 0 north"), **STUDENT}, headers=new).is_success
+        assert len(stored(services, select(rows.c.id))) == 4
 
 
 def test_an_id_of_two_tokens_is_erased_of_one(tmp_path: Path) -> None:
@@ -411,3 +478,5 @@ def test_an_id_of_two_tokens_is_erased_of_one(tmp_path: Path) -> None:
         assert "1 rows erased" in run_here("review", *command, "--token", "south").stderr
         assert client.get("/v1/rows/t-1/r1", headers=grant("north")).json()["state"] == "pending"
         assert client.get("/v1/rows/t-1/r1", headers=grant("south")).status_code == 404
+        assert score(client, row("r1", "unsure south"), headers=grant("south")).is_success
+        assert "2 rows erased" in run_here("review", *command, "--token", "*").stderr

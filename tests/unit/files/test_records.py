@@ -207,7 +207,7 @@ def test_file_appears_only_when_it_is_whole(tmp_path: Path, suffix: str) -> None
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {path.name: whole}
 
 
-@pytest.mark.parametrize("cell", ["=1+1", "@sum", "+x", "-x", "\tx", "\r=1", "-"])
+@pytest.mark.parametrize("cell", ["=1+1", "@sum", "+x", "-x", "\tx", "\r=1", "-", "'=1", "''@"])
 def test_formula_is_disarmed_in_csv_and_only_there(tmp_path: Path, cell: str) -> None:
     for suffix, expected in ((".csv", f"'{cell}"), (".jsonl", cell)):
         assert [row["id"] for row in write_and_read(tmp_path / f"out{suffix}", [replace(OK, id=cell)])] == [expected]
