@@ -109,19 +109,17 @@ class Distributions:
     Attributes:
         width: Number of probabilities, int32 [B].
         mean: Mean level under the probabilities.
-        ratio: The greatest probability over the second; infinite where that is 0 or missing.
     """
 
     width: Ints32
     mean: Floats64
     greatest: Floats64
-    ratio: Floats64
 
 
 def distributions(column: Any, rows: int) -> Distributions:
     """Read a column of probabilities; None: no row has any."""
     width = np.zeros(rows, np.int32)
-    mean, most, ratio = (np.full(rows, np.nan) for _ in range(3))
+    mean, most = np.full(rows, np.nan), np.full(rows, np.nan)
     if column is not None and rows:
         values, width = number_lists(column)
         starts, filled = np.cumsum(width) - width, width > 0
@@ -129,12 +127,7 @@ def distributions(column: Any, rows: int) -> Distributions:
             places = np.arange(len(values)) - np.repeat(starts, width)
             mean[filled] = np.add.reduceat(values * places, starts[filled])
             most[filled] = np.maximum.reduceat(values, starts[filled])
-            is_most = values == np.repeat(most[filled], width[filled])
-            twice = np.add.reduceat(is_most, starts[filled], dtype=np.int32) > 1
-            second = np.maximum.reduceat(np.where(is_most, 0.0, values), starts[filled])
-            with np.errstate(divide="ignore"):
-                ratio[filled] = np.where(twice, 1.0, most[filled] / second)
-    return Distributions(width, mean, most, ratio)
+    return Distributions(width, mean, most)
 
 
 def number_lists(column: Any) -> tuple[Floats64, Ints32]:

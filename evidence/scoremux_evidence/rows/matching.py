@@ -28,7 +28,6 @@ class Matched:
     Attributes:
         rows: With the columns of the output (`scored_output`), and of the truth: those of `rated`, routed, behind,
             weight_read (before weights are scaled to routes) and `group NAME`.
-        margins: The columns arithmetic and margin of all rows of the output.
         output: The place of each row among those of the output, from 0.
         levels: How many levels each task has.
         points: Those of each task's levels, as far as output and truth show them, else NaN or inf, [T, L].
@@ -41,7 +40,6 @@ class Matched:
     """
 
     rows: Rows
-    margins: Rows
     output: Ints
     levels: Ints32
     routes: Floats | None
@@ -160,13 +158,11 @@ def _with_levels(labels: Labels, scored: Rows, points: Floats) -> Rows:
     if np.isinf(points).any():
         raise InputError("versions of a task in the output have levels of different points: give levels, not points")
     with_points = np.isnan(rows.level) & ~np.isnan(rows.score)
-    of_levels = []
     for code, count in enumerate(level_counts(scored)):
         part = with_points & (task == code)
         given = np.stack([rows.score[part], rows.second[part]], axis=1).ravel()
         points[code, :count] = filled(points[code, :count], given)
-        of_levels.append(points[code, :count].tolist())
-    return take_levels(rows, task, of_levels)
+    return take_levels(rows, task, points.tolist())
 
 
 def _known(labels: Labels, columns: LabelColumns, absent: Collection[str], trained: TrainedVersions) -> Rows:
@@ -266,7 +262,6 @@ def match(scored: Rows, truth: Rows, names: tuple[str, str] = ("the output", "th
     )
     return Matched(
         rows=rows.noting(*left_out),
-        margins=scored.only(("arithmetic", "margin")),
         output=kept,
         levels=levels,
         routes=routes,

@@ -1,12 +1,11 @@
 """The output of `scoremux score`, or the out-of-fold predictions of `scoremux train` → Rows.
 
-Columns: id (Arrow), status, task (without a pinned digest), version, arithmetic and, where the output has it,
+Columns: id (Arrow), status, task (without a pinned digest), version and, where the output has it,
 administration (`Codes`), machine (the level that the machine gave) and score (its points, both NaN without a score),
 width (how many probabilities a row has), expected (the mean level under them), stated (the greatest of them),
 confidence (P(level = human's level), or `stated` where the output has none), calibrated (whether it has confidences),
-to_people (whether a policy sends the row to people), low and high (the range of levels that holds a human's),
-seen_by_start (whether the shared start of an earlier run was trained on its task), and margin (ln p₁ − ln p₂ of its two
-likeliest levels, float32; NaN without a score or probabilities).
+to_people (whether a policy sends the row to people), low and high (the range of levels that holds a human's), and
+seen_by_start (whether the shared start of an earlier run was trained on its task).
 """
 
 from collections.abc import Iterator, Mapping
@@ -33,7 +32,7 @@ def read_scored(path: Path) -> Rows:
     Raises InputError for a file that neither wrote.
     """
     needed = ("id", "task", "status", "level")
-    others = ("probabilities", "confidence", "version", "arithmetic", "route", "score", "level_low", "level_high")
+    others = ("probabilities", "confidence", "version", "route", "score", "level_low", "level_high")
     more = ("fold", "points", "seen", "administration")
     columns = present_columns(path, (*needed, *others, *more), ("id", "task"))
     if "fold" in columns and "status" not in columns:
@@ -67,8 +66,6 @@ def read_scored(path: Path) -> Rows:
         low=low,
         high=high,
         seen_by_start=_seen_by_start(columns, len(ids)),
-        arithmetic=_codes_of(columns, "arithmetic", len(ids)),
-        margin=np.log(np.where(has_score, spread.ratio, np.nan)).astype(np.float32),
     )
     return rows.plus(administration=encode(columns["administration"])) if "administration" in columns else rows
 

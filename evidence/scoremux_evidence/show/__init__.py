@@ -8,7 +8,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from scoremux_evidence.rows.close_rows import count_close
 from scoremux_evidence.rows.label_columns import LABEL_COLUMNS, LabelColumns
 from scoremux_evidence.rows.matching import match_files
 from scoremux_evidence.show.figure_tables import as_json, write_json, write_table
@@ -47,8 +46,7 @@ def write_report(
     criteria = read_criteria(inputs.criteria)
     matched = match_files(inputs.output, inputs.truth, inputs.columns, inputs.tasks)
     assessed = assess(matched, criteria)
-    close = list(count_close(matched.margins))
-    provenance = {**_provenance(inputs, title), "close_rows": close}
+    provenance = _provenance(inputs, title)
     write_json(out.with_suffix(".json"), as_json(assessed, matched, provenance))
     write_table(out.with_suffix(".parquet"), assessed)
     beside = {suffix: out.with_suffix(f".{suffix}").name for suffix in ("json", "parquet")}

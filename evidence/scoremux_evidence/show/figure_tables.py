@@ -56,21 +56,10 @@ def records(assessed: Assessment) -> Iterator[Record]:
         yield from _records(where, groups.figures, groups.judged, cell)
     for place, cell in enumerate(groups.of_all()):
         yield from _records(names[cell] | {"task": MEAN}, groups.means, {}, place)
-    yield from _fairness(assessed)
 
 
 def _where(task: str, column: str = "", group: str = "") -> Record:
     return {"task": task, "column": column, "group": group}
-
-
-def _fairness(assessed: Assessment) -> Iterator[Record]:
-    """Yield a row for each figure of fairness; they have no intervals."""
-    names = (*assessed.tasks, ALL)
-    for column, task, figures, rows in assessed.fairness:
-        where = _where(names[task], column)
-        for name, value in figures.items():
-            figure = {"value": _number(value), "low": None, "high": None, "n": rows}
-            yield {**where, "statistic": name, **figure, **_verdict(None, task)}
 
 
 def _figure(estimate: Estimates, cell: int) -> Record:
@@ -96,9 +85,6 @@ def as_json(assessed: Assessment, matched: Matched, provenance: Record) -> Recor
         "all": {**_figures(assessed, -1), **_confidence(assessed, -1)},
         "mean_of_tasks": figures_of(assessed.means, 0),
         "groups": _groups(assessed),
-        "fairness": [
-            {key: row[key] for key in ("task", "column", "statistic", "value", "n")} for row in _fairness(assessed)
-        ],
         "totals": _totals(assessed.totals),
         "confidence_is_calibrated": bool(matched.rows.calibrated.any()),
     }

@@ -1,1 +1,1 @@
-"""Conclusions from statistics: verdicts on criteria, comparisons, fairness, promises."""
+"""Conclusions from statistics: verdicts on criteria, comparisons, promises."""

@@ -21,8 +21,7 @@ from scoremux_evidence.figures.sums import fewer_rows
 from scoremux_evidence.rows.matching import Matched
 from scoremux_evidence.rows.scored_output import UNKNOWN_LEVELS, versions_of
 from scoremux_evidence.rows.table import Floats, Ints, Rows, by_cell, units_of
-from scoremux_evidence.verdicts.fairness import Fairness
-from scoremux_evidence.verdicts.groups import Groups, fairness_by_column, measure_groups
+from scoremux_evidence.verdicts.groups import Groups, measure_groups
 from scoremux_evidence.verdicts.totals import Totals, measure_totals
 from scoremux_evidence.verdicts.verdicts import (
     Criterion,
@@ -49,7 +48,6 @@ class Assessment:
         of_file: The same, corrected for the number of all tasks.
         item: The verdict on those of the item.
         dropped: The share of scored rows left out since the human's level is off the scale or not a number.
-        fairness: How much of the error each column of groups explains.
         students: How many students each task has, and all tasks together; None where no column says it.
         totals: Of students over all tasks, or why there are none.
         versions: The digests that scored each task's rows.
@@ -64,7 +62,6 @@ class Assessment:
     item: Judgement
     dropped: Floats
     groups: Groups
-    fairness: list[Fairness]
     by_level: list[LevelFigures]
     students: Ints | None
     means: Figures
@@ -116,7 +113,6 @@ def assess(matched: Matched, criteria: Sequence[Criterion]) -> Assessment:
         item=worst(((c, j) for c, j in judged.items() if c.of == "item"), cells),
         dropped=dropped,
         groups=groups,
-        fairness=[*fairness_by_column(matched, task, cells)],
         by_level=measure_levels(ratings, task, level_counts),
         students=_students(rows.get("student"), task, cells),
         means=means_of(of_tasks),

@@ -10,8 +10,7 @@ from scoremux_evidence.figures.estimates import Figures, difference, joined_figu
 from scoremux_evidence.figures.intervals import dsm_estimates, estimates
 from scoremux_evidence.figures.sums import fewer_rows
 from scoremux_evidence.rows.matching import Matched
-from scoremux_evidence.rows.table import RATED, Ints, Mask, Rows, Values, by_cell, undefined
-from scoremux_evidence.verdicts.fairness import Fairness, explained
+from scoremux_evidence.rows.table import Ints, Mask, Rows, Values, by_cell, undefined
 from scoremux_evidence.verdicts.verdicts import GAPS, OF_GROUPS, Criterion, Judged, Judgement, Verdict, judge
 
 MOST_GROUPS = 64
@@ -107,19 +106,6 @@ def measure_groups(matched: Matched, task: Ints, criteria: Sequence[Criterion]) 
         judged={c: judge(c, figures[c.statistic]) for c in criteria if c.of == "group"},
         students=np.concatenate(students),
     )
-
-
-def fairness_by_column(matched: Matched, task: Ints, cells: int) -> Iterator[Fairness]:
-    """Yield how much of the error each column of groups explains, in all rows and in each task."""
-    independent = matched.rows.only({*RATED} - {"student"})
-    for column, codes in matched.groups.items():
-        members = _Members.of(independent, task, codes.code)
-        inside = members.take(members.group >= 0)
-        for place in range(-1, cells):
-            rows = inside if place < 0 else inside.take(inside.cell == place)
-            if len(np.unique(rows.group)) > 1:
-                figures = explained(rows.ratings, rows.group)
-                yield Fairness(column, place, figures, int(rows.ratings.times.sum()))
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ from scoremux_evidence.figures.agreement import STATISTICS, dsm, qwk, statistics
 from scoremux_evidence.figures.levels import measure_levels
 from scoremux_evidence.figures.sums import Pair, kinds, sums
 from scoremux_evidence.rows.table import rated
-from scoremux_evidence.verdicts.fairness import explained
 
 GOLDEN = Path(__file__).with_name("rsmtool_figures.jsonl")
 """What `tests/support/rsmtool_figures.py` printed under RSMTool 12.0.0; it says the command."""
@@ -68,11 +67,6 @@ def test_every_statistic_is_rsmtools_on_random_data_sets() -> None:
         assert np.array_equal(np.isnan(got), np.isnan(theirs)), name
         differences[name] = float(np.nanmax(np.abs(got - theirs)))
     for number, one in enumerate(data):
-        own, group = ratings.where(np.flatnonzero(cell == number)), np.unique(one.group, return_inverse=True)[1]
-        for name, value in explained(own, group).items() if len(set(one.group)) > 1 else ():
-            theirs_of = golden[number].get(name)
-            if name != "crossing" and theirs_of is not None:
-                assert value == pytest.approx(theirs_of, abs=1e-9), (number, name)
         whole = sums(ratings, np.where(cell == number, 0, 1), 2, [Pair.MACHINE]).take(np.array([0]))
         for name in sorted(set(one.group)):
             members = ratings.where(np.flatnonzero(cell == number)).where(np.array(one.group) == name)
@@ -95,14 +89,6 @@ def test_kinds_of_rows_are_the_rows_themselves() -> None:
     figures, of_kinds = statistics(rows, np.zeros(len(rows), np.int64), 1), statistics(merged, cell, 1)
     for name, value in figures.items():
         assert value[0] == pytest.approx(of_kinds[name][0], nan_ok=True), name
-
-
-def test_a_bias_that_crosses_at_levels_is_in_no_mean() -> None:
-    random = np.random.default_rng(0)
-    human, group = random.integers(0, 4, 6000), random.integers(0, 2, 6000)
-    shift = np.where(random.random(6000) < 0.25, np.where(human < 2, 1, -1), 0) * group
-    figures = explained(rated(human, human + shift), group)
-    assert abs(figures["osd"]) < 0.01 and abs(figures["csd"]) < 0.01 and figures["crossing"] > 0.05
 
 
 def test_score_of_record_is_the_machines_where_it_keeps_the_row_and_a_humans_elsewhere() -> None:

@@ -16,7 +16,6 @@ from labelled import labelled, rows_of
 from scoremux_client.errors import InputError
 from scoremux_evidence.commands.agreement_commands import compare, evaluate, report
 from scoremux_evidence.figures.estimates import Estimates, mean_of
-from scoremux_evidence.rows.close_rows import computes_float32
 from scoremux_evidence.rows.label_columns import label_columns
 from scoremux_evidence.rows.trained_rows import TrainedRows
 from scoremux_evidence.show import ReportInputs, write_report
@@ -424,27 +423,6 @@ def test_a_report_of_too_few_rows_says_so_first_and_names_one_of_more_rows(tmp_p
     assert '<a href="../full.html">' in before and "<details>" in before
     assert "not enough rows" not in before.lower().partition("<body>")[2]
     assert html.count("<details") == html.count("</details>") and "t-8" in after
-
-
-def test_report_counts_close_rows_by_arithmetic(tmp_path: Path) -> None:
-    draw = np.random.default_rng(8)
-    scored, truth = [], []
-    for n in range(120):
-        name = ("x86-f32", "vnni-int8-f32", "")[n % 3]
-        first, second = np.float32(0.5 * np.exp(10.0 ** -(1 + n % 5))), np.float32(0.5)
-        row = {"id": f"r{n}", "task": "t", "status": "OK", "level": 0, "arithmetic": name}
-        scored.append({**row, "probabilities": [float(first), float(second), 0.0]})
-        truth.append({"id": f"r{n}", "level": int(draw.integers(3))})
-    scored[0]["probabilities"] = [0.5, 0.5, 0.0]
-    del truth[3]  # every scored row counts, compared or not
-    out = tmp_path / "report.html"
-    report(write(tmp_path / "scored.jsonl", scored), write(tmp_path / "truth.jsonl", truth), out)
-    unknown, known = json.loads(out.with_suffix(".json").read_text())["close_rows"]
-    assert (unknown["arithmetic"], unknown["rows"], unknown["close"]) == ("vnni-int8-f32", 40, None)
-    assert (known["arithmetic"], known["rows"], known["close"], known["limit"]) == ("x86-f32", 40, 17, 2e-4)
-    assert "17 of 40 rows computed in x86-f32 (42.50%) are close" in out.read_text()
-    names = ("x86-f32", "onnxruntime-avx2-f32", "vnni-int8-f32", "tensorrt-tesla-t4-f32")
-    assert [computes_float32(name) for name in names] == [True, True, False, False]
 
 
 def test_few_students_are_hidden_tasks_count_by_their_size_and_no_qwk_is_pooled(
