@@ -12,10 +12,9 @@ from __future__ import annotations
 import argparse
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -25,10 +24,9 @@ from scoremux_decide.decision import Decision, LevelRange
 from scoremux_decide.policy import ScoringPolicy
 from scoremux_evidence.figures.reliability import measure_confidence
 from scoremux_evidence.promise.fit import fit
-from scoremux_evidence.promise.labelled_scores import LabelledScores
 from scoremux_evidence.promise.ranges import Growth
-from scoremux_evidence.promise.temperature import fit_temperatures
-from scoremux_evidence.rows.table import Floats, Ints, Mask
+from scoremux_evidence.promise.temperature import at_temperature, fit_temperatures
+from scoremux_evidence.rows.table import Floats, Ints, Mask, Rows
 from scoremux_files.rows.readers import read_rows
 
 SIZES = (50, 100, 500)
@@ -38,10 +36,10 @@ _LATER = 40_000
 """Made-up rows that promises are counted on: with 4,000, the truth is off by 0.6 % itself."""
 _AT_A_DESK = 4
 """Rows that a desk is shown, for each labelled row of the size."""
-Tasks = Mapping[str, LabelledScores]
+Tasks = Mapping[str, Rows]
 
 
-def read(path: Path) -> dict[str, LabelledScores]:
+def read(path: Path) -> dict[str, Rows]:
     """Return out-of-fold rows by task."""
     columns: dict[str, list[tuple[list[float], int]]] = {}
     for row in read_rows(path):
@@ -68,7 +66,7 @@ class MadeUpTask:
     boldness: float
     habit: float = 0.0
 
-    def draw(self, random: np.random.Generator, luck: Floats) -> LabelledScores:
+    def draw(self, random: np.random.Generator, luck: Floats) -> Rows:
         """Return a row for each entry of `luck`: numbers from 0 to 1, the same for all rows of a student."""
         rows = len(luck)
         true = random.dirichlet(np.full(self.levels, self.spread), rows)
@@ -80,7 +78,7 @@ class MadeUpTask:
         place = (np.take_along_axis(true, ranked, axis=1).cumsum(axis=1) < chance[:, None]).sum(axis=1)
         human = ranked[np.arange(rows), place.clip(max=self.levels - 1)]
         made = _rows(stated / stated.sum(axis=1, keepdims=True), human)
-        return replace(made, level=level)
+        return made.plus(machine=level)
 
 
 def make_up(seed: int = 5, tasks: int = 27, habit: float = 0.0) -> dict[str, MadeUpTask]:
@@ -111,14 +109,12 @@ class Corpus:
     behind: float = 0.0
 
     @cached_property
-    def later(self) -> dict[str, LabelledScores]:
+    def later(self) -> dict[str, Rows]:
         """Rows of made-up tasks that nobody labels."""
         random = np.random.default_rng(77)
         return {name: task.draw(random, random.random(_LATER)) for name, task in self.made_up.items()}
 
-    def draw(
-        self, random: np.random.Generator, size: int
-    ) -> tuple[dict[str, LabelledScores], dict[str, LabelledScores]]:
+    def draw(self, random: np.random.Generator, size: int) -> tuple[dict[str, Rows], dict[str, Rows]]:
         """Return labelled rows of each task, and the rows that promises are counted on."""
         if not self.made_up:
             return _draw(random, self.tasks, size)
@@ -126,14 +122,12 @@ class Corpus:
         luck = random.random(1 + max(int(student.max()) for student in students.values()))
         drawn = {}
         for name, task in self.made_up.items():
-            rows = replace(
-                task.draw(random, luck[students[name]]),
-                student=students[name] if self.answers > 1 else np.full(size, -1),
-            )
+            who = students[name] if self.answers > 1 else np.full(size, -1)
+            rows = task.draw(random, luck[students[name]]).plus(student=who)
             if self.copies:
                 text = np.where(random.random(size) < self.copies, random.integers(0, max(1, size // 10), size), 0)
                 text = np.where(text > 0, text, np.arange(size))
-                rows = replace(take(rows, text), text=text)
+                rows = rows.where(text).plus(text=text)
             if self.behind:
                 rows = _read_at_a_desk(random, task.draw(random, random.random(_AT_A_DESK * size)), self.behind)
             drawn[name] = rows
@@ -150,11 +144,11 @@ def expected_error(tasks: Tasks, folds: int = 5, seed: int = 0) -> tuple[float, 
     before = {task: _confidence(rows, 1.0) for task, rows in tasks.items()}
     after = {task: np.zeros(len(rows)) for task, rows in tasks.items()}
     for number in range(folds):
-        kept = [take(rows, fold[task] != number) for task, rows in tasks.items()]
+        kept = [rows.where(fold[task] != number) for task, rows in tasks.items()]
         for (task, rows), value in zip(tasks.items(), fit_temperatures(kept)[1], strict=True):
             out = fold[task] == number
-            after[task][out] = _confidence(take(rows, out), value)
-    right = {task: rows.distance == 0 for task, rows in tasks.items()}
+            after[task][out] = _confidence(rows.where(out), value)
+    right = {task: (rows.machine == rows.human) for task, rows in tasks.items()}
     fell = sum(
         calibration_error(after[task], right[task]) < calibration_error(before[task], right[task]) for task in tasks
     )
@@ -216,7 +210,7 @@ class _Outcomes:
             assert decision.temperature is not None and decision.threshold is not None
             least = decision.threshold.least
             machine = _confidence(rows, decision.temperature.value) >= (np.inf if least is None else least)
-            kept = rows.distance[machine] > 0
+            kept = (rows.machine != rows.human)[machine]
             wrong.append(float(kept.mean()) if len(kept) else np.nan)
             people.append(1 - float(machine.mean()))
             errors.append(kept)
@@ -239,37 +233,29 @@ class _Outcomes:
         }
 
 
-def take(rows: LabelledScores, places: Any) -> LabelledScores:
-    """Return some of the rows."""
-    columns = {part.name: getattr(rows, part.name) for part in fields(rows)}
-    return replace(rows, **{name: column[places] for name, column in columns.items() if column is not None})
-
-
 def covers(growth: Growth, level_range: LevelRange) -> Mask:
     """Return whether each row's range holds the human's level."""
     reach = np.array([level_range.reach_of(level) for level in growth.level])
     return np.asarray((growth.needed <= reach) | (reach >= 1))
 
 
-def _draw(
-    random: np.random.Generator, tasks: Tasks, size: int
-) -> tuple[dict[str, LabelledScores], dict[str, LabelledScores]]:
+def _draw(random: np.random.Generator, tasks: Tasks, size: int) -> tuple[dict[str, Rows], dict[str, Rows]]:
     """Draw from rows; a task with too few for the size is drawn from with replacement, and counted on all its rows."""
     drawn, rest = {}, {}
     for name, rows in tasks.items():
         small = len(rows) <= size + _LEAST_REST
         picked = random.choice(len(rows), size, replace=small)
-        drawn[name] = take(rows, picked)
-        rest[name] = rows if small else take(rows, np.setdiff1d(np.arange(len(rows)), picked))
+        drawn[name] = rows.where(picked)
+        rest[name] = rows if small else rows.where(np.setdiff1d(np.arange(len(rows)), picked))
     return drawn, rest
 
 
-def _read_at_a_desk(random: np.random.Generator, rows: LabelledScores, behind: float) -> LabelledScores:
+def _read_at_a_desk(random: np.random.Generator, rows: Rows, behind: float) -> Rows:
     """Return all rows below the median confidence and a share of those above, weighted."""
     confidence = _confidence(rows, 1.0)
     chance = np.where(confidence < np.median(confidence), 1.0, behind)
     picked = random.random(len(rows)) < chance
-    return replace(take(rows, picked), weight=1 / chance[picked])
+    return rows.where(picked).plus(weight=1 / chance[picked])
 
 
 def _students(random: np.random.Generator, tasks: Sequence[str], size: int, answers: int) -> dict[str, Ints]:
@@ -286,13 +272,13 @@ def _students(random: np.random.Generator, tasks: Sequence[str], size: int, answ
     return {name: np.array(numbers, dtype=np.int64) for name, numbers in students.items()}
 
 
-def _count_held(held: dict[tuple[str, int], Floats], task: str, decision: Decision, rows: LabelledScores) -> None:
+def _count_held(held: dict[tuple[str, int], Floats], task: str, decision: Decision, rows: Rows) -> None:
     """Add to each level of the machine how many rows' ranges hold the human's level, and how many rows there are."""
     assert decision.temperature is not None and decision.level_range is not None
-    growth = Growth.of(rows, rows.calibrated(decision.temperature.value))
+    growth = Growth.of(rows, at_temperature(rows, decision.temperature.value))
     inside = covers(growth, decision.level_range)
-    for level in np.unique(rows.level):
-        held[task, int(level)] += inside[rows.level == level].sum(), (rows.level == level).sum()
+    for level in np.unique(rows.machine):
+        held[task, int(level)] += inside[rows.machine == level].sum(), (rows.machine == level).sum()
 
 
 def _ranges_held(held: Mapping[tuple[str, int], Floats]) -> dict[str, float]:
@@ -308,18 +294,18 @@ def _ranges_held(held: Mapping[tuple[str, int], Floats]) -> dict[str, float]:
     }
 
 
-def _confidence(rows: LabelledScores, temperature: float) -> Floats:
+def _confidence(rows: Rows, temperature: float) -> Floats:
     """Return confidences as the scorer computes them, but for last bits."""
-    shares = rows.calibrated(temperature)
-    return np.asarray(shares[np.arange(len(rows)), rows.level].astype(np.float32).astype(np.float64))
+    shares = at_temperature(rows, temperature)
+    return np.asarray(shares[np.arange(len(rows)), rows.machine].astype(np.float32).astype(np.float64))
 
 
-def _rows(probabilities: Floats, human: Ints) -> LabelledScores:
+def _rows(probabilities: Floats, human: Ints) -> Rows:
     stated = probabilities.astype(np.float32).astype(np.float64)
     unknown = np.full(len(human), -1)
-    return LabelledScores(
+    return Rows.of(
         probabilities=stated,
-        level=stated.argmax(axis=1),
+        machine=stated.argmax(axis=1),
         human=human.astype(np.int64),
         second=np.full(len(human), np.nan),
         weight=np.ones(len(human)),
@@ -363,7 +349,7 @@ def calibration(arguments: argparse.Namespace, _work: Path) -> Iterator[Row]:
         base = {"corpus": name, "note": arguments.note, "tasks": len(corpus.tasks) or len(corpus.made_up)}
         if corpus.tasks:
             before, after, fell = expected_error(corpus.tasks)
-            agreement = float(np.mean(np.concatenate([rows.distance == 0 for rows in corpus.tasks.values()])))
+            agreement = float(np.mean(np.concatenate([(rows.machine == rows.human) for rows in corpus.tasks.values()])))
             figures = {"exact": agreement, "ece_before": before, "ece_after": after, "ece_fell_for": fell}
             rows = sum(map(len, corpus.tasks.values()))
             yield {**base, "rows": rows, "what": "calibration", **figures}

@@ -10,8 +10,7 @@ import pytest
 from scoremux_decide.policy import AgreementTarget, ScoringPolicy
 from scoremux_evidence.figures.intervals import estimates
 from scoremux_evidence.promise.fit import fit
-from scoremux_evidence.promise.labelled_scores import LabelledScores
-from scoremux_evidence.rows.table import rated
+from scoremux_evidence.rows.table import Rows, rated
 from scoremux_evidence.verdicts.verdicts import Verdict, fewer_fails, judge, read_criteria, worst
 from waiting import Result, Scaled
 
@@ -65,9 +64,9 @@ def test_promises_of_clusters_are_kept(scaled: Scaled, result: Result) -> None:
         level = np.arange(ROWS) % 2
         shares = np.where(level[:, None] == np.arange(2), confidence[:, None], 1 - confidence[:, None])
         for named in (True, False):
-            rows = LabelledScores(
+            rows = Rows.of(
                 probabilities=shares,
-                level=level,
+                machine=level,
                 human=np.where(right, level, 1 - level),
                 second=np.full(ROWS, np.nan),
                 weight=np.ones(ROWS),

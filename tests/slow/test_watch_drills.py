@@ -17,7 +17,7 @@ from scoremux_decide.conditions.condition_rules import Conditions
 from scoremux_decide.decision import Decision, Expected, Temperature, Threshold
 from scoremux_decide.policy import AgreementTarget, ScoringPolicy, WatchPolicy
 from scoremux_evidence.promise.fit import fit
-from scoremux_evidence.promise.labelled_scores import LabelledScores
+from scoremux_evidence.rows.table import Rows
 from scoremux_evidence.watch.detectors import alarms, error_detector
 from scoremux_evidence.watch.findings import find, find_shifts
 from scoremux_evidence.watch.watched_rows import Day, Papers, WatchedTask
@@ -35,7 +35,7 @@ def _errors(shares: npt.NDArray[np.float64], reads: int, seed: int) -> npt.NDArr
     return (np.random.default_rng(seed).random(by_read.shape) < by_read).astype(float)
 
 
-def _rows(right: npt.NDArray[np.bool_], confidence: npt.NDArray[np.float64]) -> LabelledScores:
+def _rows(right: npt.NDArray[np.bool_], confidence: npt.NDArray[np.float64]) -> Rows:
     level = np.arange(len(right)) % 2
     human, probabilities = np.where(right, level, 1 - level), np.stack([confidence, 1 - confidence], axis=1)
     return labelled_scores(np.where(level[:, None] == 0, probabilities, probabilities[:, ::-1]), level, human)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from scoremux_decide.policy import ScoringPolicy
 from scoremux_evidence.promise.fit import fit
-from scoremux_evidence.promise.labelled_scores import LabelledScores
+from scoremux_evidence.promise.temperature import at_temperature
 from scoremux_evidence.rows.table import Floats, Ints, Rows, rated
 
 Table = npt.NDArray[np.float64]
@@ -104,12 +104,12 @@ TABLES = {
 """Distributions like those of short-answer tasks, easy and hard ones."""
 
 
-def labelled_scores(probabilities: Floats, level: Ints, human: Ints, **others: Any) -> LabelledScores:
-    """Return rows of which only what is given is known."""
+def labelled_scores(probabilities: Floats, level: Ints, human: Ints, **others: Any) -> Rows:
+    """Return rows of which only what is given is known, as a fit reads them. level: the machine's."""
     rows = len(human)
     unknown: dict[str, Any] = {"second": np.full(rows, np.nan), "weight": np.ones(rows)}
     unknown |= {"student": np.full(rows, -1), "text": np.full(rows, -1)}
-    return LabelledScores(probabilities, level, human, **unknown | others)
+    return Rows.of(probabilities=probabilities, machine=level, human=human, **unknown | others)
 
 
 HUMANS = 0.88
@@ -123,7 +123,7 @@ class MadeTask:
     right: float | None = None
     sure: float = 0.9
 
-    def draw(self, rows: int, random: np.random.Generator, double: float = 1.0) -> LabelledScores:
+    def draw(self, rows: int, random: np.random.Generator, double: float = 1.0) -> Rows:
         """Return rows. double: the share of them that a second human reads."""
         confidence = np.clip(random.beta(self.sure * 12, (1 - self.sure) * 12, rows), 0.4, 0.999)
         level = random.integers(0, 3, rows)
@@ -182,10 +182,12 @@ def replicate(
         for column, (name, scores) in enumerate(new.items()):
             threshold, temperature = decisions[name].threshold, decisions[name].temperature
             assert threshold and temperature and scores.second is not None
-            confidence = scores.calibrated(temperature.value)[np.arange(later), scores.level]
+            confidence = at_temperature(scores, temperature.value)[np.arange(later), scores.machine]
             keeps = confidence >= (2.0 if threshold.least is None else threshold.least)
             kept[place, column] = keeps.mean()
-            lost[place, column] = ((scores.second == scores.human)[keeps] * 1.0 - (scores.distance == 0)[keeps]).sum()
+            lost[place, column] = (
+                (scores.second == scores.human)[keeps] * 1.0 - (scores.machine == scores.human)[keeps]
+            ).sum()
     excess = lost - within * kept * later
     shares = dict(zip(tasks, kept.mean(axis=0).tolist(), strict=True))
     return Outcome(shares, float((excess > 0).mean()), float((excess.sum(axis=1) > 0).mean()))

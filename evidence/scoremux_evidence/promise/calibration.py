@@ -14,7 +14,6 @@ from scoremux_engine.store.store import Store
 from scoremux_evidence.figures.intervals import estimates
 from scoremux_evidence.promise.eligible import CalibrationReason, Eligible, TaskRows, eligible_rows
 from scoremux_evidence.promise.fit import Fitted, Tasks, decision_without_confidence, fit
-from scoremux_evidence.promise.labelled_scores import LabelledScores
 from scoremux_evidence.promise.scored import score_rows
 from scoremux_evidence.rows.table import Rows, own_numbers, rated
 from scoremux_evidence.verdicts.verdicts import Verdict, fewer_fails, judge, read_criteria, worst
@@ -89,11 +88,10 @@ def _fit_decisions(rows: Eligible) -> Calibration:
 
 def _verdicts(policy: ScoringPolicy, tasks: Tasks) -> Verdicts:
     """Return the verdicts of tasks as a report without groups has them."""
-    columns = [(of.human, of.level, of.second, of.weight, of.student) for of in tasks.values()]
-    human, level, second, weight, student = map(np.concatenate, zip(*columns, strict=True))
+    rows = Rows.joined([of.only(("human", "machine", "second", "weight", "student")) for of in tasks.values()])
     place = np.repeat(np.arange(len(tasks)), [len(of) for of in tasks.values()])
-    who = None if (student < 0).all() else own_numbers(student)
-    ratings = rated(human, level, second, weight=weight, student=who)
+    who = None if (rows.student < 0).all() else own_numbers(rows.student)
+    ratings = rated(rows.human, rows.machine, rows.second, weight=rows.weight, student=who)
     criteria = [criterion for criterion in read_criteria(policy.criteria) if criterion.of == "task"]
     found = estimates([criterion.statistic for criterion in criteria], ratings, place, len(tasks))
     by_task = {criterion: np.arange(len(tasks)) for criterion in criteria}
@@ -106,7 +104,7 @@ def _verdicts(policy: ScoringPolicy, tasks: Tasks) -> Verdicts:
     return verdicts
 
 
-def _looks(policy: ScoringPolicy, task: TaskRows, scores: LabelledScores) -> tuple[tuple[Look, ...], int]:
+def _looks(policy: ScoringPolicy, task: TaskRows, scores: Rows) -> tuple[tuple[Look, ...], int]:
     """Return the tests of a task's promises, and which of them the present one is, whatever their targets.
 
     Rows that were looked at before are no further look: of targets that are tested on the same rows, the least one that

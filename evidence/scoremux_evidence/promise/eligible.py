@@ -17,7 +17,6 @@ from scoremux_engine.packages.package_files import DECISION_JSON, TRAINED_JSON, 
 from scoremux_engine.packages.task import Task
 from scoremux_engine.store.history import HistoryLine
 from scoremux_engine.store.store import Store
-from scoremux_evidence.promise.labelled_scores import LabelledScores
 from scoremux_evidence.rows import rules
 from scoremux_evidence.rows.table import Reasons, Rows
 from scoremux_evidence.rows.trained_rows import TrainedRows, TrainedVersions
@@ -81,7 +80,7 @@ class TaskRows:
     rows: Rows
     looks: tuple[Look, ...] = ()
     reason: CalibrationReason | None = None
-    scores: LabelledScores | None = None
+    scores: Rows | None = None
     count: int = 0
     origins: Mapping[str, int] = field(default_factory=dict)
     digest: str = ""

@@ -9,17 +9,17 @@ from scoremux_client.contract import Reason
 from scoremux_decide.decision import NONE, OWN, Decision, Expected, Unusual
 from scoremux_decide.policy import ScoringPolicy
 from scoremux_evidence.figures.agreement import qwk
-from scoremux_evidence.promise.labelled_scores import LabelledScores
 from scoremux_evidence.promise.ranges import Growth, fit_ranges
 from scoremux_evidence.promise.task_thresholds import everyone, promise_of, thresholds_of
-from scoremux_evidence.promise.temperature import Change, temperatures_of
-from scoremux_evidence.promise.thresholds import NearMiss, RowsUnderTest, effective_rows, nearest
+from scoremux_evidence.promise.temperature import Change, at_temperature, temperatures_of
+from scoremux_evidence.promise.thresholds import NearMiss, correlation, effective_rows, nearest, under_test
 from scoremux_evidence.promise.unusual import fit_unusual
+from scoremux_evidence.rows.table import Rows
 
 _ONE_LEVEL = 0.95
 """The share of rows with one level of the machine from which on the level says nothing about a response."""
 
-Tasks = Mapping[str, LabelledScores]
+Tasks = Mapping[str, Rows]
 
 
 @dataclass(frozen=True)
@@ -60,11 +60,11 @@ def fit(
     tested = {}
     thresholds = {name: everyone(Reason.LOW_CONFIDENCE, OWN, len(tasks[name])) for name in to_people}
     if policy.target is not None:
-        tested = {n: RowsUnderTest.of(rows, held_out[n]) for n, rows in tasks.items() if n not in to_people}
+        tested = {n: under_test(rows, held_out[n]) for n, rows in tasks.items() if n not in to_people}
         thresholds |= thresholds_of(policy, policy.target, tasks, tested, looks or {})
     ranges = {}
     if policy.range_confidence is not None:
-        growths = {name: Growth.of(rows, rows.calibrated(held_out[name])) for name, rows in tasks.items()}
+        growths = {name: Growth.of(rows, at_temperature(rows, held_out[name])) for name, rows in tasks.items()}
         ranges = fit_ranges(growths, policy.rows.own, policy.range_confidence)
     decisions = {
         name: Decision(
@@ -83,7 +83,7 @@ def fit(
     return Fitted(decisions, worse, with_one_level, below_gate, near_misses)
 
 
-def _with_rows(policy: ScoringPolicy, tasks: Tasks) -> Iterator[tuple[str, LabelledScores]]:
+def _with_rows(policy: ScoringPolicy, tasks: Tasks) -> Iterator[tuple[str, Rows]]:
     """Yield the tasks that are not new to the policy."""
     return ((name, rows) for name, rows in tasks.items() if len(rows) >= max(1, policy.rows.new))
 
@@ -94,7 +94,7 @@ def _one_level(policy: ScoringPolicy, tasks: Tasks) -> Iterator[tuple[str, float
     if target is None or target.one_level == "keep" or target.human_share is not None:
         return
     for name, rows in _with_rows(policy, tasks):
-        share = float(np.bincount(rows.level, rows.weight).max() / rows.weight.sum())
+        share = float(np.bincount(rows.machine, rows.weight).max() / rows.weight.sum())
         if share >= _ONE_LEVEL:
             yield name, share
 
@@ -105,7 +105,7 @@ def _below_gate(policy: ScoringPolicy, tasks: Tasks) -> Iterator[tuple[str, floa
         return
     for name, rows in _with_rows(policy, tasks):
         # Undefined where both give one and the same level: nothing shows that the machine tells responses apart.
-        kappa = float(np.nan_to_num(qwk(rows.human, rows.level, rows.weight)))
+        kappa = float(np.nan_to_num(qwk(rows.human, rows.machine, rows.weight)))
         if kappa < policy.gate.qwk:
             yield name, kappa
 
@@ -118,7 +118,7 @@ def _near_misses(
         threshold = decision.threshold
         temperature = decision.temperature
         if policy.target and temperature and threshold and threshold.confidence and threshold.least is None:
-            miss = nearest(RowsUnderTest.of(tasks[name], temperature.value), promise_of(policy.target))
+            miss = nearest(under_test(tasks[name], temperature.value), promise_of(policy.target))
             if miss is not None:
                 needed = None if miss.needed is None else max(miss.needed, policy.rows.own)
                 yield name, replace(miss, needed=needed)
@@ -133,21 +133,21 @@ def decision_without_confidence(policy: ScoringPolicy, task: str, rows: int) -> 
     return Decision(policy.digest, policy.conditions_of(task), policy.truncated_to_people, threshold=threshold)
 
 
-def _expected(rows: LabelledScores, tested: RowsUnderTest, least: float | None) -> Expected | None:
+def _expected(rows: Rows, tested: Rows, least: float | None) -> Expected | None:
     """Return the expected error and levels of responses to come; None where a threshold leaves none to the machine."""
     if least is None:
         return None
-    kept = tested.take(np.flatnonzero(tested.confidence >= least))
+    kept = tested.where(tested.confidence >= least)
     if not len(kept):
         return None
-    effective = effective_rows(kept, kept.correlation())[-1]
-    shares = np.bincount(rows.level, rows.weight, rows.probabilities.shape[1]) / rows.weight.sum()
+    effective = effective_rows(kept, correlation(kept))[-1]
+    shares = np.bincount(rows.machine, rows.weight, rows.probabilities.shape[1]) / rows.weight.sum()
     error = float(np.average(1 - kept.confidence, weights=kept.weight))
     return Expected(error, int(effective), tuple(shares.tolist()))
 
 
-def _unusual(policy: ScoringPolicy, rows: LabelledScores) -> Unusual | None:
-    if policy.unusual is None or rows.pooled is None or len(rows) < policy.rows.new:
+def _unusual(policy: ScoringPolicy, rows: Rows) -> Unusual | None:
+    if policy.unusual is None or "pooled" not in rows or len(rows) < policy.rows.new:
         return None
     has_vector = ~np.isnan(rows.pooled[:, 0])
-    return fit_unusual(rows.pooled[has_vector], rows.level[has_vector], policy.unusual.quantile)
+    return fit_unusual(rows.pooled[has_vector], rows.machine[has_vector], policy.unusual.quantile)

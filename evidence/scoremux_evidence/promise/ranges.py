@@ -15,8 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from scoremux_decide.decision import OWN, POOLED, LevelRange
-from scoremux_evidence.promise.labelled_scores import LabelledScores
-from scoremux_evidence.rows.table import Floats, Ints
+from scoremux_evidence.rows.table import Floats, Ints, Rows
 
 _OTHERS_WORTH = 5.0
 """Rows that the other tasks' are worth, at most. With 10 to 40, hard tasks had too narrow ranges in simulation; with
@@ -39,18 +38,18 @@ class Growth:
     weight: Floats
 
     @classmethod
-    def of(cls, rows: LabelledScores, probabilities: Floats) -> "Growth":
+    def of(cls, rows: Rows, probabilities: Floats) -> "Growth":
         """Follow the ranges of rows. probabilities: calibrated ones, float64 [B, L]."""
         shares: list[Floats] = []
         needed = np.zeros(len(rows))
-        outside = rows.distance > 0
-        for low, high, share in _growing(probabilities, rows.level):
+        outside = rows.machine != rows.human
+        for low, high, share in _growing(probabilities, rows.machine):
             reached = outside & (low <= rows.human) & (rows.human <= high)
             if shares:
                 needed[reached] = shares[-1][reached]
             outside &= ~reached
             shares.append(share)
-        return cls(rows.level, np.array(shares), np.minimum(needed, 1.0), rows.weight)
+        return cls(rows.machine, np.array(shares), np.minimum(needed, 1.0), rows.weight)
 
     def widths(self, level_range: LevelRange) -> Floats:
         """Return how many levels each row's range has, float64 [B]."""

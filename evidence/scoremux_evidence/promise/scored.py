@@ -12,7 +12,6 @@ from scoremux_client.rows import Scored
 from scoremux_engine.engine import Engine
 from scoremux_engine.errors import EngineError
 from scoremux_evidence.promise.eligible import Eligible
-from scoremux_evidence.promise.labelled_scores import LabelledScores
 from scoremux_evidence.rows.similar_texts import fold
 from scoremux_evidence.rows.table import Mask, Rows
 from scoremux_files.digests import digest_of
@@ -40,7 +39,7 @@ def score_rows(engine: Engine, eligible: Eligible) -> Eligible:
         reasons.append(scored.left_out)
         tasks[name] = replace(
             task_rows,
-            scores=_as_columns(scored, width) if len(scored) else None,
+            scores=as_columns(scored, width) if len(scored) else None,
             count=len(scored) or sum(answer is not None and answer.ok for answer in answers),
             origins=_origins(scored),
             digest=_digest_of(scored),
@@ -86,30 +85,38 @@ def _with_probabilities(rows: Rows, answers: Sequence[Scored | None]) -> Rows:
     return rows.plus(machine=machine, probabilities=probabilities, vector=vectors).without(reasons)
 
 
-def _as_columns(rows: Rows, width: int | None) -> LabelledScores:
-    """Return rows of one task for a fit. width: of the vectors that the head read; None leaves them out.
+def as_columns(rows: Rows, width: int | None) -> Rows:
+    """Return the columns of one task's rows that a fit needs.
 
-    Raises EngineError where vectors are needed and no row has one.
+    Columns: probabilities (those of the machine before a temperature, float64 [B, L]), machine and human (their levels,
+    int64), second (that of a second human, NaN without one), weight, student (a number for its cluster, or for who
+    wrote it if no row names a cluster; −1: not known), text (a number for each distinct text), and, if width is given,
+    pooled (the vectors that the head read, float32 [B, H], NaN where unknown).
+
+    Args:
+        width: Of the vectors; None leaves them out.
+
+    Raises:
+        EngineError: Vectors are needed and no row has one.
     """
     keys = zip(rows.text, rows.response_keys(), strict=True)
     texts = [repr(key) if text is None else f"{fold(text)}\0" for text, key in keys]
     numbers = {text: number for number, text in enumerate(dict.fromkeys(texts))}
-    pooled = None
-    if width is not None:
-        if all(vector is None for vector in rows.vector):
-            raise EngineError("the policy's rule `unusual` needs the texts of labelled rows; name their files")
-        none = np.full(width, np.nan, dtype=np.float32)
-        pooled = np.stack([none if vector is None else vector for vector in rows.vector])
-    return LabelledScores(
+    scores = Rows.of(
         probabilities=np.array([*rows.probabilities], np.float32).astype(np.float64),
-        level=rows.machine,
+        machine=rows.machine,
         human=rows.level.astype(np.int64),
         second=rows.second,
-        pooled=pooled,
         weight=rows.weight,
         student=(rows.cluster if (rows.cluster.code >= 0).any() else rows.student).code.astype(np.int64),
         text=np.array([numbers[text] for text in texts], np.int64),
     )
+    if width is None:
+        return scores
+    if all(vector is None for vector in rows.vector):
+        raise EngineError("the policy's rule `unusual` needs the texts of labelled rows; name their files")
+    none = np.full(width, np.nan, dtype=np.float32)
+    return scores.plus(pooled=np.stack([none if vector is None else vector for vector in rows.vector]))
 
 
 def _digest_of(rows: Rows) -> str:

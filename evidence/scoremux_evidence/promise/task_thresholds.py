@@ -10,9 +10,17 @@ from scoremux_client.contract import Reason
 from scoremux_client.errors import InputError
 from scoremux_decide.decision import NONE, OWN, POOLED, Threshold
 from scoremux_decide.policy import AgreementTarget, ScoringPolicy
-from scoremux_evidence.promise.labelled_scores import LabelledScores
-from scoremux_evidence.promise.thresholds import Promise, RowsUnderTest, choose, cuts_of, effective_rows, shares_up_to
-from scoremux_evidence.rows.table import Floats
+from scoremux_evidence.promise.thresholds import (
+    Promise,
+    by_confidence,
+    choose,
+    correlation,
+    cuts_of,
+    effective_rows,
+    share_below,
+    shares_up_to,
+)
+from scoremux_evidence.rows.table import Floats, Rows
 
 _LOW = Reason.LOW_CONFIDENCE.value
 
@@ -28,8 +36,8 @@ harder than the mean: with more, 30 % of tasks missed their target in simulation
 def thresholds_of(
     policy: ScoringPolicy,
     target: AgreementTarget,
-    tasks: Mapping[str, LabelledScores],
-    tested: Mapping[str, RowsUnderTest],
+    tasks: Mapping[str, Rows],
+    tested: Mapping[str, Rows],
     looks: Mapping[str, int],
 ) -> dict[str, Threshold]:
     """Return the threshold of each tested task: its own, one that tasks with fewer rows share, or all to people.
@@ -53,28 +61,28 @@ def thresholds_of(
         empty = Threshold(_LOW, POOLED, sum(counts), 1.0, tasks=len(shared))
         wrong = [_wrong(target, looks.get(name, 1)) for name in shared]
         level = float(np.average(wrong, weights=np.maximum(counts, 1)))
-        together = _threshold(target, RowsUnderTest.joined(parts), empty, level)
+        together = _threshold(target, Rows.joined(parts), empty, level)
         leasts = [together.least] * len(shared)
         if together.least is not None and target.human_share is None:
             leasts = choose_by_task(parts, together.least, promise_of(target))
         for name, rows, least in zip(shared, parts, leasts, strict=True):
-            thresholds[name] = replace(together, least=least, share=rows.share_below(least))
+            thresholds[name] = replace(together, least=least, share=share_below(rows, least))
     return thresholds
 
 
-def _threshold(target: AgreementTarget, rows: RowsUnderTest, empty: Threshold, wrong: float) -> Threshold:
+def _threshold(target: AgreementTarget, rows: Rows, empty: Threshold, wrong: float) -> Threshold:
     """Return the threshold of rows that share one. empty: without a cut; wrong: as for `promise_of`."""
     if target.human_share is not None:
         share = target.human_share
         least = _share_threshold(rows.confidence, rows.weight, share) if share < 1 else None
-        return replace(empty, least=least, share=rows.share_below(least))
+        return replace(empty, least=least, share=share_below(rows, least))
     if target.within_of_humans is not None and np.isnan(rows.worse).all():
         raise InputError(
             "within_of_humans needs rows with the levels of two humans (column `second`), and there are none"
         )
     least = choose(rows, promise_of(target, wrong))
     promised = target.model_dump(include={"exact", "critical", "within_of_humans", "confidence"})
-    return replace(empty, least=least, share=rows.share_below(least), **promised)
+    return replace(empty, least=least, share=share_below(rows, least), **promised)
 
 
 def _wrong(target: AgreementTarget, look: int) -> float:
@@ -105,14 +113,14 @@ def everyone(reason: Reason, source: str, rows: int) -> Threshold:
     return Threshold(reason.value, source, rows, 1.0)
 
 
-def choose_by_task(tasks: Sequence[RowsUnderTest], least: float, promise: Promise) -> list[float | None]:
+def choose_by_task(tasks: Sequence[Rows], least: float, promise: Promise) -> list[float | None]:
     """Return for each of the tasks that share a threshold the least confidence that its own rows do not contradict.
 
     The error rates of tasks are shrunk to their mean: Beta-distributed around it, with a precision that their counts
     make likely. A task is left the first confidence from `least` on at which the probability that its rate is above
     the promise is 1 − confidence at most; None without one. `within` is asked of the rows with a second human.
     """
-    ranked = [rows.ranked() for rows in tasks]
+    ranked = [by_confidence(rows) for rows in tasks]
     everything = np.sort(np.concatenate([rows.confidence for rows in ranked]))[::-1]
     cuts = [float(everything[end - 1]) for end in cuts_of(everything) if everything[end - 1] >= least][::-1]
     limits = ((promise.errors, ("errors",)), (promise.critical, ("critical",)), (promise.within, ("worse", "better")))
@@ -128,7 +136,7 @@ def choose_by_task(tasks: Sequence[RowsUnderTest], least: float, promise: Promis
     return chosen
 
 
-def _by_cut(ranked: Sequence[RowsUnderTest], cuts: Sequence[float], names: Sequence[str]) -> tuple[Floats, Floats]:
+def _by_cut(ranked: Sequence[Rows], cuts: Sequence[float], names: Sequence[str]) -> tuple[Floats, Floats]:
     """Return how many independent rows of each task each cut keeps, [C, T], and their sums of columns, [N, C, T].
 
     Rows without a value in these columns are left out. ranked: rows of each task, in order of their confidence.
@@ -136,12 +144,12 @@ def _by_cut(ranked: Sequence[RowsUnderTest], cuts: Sequence[float], names: Seque
     independent = np.zeros((len(cuts), len(ranked)))
     counts = np.zeros((len(names), len(cuts), len(ranked)))
     for task, rows in enumerate(ranked):
-        usable = rows.take(np.flatnonzero(~np.isnan(getattr(rows, names[0]))))
+        usable = rows.where(~np.isnan(rows[names[0]]))
         ends = np.searchsorted(-usable.confidence, -np.array(cuts), side="right")
         some = ends > 0
-        independent[some, task] = effective_rows(usable, usable.correlation())[ends[some] - 1]
+        independent[some, task] = effective_rows(usable, correlation(usable))[ends[some] - 1]
         for place, name in enumerate(names):
-            counts[place, some, task] = shares_up_to(usable.weight, getattr(usable, name), ends[some])
+            counts[place, some, task] = shares_up_to(usable.weight, usable[name], ends[some])
     return independent, counts * independent
 
 

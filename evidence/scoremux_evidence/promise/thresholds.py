@@ -9,16 +9,14 @@ Rows of unequal weight, or of one student, count as the number of independent on
 (`effective_rows`), as in the intervals of Korn and Graubard (1998) for surveys.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from scoremux_decide.apply import calibrated
 from scoremux_decide.bounds import at_most, most_errors, upper_bound
-from scoremux_evidence.promise.labelled_scores import LabelledScores
-from scoremux_evidence.rows.table import Floats, Ints, Mask, own_numbers
+from scoremux_evidence.promise.temperature import at_temperature
+from scoremux_evidence.rows.table import Floats, Ints, Mask, Rows, own_numbers
 
 _CUTS = 60
 """How many cuts are tried at most: each is one exact test of the sequence."""
@@ -26,105 +24,83 @@ _LIKELY, _TIMES = 0.8, tuple(1.15**step for step in range(1, 25))
 """How many times the rows are tried until some cut shows a promise with a chance of 80 %."""
 
 
-@dataclass(frozen=True)
-class RowsUnderTest:
-    """B distinct texts of one or of several tasks. The levels of equal texts are averaged.
+def under_test(rows: Rows, temperature: float | Floats) -> Rows:
+    """Return one task's distinct texts, as a test of its promise counts them; levels of equal texts are averaged.
 
-    Attributes:
-        confidence: Calibrated probability of the machine's level, float64 [B], the very bits that the scorer gives.
-        severe: Calibrated probability that it is two levels off or more, float64 [B].
-        errors: Share of wrong levels, float64 [B]: 0 or 1 but for equal texts.
-        critical: Share of levels two or more off.
-        worse: Share of rows where the machine is wrong and a second human right; NaN without a second human.
-        better: Share of rows where a second human alone is wrong.
-        weight: How many rows each stands for.
-        student: Who wrote it, int64 [B]; −1 where that is not known.
+    Columns, float64 [B]: confidence (the calibrated probability of the machine's level, the very bits that the scorer
+    gives), severe (that it is two levels off or more), errors (the share of wrong levels: 0 or 1 but for equal texts),
+    critical (the share of levels two or more off), worse (where the machine is wrong and a second human right; NaN
+    without a second human), better (where a second human alone is wrong), weight (how many rows each stands for), and
+    student (who wrote it, int64; −1 where that is not known).
+
+    Args:
+        rows: With the columns of `scored.as_columns`.
+        temperature: Of all rows, or of each.
     """
-
-    confidence: Floats
-    severe: Floats
-    errors: Floats
-    critical: Floats
-    worse: Floats
-    better: Floats
-    weight: Floats
-    student: Ints
-
-    def __len__(self) -> int:
-        return len(self.confidence)
-
-    @classmethod
-    def of(cls, rows: LabelledScores, temperature: float | Floats) -> "RowsUnderTest":
-        """Return one task's rows. temperature: of all rows, or of each."""
-        each = np.broadcast_to(temperature, len(rows)).tolist()
-        columns = zip(rows.probabilities.tolist(), rows.level.tolist(), each, strict=True)
-        confidence = [calibrated(probabilities, value)[level] for probabilities, level, value in columns]
-        shares = rows.calibrated(temperature)
-        far = np.abs(np.arange(shares.shape[1])[None, :] - rows.level[:, None]) > 1
-        wrong = rows.distance > 0
-        disagrees = rows.second != rows.human
-        has_second = ~np.isnan(rows.second)
-        table = (
-            np.array(confidence, dtype=np.float32).astype(np.float64),
-            (shares * far).sum(axis=1),
-            wrong,
-            rows.distance > 1,
-            np.where(has_second, wrong & ~disagrees, np.nan),
-            np.where(has_second, ~wrong & disagrees, np.nan),
-        )
-        _, first, text = np.unique(own_numbers(rows.text), return_index=True, return_inverse=True)
-        weight = np.bincount(text, rows.weight, len(first)).astype(np.float64)
-        sums: list[Any] = [np.bincount(text, rows.weight * column, len(first)) / weight for column in table]
-        sums += [weight, rows.student[first]]
-        return cls(*sums)
-
-    @classmethod
-    def joined(cls, parts: "Sequence[RowsUnderTest]") -> "RowsUnderTest":
-        """Return the rows of all parts; a student is the same in all of them."""
-        return cls(*map(np.concatenate, zip(*(vars(part).values() for part in parts), strict=True)))
-
-    def take(self, rows: Ints) -> "RowsUnderTest":
-        return RowsUnderTest(*(column[rows] for column in vars(self).values()))
-
-    def ranked(self) -> "RowsUnderTest":
-        """Return the rows in order of their confidence, the most confident first."""
-        return self.take(np.argsort(-self.confidence, kind="stable"))
-
-    def share_below(self, least: float | None) -> float:
-        """Return the share of rows that a threshold sends to people; None sends all."""
-        if least is None or not len(self):
-            return 1.0
-        return round(float(self.weight[self.confidence < least].sum() / self.weight.sum()), 6)
-
-    def numbered_students(self) -> Ints:
-        """Return a number from 0 for each student, [B]; a row without a student has one of its own."""
-        return np.unique(own_numbers(self.student), return_inverse=True)[1]
-
-    def correlation(self) -> float:
-        """Return how alike the errors of one student's rows are, beyond their confidences; from 0 to 1.
-
-        The intraclass correlation of e − (1 − confidence), by moments, and one standard error more.
-        """
-        student = self.numbered_students()
-        residual = self.errors - (1 - self.confidence)
-        counts = np.bincount(student)
-        pairs = float((counts * (counts - 1)).sum())
-        if not pairs:
-            return 0.0
-        totals = np.bincount(student, residual)
-        products = float((totals**2).sum() - (residual**2).sum())
-        estimate = products / pairs / max(float((residual**2).mean()), 1e-12)
-        return float(np.clip(estimate + np.sqrt(2 / pairs), 0, 1))
+    each = np.broadcast_to(temperature, len(rows)).tolist()
+    columns = zip(rows.probabilities.tolist(), rows.machine.tolist(), each, strict=True)
+    confidence = [calibrated(probabilities, value)[level] for probabilities, level, value in columns]
+    shares = at_temperature(rows, temperature)
+    far = np.abs(np.arange(shares.shape[1])[None, :] - rows.machine[:, None]) > 1
+    wrong = rows.machine != rows.human
+    disagrees = rows.second != rows.human
+    has_second = ~np.isnan(rows.second)
+    table = {
+        "confidence": np.array(confidence, dtype=np.float32).astype(np.float64),
+        "severe": (shares * far).sum(axis=1),
+        "errors": wrong,
+        "critical": np.abs(rows.machine - rows.human) > 1,
+        "worse": np.where(has_second, wrong & ~disagrees, np.nan),
+        "better": np.where(has_second, ~wrong & disagrees, np.nan),
+    }
+    _, first, text = np.unique(own_numbers(rows.text), return_index=True, return_inverse=True)
+    weight = np.bincount(text, rows.weight, len(first)).astype(np.float64)
+    means = {name: np.bincount(text, rows.weight * column, len(first)) / weight for name, column in table.items()}
+    return Rows.of(**means, weight=weight, student=rows.student[first])
 
 
-def effective_rows(rows: RowsUnderTest, correlation: float) -> Floats:
+def by_confidence(rows: Rows) -> Rows:
+    """Return the rows in order of their confidence, the most confident first."""
+    return rows.where(np.argsort(-rows.confidence, kind="stable"))
+
+
+def share_below(rows: Rows, least: float | None) -> float:
+    """Return the share of rows that a threshold sends to people; None sends all."""
+    if least is None or not len(rows):
+        return 1.0
+    return round(float(rows.weight[rows.confidence < least].sum() / rows.weight.sum()), 6)
+
+
+def _numbered_students(rows: Rows) -> Ints:
+    """Return a number from 0 for each student, [B]; a row without a student has one of its own."""
+    return np.unique(own_numbers(rows.student), return_inverse=True)[1]
+
+
+def correlation(rows: Rows) -> float:
+    """Return how alike the errors of one student's rows are, beyond their confidences; from 0 to 1.
+
+    The intraclass correlation of e − (1 − confidence), by moments, and one standard error more.
+    """
+    student = _numbered_students(rows)
+    residual = rows.errors - (1 - rows.confidence)
+    counts = np.bincount(student)
+    pairs = float((counts * (counts - 1)).sum())
+    if not pairs:
+        return 0.0
+    totals = np.bincount(student, residual)
+    products = float((totals**2).sum() - (residual**2).sum())
+    estimate = products / pairs / max(float((residual**2).mean()), 1e-12)
+    return float(np.clip(estimate + np.sqrt(2 / pairs), 0, 1))
+
+
+def effective_rows(rows: Rows, alike: float) -> Floats:
     """Return how many independent rows of equal weight tell as much as the first k rows, float64 [B], for each k.
 
     (Σ w)² / ((1 − ρ) Σ w² + ρ Σ over students (Σ w)²), after Kish (1965): k where weights are equal and each row is
-    another student's.
+    another student's. alike: ρ, see `correlation`.
     """
     weight = rows.weight
-    student = rows.numbered_students()
+    student = _numbered_students(rows)
     order = np.argsort(student, kind="stable")
     running = np.cumsum(weight[order])
     first = np.flatnonzero(np.diff(student[order], prepend=-1))
@@ -133,7 +109,7 @@ def effective_rows(rows: RowsUnderTest, correlation: float) -> Floats:
     earlier[order] = running - weight[order] - before
     squares = np.cumsum(weight**2)
     by_student = np.cumsum(weight**2 + 2 * earlier * weight)
-    return np.asarray(np.cumsum(weight) ** 2 / ((1 - correlation) * squares + correlation * by_student))
+    return np.asarray(np.cumsum(weight) ** 2 / ((1 - alike) * squares + alike * by_student))
 
 
 @dataclass(frozen=True)
@@ -152,14 +128,14 @@ class Promise:
     within: float | None = None
 
 
-def choose(rows: RowsUnderTest, promise: Promise) -> float | None:
+def choose(rows: Rows, promise: Promise) -> float | None:
     """Return the least confidence that the machine keeps, None if no cut shows that the promise is kept."""
     if not len(rows):
         return None
-    correlation = rows.correlation()
-    ranked = rows.ranked()
+    alike = correlation(rows)
+    ranked = by_confidence(rows)
     ends = cuts_of(ranked.confidence)
-    independent = np.floor(effective_rows(ranked, correlation)[ends - 1] + 1e-9).astype(np.int64)
+    independent = np.floor(effective_rows(ranked, alike)[ends - 1] + 1e-9).astype(np.int64)
     kept = np.ones(len(ends), bool)
     chance = np.ones(len(ends))
     for most, observed, expected in (
@@ -171,7 +147,7 @@ def choose(rows: RowsUnderTest, promise: Promise) -> float | None:
             kept &= np.ceil(shares_up_to(ranked.weight, observed, ends) * independent - 1e-9) <= allowed
             chance *= at_most(allowed, independent, shares_up_to(ranked.weight, expected, ends))
     if promise.within is not None:
-        kept &= _within(ranked, ends, promise.within, promise.confidence, correlation)
+        kept &= _within(ranked, ends, promise.within, promise.confidence, alike)
         chance *= _prospects(ranked, ends, promise.within)
     least: float | None = None
     for place in range(int(chance.argmax()), len(ends)):
@@ -197,14 +173,14 @@ class NearMiss:
     needed: int | None
 
 
-def nearest(rows: RowsUnderTest, promise: Promise) -> NearMiss | None:
+def nearest(rows: Rows, promise: Promise) -> NearMiss | None:
     """Return the nearest cut; None without a limit of errors. Cuts are judged by confidences, not by lucky labels."""
     most = promise.errors
     if most is None or not len(rows):
         return None
-    ranked = rows.ranked()
+    ranked = by_confidence(rows)
     ends = cuts_of(ranked.confidence)
-    independent = effective_rows(ranked, rows.correlation())[ends - 1]
+    independent = effective_rows(ranked, correlation(rows))[ends - 1]
     expected = shares_up_to(ranked.weight, 1 - ranked.confidence, ends)
 
     def chances(times: float) -> Floats:
@@ -215,10 +191,10 @@ def nearest(rows: RowsUnderTest, promise: Promise) -> NearMiss | None:
     least = float(ranked.confidence[ends[place] - 1])
     errors = float(shares_up_to(ranked.weight, ranked.errors, ends)[place])
     enough = (int(np.ceil(times * len(rows))) for times in _TIMES if chances(times).max() >= _LIKELY)
-    return NearMiss(least, 1 - rows.share_below(least), errors, next(enough, None))
+    return NearMiss(least, 1 - share_below(rows, least), errors, next(enough, None))
 
 
-def _within(ranked: RowsUnderTest, ends: Ints, most: float, confidence: float, correlation: float) -> Mask:
+def _within(ranked: Rows, ends: Ints, most: float, confidence: float, alike: float) -> Mask:
     """Return at which cuts the machine is more often wrong by `most` at most than a second human, on the same rows.
 
     Upper bound of the share where the machine alone is wrong, minus the lower bound of that where the second human
@@ -226,8 +202,8 @@ def _within(ranked: RowsUnderTest, ends: Ints, most: float, confidence: float, c
     """
     half = (1 + confidence) / 2
     double = np.flatnonzero(~np.isnan(ranked.worse))
-    both = ranked.take(double)
-    effective = effective_rows(both, correlation) if len(both) else np.zeros(0)
+    both = ranked.where(double)
+    effective = effective_rows(both, alike) if len(both) else np.zeros(0)
     kept = []
     for count in np.searchsorted(double, ends):
         rows = int(effective[count - 1] + 1e-9) if count else 0
@@ -238,7 +214,7 @@ def _within(ranked: RowsUnderTest, ends: Ints, most: float, confidence: float, c
     return np.array(kept)
 
 
-def _prospects(ranked: RowsUnderTest, ends: Ints, most: float) -> Floats:
+def _prospects(ranked: Rows, ends: Ints, most: float) -> Floats:
     """Return how promising each cut is for `_within`, if the machine's confidences are right, from 0 on.
 
     How many standard errors the expected difference is below the greatest: a second human is taken to be wrong as often

@@ -1,7 +1,6 @@
 """Temperatures, bounds and thresholds, and the decisions that a policy makes of them."""
 
 import json
-from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +18,19 @@ from scoremux_decide.decision import Decision, LevelRange, Threshold
 from scoremux_decide.policy import ScoringPolicy, read_policy
 from scoremux_evidence.figures.agreement import qwk
 from scoremux_evidence.promise import fit as fitting
-from scoremux_evidence.promise.labelled_scores import LabelledScores
 from scoremux_evidence.promise.ranges import Growth, reach
-from scoremux_evidence.promise.temperature import changes_of_brier, fit_temperatures, held_out_temperatures
-from scoremux_evidence.promise.thresholds import Promise, RowsUnderTest, choose, effective_rows, nearest
+from scoremux_evidence.promise.temperature import (
+    at_temperature,
+    changes_of_brier,
+    fit_temperatures,
+    held_out_temperatures,
+)
+from scoremux_evidence.promise.thresholds import Promise, choose, correlation, effective_rows, nearest, under_test
 from scoremux_evidence.promise.unusual import fit_unusual
+from scoremux_evidence.rows.table import Rows
 
 
-def draw_rows(count: int, seed: int, temperature: float = 2.0, levels: int = 4, doubt: float = 0.5) -> LabelledScores:
+def draw_rows(count: int, seed: int, temperature: float = 2.0, levels: int = 4, doubt: float = 0.5) -> Rows:
     """Return rows whose probabilities are too bold: to the power of 1/temperature they are true.
 
     doubt: the greater, the nearer the true probabilities are to each other.
@@ -44,19 +48,13 @@ def fit(*values: Any) -> dict[str, Decision]:
     return fitting.fit(*values).decisions
 
 
-def take(rows: LabelledScores, places: npt.NDArray[Any]) -> LabelledScores:
-    """Return some of the rows."""
-    columns = {part.name: getattr(rows, part.name) for part in fields(rows)}
-    return replace(rows, **{name: column[places] for name, column in columns.items() if column is not None})
-
-
 def covers(growth: Growth, level_range: LevelRange) -> npt.NDArray[np.bool_]:
     """Return whether each row's range holds the human's level."""
     reach = np.array([level_range.reach_of(level) for level in growth.level])
     return np.asarray((growth.needed <= reach) | (reach >= 1))
 
 
-def threshold_of(target: dict[str, float], rows: LabelledScores) -> Threshold:
+def threshold_of(target: dict[str, float], rows: Rows) -> Threshold:
     threshold = fit(ScoringPolicy.model_validate({"target": target}), {"t": rows})["t"].threshold
     assert threshold is not None
     return threshold
@@ -74,8 +72,8 @@ def test_temperatures_undo_boldness_and_give_the_confidence_of_the_scorer() -> N
     assert abs(np.log(own[2] / pooled)) < 0.35
     assert own[3] == pooled
     rows = draw_rows(50, 5)
-    expected = rows.calibrated(1.7)[np.arange(50), rows.level]
-    np.testing.assert_allclose(RowsUnderTest.of(rows, 1.7).confidence, expected, rtol=1e-6)
+    expected = at_temperature(rows, 1.7)[np.arange(50), rows.machine]
+    np.testing.assert_allclose(under_test(rows, 1.7).confidence, expected, rtol=1e-6)
     assert calibrated([0.0, 1.0, 0.0], 0.05) == [0.0, 1.0, 0.0]
 
 
@@ -90,14 +88,14 @@ def test_calibration_that_fits_held_out_rows_worse_is_found() -> None:
 
 
 def test_threshold_breaks_its_promise_as_rarely_as_it_says() -> None:
-    promise, rest = Promise(0.25, 0.2, 0.9), RowsUnderTest.of(draw_rows(4000, 9999, 1.0), 1.0)
+    promise, rest = Promise(0.25, 0.2, 0.9), under_test(draw_rows(4000, 9999, 1.0), 1.0)
     broken = chosen = 0
     for seed in range(200):
-        rows = RowsUnderTest.of(draw_rows(150, seed, 1.0), 1.0)
+        rows = under_test(draw_rows(150, seed, 1.0), 1.0)
         threshold = choose(rows, promise)
         if threshold is not None:
             chosen += 1
-            kept = rest.take(np.flatnonzero(threshold <= rest.confidence))
+            kept = rest.where(threshold <= rest.confidence)
             broken += kept.errors.mean() > 0.25 or kept.critical.mean() > 0.2
     assert chosen > 20
     assert broken <= 0.1 * 200
@@ -106,15 +104,15 @@ def test_threshold_breaks_its_promise_as_rarely_as_it_says() -> None:
 def test_rows_that_a_near_miss_asks_for_mostly_show_the_promise() -> None:
     promise, found = Promise(0.2, None, 0.9), []
     for seed in range(60):
-        rows = RowsUnderTest.of(draw_rows(40, seed, 1.0), 1.0)
+        rows = under_test(draw_rows(40, seed, 1.0), 1.0)
         miss = nearest(rows, promise)
         if choose(rows, promise) is None and miss is not None and miss.needed is not None:
             assert miss.needed > 40 and 0 <= miss.errors <= 1 and 0 < miss.kept <= 1
-            later = RowsUnderTest.of(draw_rows(miss.needed, 1000 + seed, 1.0), 1.0)
+            later = under_test(draw_rows(miss.needed, 1000 + seed, 1.0), 1.0)
             found.append(choose(later, promise) is not None)
     assert len(found) >= 10 and np.mean(found) >= 0.6
     assert nearest(rows, Promise(None, 0.1, 0.9)) is None
-    hopeless = replace(rows, confidence=np.full(len(rows), 0.5))
+    hopeless = rows.plus(confidence=np.full(len(rows), 0.5))
     miss = nearest(hopeless, promise)
     assert miss is not None and miss.needed is None
 
@@ -125,7 +123,7 @@ def test_ranges_of_calibration_are_those_of_the_scorer(number: float, by_level: 
     rows = draw_rows(300, 12)
     shares = [calibrated(probabilities, 1.7) for probabilities in rows.probabilities.tolist()]
     growth, level_range = Growth.of(rows, np.array(shares)), LevelRange(number, 0.9, "own", 300, 1.0, by_level)
-    ranges = [range_around(level, share, level_range) for level, share in zip(rows.level, shares, strict=True)]
+    ranges = [range_around(level, share, level_range) for level, share in zip(rows.machine, shares, strict=True)]
     inside = [low <= human <= high for (low, high), human in zip(ranges, rows.human, strict=True)]
     assert inside == covers(growth, level_range).tolist()
     assert growth.widths(level_range).tolist() == [high - low + 1 for low, high in ranges]
@@ -137,8 +135,8 @@ def test_ranges_hold_the_human_level_as_often_as_they_say_and_with_few_rows_are_
         rows, later = draw_rows(60, seed, 1.0), draw_rows(200, 1000 + seed, 1.0)
         decision = fit(policy, {"t": rows})["t"]
         assert decision.temperature and decision.level_range
-        growth = Growth.of(later, later.calibrated(decision.temperature.value))
-        inside.append([covers(growth, decision.level_range)[later.level == level].mean() for level in range(4)])
+        growth = Growth.of(later, at_temperature(later, decision.temperature.value))
+        inside.append([covers(growth, decision.level_range)[later.machine == level].mean() for level in range(4)])
         widths.append(growth.widths(decision.level_range).mean())
     assert (np.mean(inside, axis=0) >= 0.89).all() and np.mean(inside) <= 0.96
     assert np.mean(widths) < 2.8  # of four levels
@@ -167,9 +165,9 @@ def test_ranges_of_a_hard_task_with_few_rows_hold_among_easy_tasks() -> None:
         tasks = {f"easy {n}": draw_rows(60, 10 * seed + n, 1.0, doubt=0.1) for n in range(8)}
         decision = fit(policy, {**tasks, "hard": draw_rows(60, 10 * seed + 9, 1.0, doubt=1.0)})["hard"]
         assert decision.temperature and decision.level_range
-        growth = Growth.of(later, later.calibrated(decision.temperature.value))
+        growth = Growth.of(later, at_temperature(later, decision.temperature.value))
         held = covers(growth, decision.level_range)
-        inside.append([held[later.level == level].mean() for level in range(4)])
+        inside.append([held[later.machine == level].mean() for level in range(4)])
         widths.append(growth.widths(decision.level_range).mean())
     assert (np.mean(inside, axis=0) >= 0.89).all()
     assert np.mean(widths) < 3.2  # of four levels
@@ -207,19 +205,19 @@ def test_a_task_of_one_level_or_an_unreachable_target_has_no_threshold() -> None
 
 def test_gate_is_asked_of_the_weighted_kappa() -> None:
     rows = draw_rows(200, 2)
-    weighted = replace(rows, weight=np.where(rows.distance > 1, 9.0, 1.0))
+    weighted = rows.plus(weight=np.where((np.abs(rows.machine - rows.human) > 1), 9.0, 1.0))
     tasks, gate = {"plain": rows, "weighted": weighted}, {"target": {"human_share": 0.1}, "gate": {"qwk": 0.5}}
     low = fitting.fit(ScoringPolicy.model_validate(gate), tasks).below_gate
     assert list(low) == ["weighted"]
-    repeated = take(rows, np.repeat(np.arange(200), np.where(rows.distance > 1, 9, 1)))
-    assert low["weighted"] == pytest.approx(qwk(repeated.human, repeated.level))
+    repeated = rows.where(np.repeat(np.arange(200), np.where((np.abs(rows.machine - rows.human) > 1), 9, 1)))
+    assert low["weighted"] == pytest.approx(qwk(repeated.human, repeated.machine))
     shares = {n: d.threshold.share for n, d in fit(ScoringPolicy.model_validate(gate), tasks).items() if d.threshold}
     assert shares["weighted"] == 1.0 and shares["plain"] < 0.2
 
 
 @pytest.mark.parametrize("target", [{"exact": 0.0}, {"exact": 1.0, "critical": 0.0, "confidence": 0.9999}])
 def test_odd_tasks_get_decisions_that_can_be_read(target: dict[str, float]) -> None:
-    def rows(probabilities: list[float], human: int, count: int = 200) -> LabelledScores:
+    def rows(probabilities: list[float], human: int, count: int = 200) -> Rows:
         column = np.tile(probabilities, (count, 1))
         return labelled_scores(column, column.argmax(axis=1), np.full(count, human))
 
@@ -238,9 +236,9 @@ def test_agreement_within_that_of_humans_needs_two_humans() -> None:
     with pytest.raises(InputError, match="levels of two humans"):
         threshold_of({"within_of_humans": 0.3}, rows)
     # The second human is as often wrong as the machine, or never.
-    as_good = replace(rows, second=rows.level.astype(float))
+    as_good = rows.plus(second=rows.machine.astype(float))
     assert threshold_of({"within_of_humans": 0.1}, as_good).share == 0
-    perfect = replace(rows, second=rows.human.astype(float))
+    perfect = rows.plus(second=rows.human.astype(float))
     assert threshold_of({"within_of_humans": 0.02}, perfect).share > 0.9
 
 
@@ -249,32 +247,32 @@ def test_promise_of_a_true_error_of_a_tenth_is_found_in_58_percent_of_draws_of_1
     for seed in range(400):
         human = (np.random.default_rng(seed).random(100) < 0.1).astype(np.int64)
         rows = labelled_scores(np.tile([0.9, 0.1], (100, 1)), np.zeros(100, np.int64), human)
-        chosen += choose(RowsUnderTest.of(rows, 1.0), Promise(0.15, None, 0.9)) is not None
+        chosen += choose(under_test(rows, 1.0), Promise(0.15, None, 0.9)) is not None
     assert chosen / 400 == pytest.approx(0.583, abs=0.07)
 
 
 def test_equal_texts_count_once_and_rows_of_one_student_tell_less_the_more_alike_they_are() -> None:
     rows = draw_rows(60, 3, 1.0)
-    copies = replace(take(rows, np.repeat(np.arange(60), 5)), text=np.repeat(np.arange(60), 5))
-    once, tested = RowsUnderTest.of(rows, 1.0), RowsUnderTest.of(copies, 1.0)
+    copies = rows.where(np.repeat(np.arange(60), 5)).plus(text=np.repeat(np.arange(60), 5))
+    once, tested = under_test(rows, 1.0), under_test(copies, 1.0)
     assert len(tested) == 60
     assert tested.errors.tolist() == once.errors.tolist()
     assert choose(tested, Promise(0.3, None, 0.9)) == choose(once, Promise(0.3, None, 0.9))
     student = np.repeat(np.arange(50), 4)
     certain = labelled_scores(np.tile([0.6, 0.4], (200, 1)), np.zeros(200, np.int64), student % 2, student=student)
-    alike = RowsUnderTest.of(certain, 1.0)
-    assert alike.correlation() > 0.9
+    alike = under_test(certain, 1.0)
+    assert correlation(alike) > 0.9
     assert effective_rows(alike, 1.0)[-1] == pytest.approx(50)
     assert effective_rows(alike, 0.0)[-1] == pytest.approx(200)
-    independent = replace(alike, errors=np.random.default_rng(0).random(200) < 0.4)
-    assert independent.correlation() < 0.3
-    weighted = replace(alike, weight=np.repeat([1.0, 9.0], 100), student=np.full(200, -1))
+    independent = alike.plus(errors=np.random.default_rng(0).random(200) < 0.4)
+    assert correlation(independent) < 0.3
+    weighted = alike.plus(weight=np.repeat([1.0, 9.0], 100), student=np.full(200, -1))
     assert effective_rows(weighted, 0.5)[-1] == pytest.approx(1000**2 / 8200)
 
 
 def test_temperatures_of_rows_are_fitted_without_their_student_and_equal_texts() -> None:
     rows = draw_rows(40, 1)
-    folds = held_out_temperatures([replace(rows, student=np.arange(40) // 4, text=np.arange(40) % 37)])[0]
+    folds = held_out_temperatures([rows.plus(student=np.arange(40) // 4, text=np.arange(40) % 37)])[0]
     assert all(len(set(folds[students])) == 1 for students in np.arange(40).reshape(10, 4))
     assert (folds[0], folds[1], folds[2]) == (folds[37], folds[38], folds[39])
 
@@ -282,13 +280,11 @@ def test_temperatures_of_rows_are_fitted_without_their_student_and_equal_texts()
 def test_weights_lead_a_threshold_from_a_desks_rows_to_that_of_all_rows() -> None:
     """Routed rows are all read, a tenth of the machine's: with weights the share for people is that of all rows."""
     everything, policy = draw_rows(6000, 2, 1.0), ScoringPolicy.model_validate({"target": {"exact": 0.7}})
-    confidence = RowsUnderTest.of(everything, 1.0).confidence
+    confidence = under_test(everything, 1.0).confidence
     chance = np.where(confidence < 0.7, 1.0, 0.1)
     picked = np.random.default_rng(1).random(6000) < chance
-    desk = take(everything, picked)
-    plain, weighted = (
-        fit(policy, {"t": rows})["t"].threshold for rows in (desk, replace(desk, weight=1 / chance[picked]))
-    )
+    desk = everything.where(picked)
+    plain, weighted = (fit(policy, {"t": rows})["t"].threshold for rows in (desk, desk.plus(weight=1 / chance[picked])))
     expected = fit(policy, {"t": everything})["t"].threshold
     assert plain and weighted and expected
     assert weighted.share == pytest.approx(expected.share, abs=0.1)
@@ -298,7 +294,7 @@ def test_weights_lead_a_threshold_from_a_desks_rows_to_that_of_all_rows() -> Non
 def test_shared_threshold_is_not_for_a_task_that_its_own_rows_or_peoples_agreement_contradict() -> None:
     good = {f"good {n}": draw_rows(80, n, 1.0) for n in range(8)}
     bad = draw_rows(80, 99, 1.0)
-    bad = replace(bad, human=(bad.level + 1) % 4)
+    bad = bad.plus(human=(bad.machine + 1) % 4)
     policy = ScoringPolicy.model_validate({"target": {"exact": 0.6}, "rows": {"own": 1000}})
     decisions = fit(policy, {**good, "bad": bad})
     thresholds = {name: decision.threshold for name, decision in decisions.items()}
@@ -338,7 +334,7 @@ def test_what_is_unlike_all_levels_centres_is_unusual() -> None:
 def test_decisions_survive_their_file() -> None:
     example = read_policy(ROOT / "examples" / "policy.toml")
     rows, pooled = draw_rows(120, 9), np.random.default_rng(1).normal(size=(120, 8)).astype(np.float32)
-    decision = fit(example, {"t": labelled_scores(rows.probabilities, rows.level, rows.human, pooled=pooled)})["t"]
+    decision = fit(example, {"t": labelled_scores(rows.probabilities, rows.machine, rows.human, pooled=pooled)})["t"]
     again = Decision.parse(decision.to_json(), "decision.json")
     assert again.to_json() == decision.to_json() and again.conditions == example.conditions
     assert (again.policy, again.unusual is None, len(again.conditions.rules)) == (example.digest, False, 10)
