@@ -88,6 +88,11 @@ class Estimates:
     def take(self, cells: Values) -> "Estimates":
         return replace(self, **{name: column[cells] for name, column in self.columns().items()})
 
+    def without(self, cells: Values) -> "Estimates":
+        """Return the estimates with nothing known of some cells, a mask, [C]."""
+        value, low, high = (np.where(cells, np.nan, column) for column in (self.value, self.low, self.high))
+        return replace(self, value=value, low=low, high=high, n=np.where(cells, 0.0, self.n))
+
     def straightened(self, limit: float) -> list[Floats]:
         """Return the value, the ends of the interval and a limit, on a scale on which errors are nearly normal."""
         return [straight(x, self.scale) for x in (self.value, self.low, self.high, limit)]

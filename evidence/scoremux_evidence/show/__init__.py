@@ -49,9 +49,10 @@ def write_report(
     provenance = _provenance(inputs, title)
     write_json(out.with_suffix(".json"), as_json(assessed, matched, provenance))
     write_table(out.with_suffix(".parquet"), assessed)
-    beside = {suffix: out.with_suffix(f".{suffix}").name for suffix in ("json", "parquet")}
-    values = view(assessed, matched) | provenance | beside | {"example": example}
-    page = render("scoremux_evidence.show", "page.html", values)
+    values = view(assessed, matched)
+    values["to_paste"].write_csv(out.with_suffix(".csv"))
+    beside = {suffix: out.with_suffix(f".{suffix}").name for suffix in ("json", "parquet", "csv")}
+    page = render("scoremux_evidence.show", "page.html", values | provenance | beside | {"example": example})
     with writing(out):
         replace_file(out, [page.encode()], mode=None)
     return assessed

@@ -3,32 +3,21 @@
 from collections.abc import Iterator
 from math import isnan
 
-import numpy as np
-
 from scoremux_evidence.figures.agreement import OF_EXPECTED, STATISTICS
 from scoremux_evidence.figures.levels import LevelFigures
 from scoremux_evidence.show.plots import Plots
-from scoremux_evidence.show.words import LEAST_SHOWN, View, figures_shown, group_shown, rows_shown, shown, verdict_shown
+from scoremux_evidence.show.tables import criteria_with, group_verdicts, rows_needed
+from scoremux_evidence.show.words import View, shown, verdict_shown
 from scoremux_evidence.verdicts.assessment import MOST_DROPPED, Assessment
-from scoremux_evidence.verdicts.groups import Groups
-from scoremux_evidence.verdicts.verdicts import Verdict, rows_in_words, worst
-
-GROUP_COLUMNS = ("exact", "gap_exact", "qwk", "gap_qwk", "smd", "dsm")
-ROUTE_COLUMNS = ("people", "exact", "qwk", "kept_exact", "kept_qwk", "record_exact", "record_qwk")
-"""All machine scores, the machine's share and the score of record."""
-
-MEAN_COLUMNS = ("human_exact", "human_qwk", "human_mean", "human_sd", "machine_mean", "machine_sd", "below", "above")
-"""Agreement of two people, means and deviations, and errors by their direction."""
+from scoremux_evidence.verdicts.verdicts import Verdict
 
 _IN_FILES_ALONE = (*OF_EXPECTED, "r_disattenuated", "human_length_r")
-_SHOWN = ("qwk", "exact", "smd")
 _REASONS = {
     Verdict.FAIL: "fails",
     Verdict.NOT_ENOUGH_LEVELS: "people gave one level only for",
     Verdict.NOT_ENOUGH_ROWS: "not decided",
     Verdict.NOT_MEASURED: "not measured",
 }
-_DECIDED = (Verdict.FAIL, Verdict.NOT_ENOUGH_LEVELS, Verdict.NOT_ENOUGH_ROWS)
 
 
 def task_view(assessed: Assessment, cell: int, plots: Plots) -> View:
@@ -37,16 +26,10 @@ def task_view(assessed: Assessment, cell: int, plots: Plots) -> View:
     levels = assessed.by_level[cell]
     risk = f"Risk against coverage, {name}"
     error = assessed.confidence.error[cell]
-    verdict = Verdict(int(assessed.overall.verdict[cell]))
-    in_file = Verdict(int(assessed.of_file.verdict[cell]))
     return {
-        **row_view(assessed, cell),
         "name": name,
         "verdict": verdict_shown(assessed.overall, cell),
-        "in_file": "" if verdict == in_file else str(in_file),
-        "fails": ", ".join(criteria_with(Verdict.FAIL, assessed, cell)),
-        "item": verdict_shown(assessed.item, cell),
-        "needed": rows_in_words(assessed.overall.needed[cell], assessed.figures["exact"].n[cell]),
+        "needed": rows_needed(assessed, cell),
         "reasons": _reasons(assessed, cell),
         "plot": plots.distributions(levels.levels, levels.confusion, f"Levels of {name}, rows not weighted"),
         "risk": None if isnan(error) else plots.risk(assessed.confidence, cell, risk, policy_of(assessed, cell)),
@@ -55,43 +38,10 @@ def task_view(assessed: Assessment, cell: int, plots: Plots) -> View:
         "confusion": list(_confusion(levels)),
         "humans": [[f"{count:,}" for count in counts] for counts in levels.humans] if levels.humans.any() else [],
         "figures": list(_figures(assessed, cell)),
-        "groups": list(groups_view(assessed.groups, cell)),
+        "groups": group_verdicts(assessed.groups, cell),
         "versions": assessed.versions[cell],
         "calibration": "" if isnan(error) else f"{error:.3f}",
     }
-
-
-def row_view(assessed: Assessment, cell: int, mean: bool = False) -> View:
-    """Return the figures of a task, −1 for all rows, in the tables of all tasks; mean: of tasks, in place of a cell."""
-    figures = assessed.means if mean else assessed.figures
-    students = assessed.students
-    pooled = cell < 0 and len(assessed.tasks) > 1
-    (human,) = figures_shown(figures, cell, ("human_qwk",), pooled)
-    return {
-        "rows": rows_shown(figures, cell) + (" tasks" if mean else ""),
-        "students": "" if students is None or mean else f"{students[cell]:,}",
-        "shown": figures_shown(figures, cell, _SHOWN, pooled),
-        "human": human,
-        "routes": figures_shown(figures, cell, ROUTE_COLUMNS, pooled),
-    }
-
-
-def groups_view(groups: Groups, task: int, columns: tuple[str, ...] = GROUP_COLUMNS) -> Iterator[View]:
-    """Yield the groups of a task, −1 for those of all rows, each followed by its mean over tasks."""
-    few = {"value": "–", "interval": f"fewer than {LEAST_SHOWN} students"}
-    pooled = task < 0 and bool((groups.task > 0).any())
-    for place, cell in enumerate(np.flatnonzero(groups.task == task)):
-        judged = worst(((c, j.take(np.array([cell]))) for c, j in groups.judged.items()), 1)
-        too_few = groups.students[cell] < LEAST_SHOWN <= groups.figures["exact"].n[cell]
-        yield {
-            "name": group_shown(groups, cell),
-            "rows": rows_shown(groups.figures, cell),
-            "cells": [few] * len(columns) if too_few else figures_shown(groups.figures, cell, columns, pooled),
-            "verdict": verdict_shown(judged, 0, groups.figures["exact"].n[cell]),
-        }
-        if pooled:
-            tasks = f"{rows_shown(groups.means, place)} tasks"
-            yield {"name": "mean of tasks", "rows": tasks, "cells": figures_shown(groups.means, place, columns)}
 
 
 def policy_of(assessed: Assessment, cell: int) -> tuple[float, float]:
@@ -117,17 +67,6 @@ def routes_in_words(assessed: Assessment, cell: int) -> str:
         width = f"{assessed.ranges.width[cell]:.2f}"
         parts.append(f"The range of levels holds the human's in {covered} of {rows:,} rows and has {width} on average.")
     return "".join(f" {part}" for part in parts)
-
-
-def criteria_with(verdict: Verdict, assessed: Assessment, cell: int) -> list[str]:
-    """Return the criteria of a task and its groups that have a verdict."""
-    groups = assessed.groups
-    judged = ((c, j) for c, j in assessed.judged.items() if c.of == "task")
-    titles = [c.title for c, j in judged if j.verdict[cell] == verdict and (c.required or verdict in _DECIDED)]
-    if verdict is not Verdict.NOT_MEASURED:
-        of_groups = ((c, j.verdict[groups.task == cell]) for c, j in groups.judged.items())
-        titles += [f"{c.title} of a group" for c, verdicts in of_groups if (verdicts == verdict).any()]
-    return titles
 
 
 def _reasons(assessed: Assessment, cell: int) -> str:
@@ -157,7 +96,7 @@ def _figures(assessed: Assessment, cell: int) -> Iterator[View]:
         criterion = criteria.get(statistic.name)
         yield {
             "title": statistic.title,
-            **shown(estimate, cell, digits=3),
+            "figure": shown(estimate, cell, digits=3),
             "rows": f"{int(estimate.n[cell]):,}",
             "criterion": criterion.title if criterion else "",
             "verdict": verdict_shown(assessed.judged[criterion], cell, estimate.n[cell]) if criterion else None,

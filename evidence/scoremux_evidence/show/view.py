@@ -7,16 +7,19 @@ import numpy as np
 
 from scoremux_evidence.rows.matching import Matched
 from scoremux_evidence.show.plots import Plots
-from scoremux_evidence.show.task_view import (
-    MEAN_COLUMNS,
-    ROUTE_COLUMNS,
-    groups_view,
-    policy_of,
-    routes_in_words,
-    row_view,
-    task_view,
+from scoremux_evidence.show.tables import (
+    GROUP_MEANS,
+    GROUPS,
+    ROUTES,
+    Table,
+    figures_table,
+    lines_of_groups,
+    lines_of_tasks,
+    table_to_paste,
+    tasks_table,
 )
-from scoremux_evidence.show.words import View, figures_shown, group_shown, left_out_shown, shown
+from scoremux_evidence.show.task_view import policy_of, routes_in_words, task_view
+from scoremux_evidence.show.words import Cell, View, figures_shown, group_shown, left_out_shown, shown
 from scoremux_evidence.verdicts.assessment import Assessment
 from scoremux_evidence.verdicts.totals import FIGURES, Totals
 from scoremux_evidence.verdicts.verdicts import MOST_WRONG, Criterion, Judged, Judgement, Verdict
@@ -33,20 +36,22 @@ def view(assessed: Assessment, matched: Matched) -> View:
     plots = Plots()
     routed = bool(assessed.figures["people"].n[-1])
     counts = _counts(assessed.overall)
+    groups = [*lines_of_groups(assessed.groups)]
+    by = (("Task", lines_of_tasks(assessed)), ("Group", groups))
     return {
         "folded": len(assessed.tasks) > FOLD_ABOVE,
         "too_small": counts[Verdict.NOT_ENOUGH_ROWS] + counts[Verdict.NOT_ENOUGH_LEVELS] == len(assessed.tasks),
         "summary": _summary(assessed, len(matched)),
-        "has_second_human": bool(assessed.figures["human_qwk"].n[-1]),
         "criteria": [_criterion(c, judged) for c, judged in _all_judged(assessed).items()],
         "errors": f"No other task has a part in a task's verdict: a task passes wrongly in {MOST_WRONG:.0%} "
         f"of cases at most, and fails wrongly in {MOST_WRONG / 2:.1%}. A verdict “in this file” is corrected for the "
         f"number of tasks (Holm 1979): there the chance of a single wrong PASS among {len(assessed.tasks):,} tasks is "
         f"{MOST_WRONG:.0%} at most, that of a single wrong FAIL {MOST_WRONG / 2:.1%}.",
         "forests": list(_forests(assessed, plots)),
-        "groups": list(groups_view(assessed.groups, -1)),
-        "groups_by_mean": list(groups_view(assessed.groups, -1, MEAN_COLUMNS)),
-        "groups_by_route": list(groups_view(assessed.groups, -1, ROUTE_COLUMNS)) if routed else [],
+        "verdicts": tasks_table(assessed),
+        "to_paste": table_to_paste(assessed),
+        "groups": [figures_table("", "Group", groups, statistics) for statistics in (GROUPS, GROUP_MEANS) if groups],
+        "routes": [figures_table("", first, lines, ROUTES) for first, lines in by if lines] if routed else [],
         "routed": _routed(assessed) if routed else "",
         "totals": _totals(assessed.totals),
         "group_plots": list(_group_plots(assessed, plots)),
@@ -54,8 +59,6 @@ def view(assessed: Assessment, matched: Matched) -> View:
         "confidence": _confidence(assessed, bool(matched.rows.calibrated.any()), plots),
         "left_out": [*left_out_shown(matched.rows.left_out)],
         "tasks": [task_view(assessed, cell, plots) for cell in range(len(assessed.tasks))],
-        "whole": row_view(assessed, -1),
-        "mean": row_view(assessed, 0, mean=True),
         "population": matched.population,
         "second_human_note": _doubly(assessed, len(matched)),
         "unit": "student" if "student" in matched.rows else "row",
@@ -143,29 +146,24 @@ def _group_plots(assessed: Assessment, plots: Plots) -> Iterator[View]:
 def _totals(totals: Totals | str) -> View | None:
     if isinstance(totals, str):
         return {"why": totals} if totals else None
-    kinds = [
-        {
-            "name": name,
-            "moments": [f"{moment:.2f}" for moment in totals.moments(name)],
-            "figures": figures_shown(totals.figures[name], 0, FIGURES) if name in totals.figures else [],
-        }
-        for name in totals.by
-    ]
-    passing = {name: totals.passing(name) for name in totals.by}
-    cuts = [
-        {
-            "cut": f"{cut:g}",
-            "people": f"{passing['people'][place]:.1%}",
-            "others": [(f"{passing[name][place]:.1%}", shown(same, place)) for name, same in totals.same.items()],
-        }
-        for place, cut in enumerate(totals.cuts)
-    ]
+    kinds = []
+    for name in totals.by:
+        figures = figures_shown(totals.figures[name], 0, FIGURES) if name in totals.figures else [Cell("")] * 3
+        kinds.append([Cell(name), *(Cell(f"{moment:.2f}") for moment in totals.moments(name)), *figures])
+    cuts = []
+    for place, cut in enumerate(totals.cuts):
+        row = [Cell(f"{cut:g}"), Cell(f"{totals.passing('people')[place]:.1%}")]
+        for name, same in totals.same.items():
+            row += [Cell(f"{totals.passing(name)[place]:.1%}"), shown(same, place)]
+        cuts.append(row)
+    names = [title for name in totals.same for title in (name, f"{name}: as by the other")]
     return {
-        "students": f"{len(totals.by['people']):,}",
+        "students": f"{len(totals.by['people']):,} of {totals.students:,}",
         "why": "",
-        "kinds": kinds,
-        "cuts": cuts,
-        "names": list(totals.same),
+        "tables": [
+            Table("", ("Scores", "Mean", "SD", "SMD", "QWK", "r"), kinds),
+            Table("", ("Needed", "People", *names), cuts),
+        ],
     }
 
 

@@ -1,8 +1,8 @@
 """Figures, verdicts and names as the page says them."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from math import isnan, nan
-from typing import Any
+from math import inf, isnan, nan
+from typing import Any, NamedTuple
 
 from scoremux_evidence.figures.estimates import Estimates, Figures, rounded
 from scoremux_evidence.rows.table import Reasons
@@ -17,9 +17,12 @@ STYLES = {
     Verdict.NOT_MEASURED: ("open", ""),
 }
 LEAST_SHOWN = 10
-"""A figure of fewer rows is not shown: its interval would say nothing, and a group could be a single class."""
+"""A figure of fewer rows is not shown: its interval would say nothing."""
 
-_POOLED = ("qwk", "gap_qwk", "kept_qwk", "record_qwk", "human_qwk")
+_WIDE = {"share": 0.5, "correlation": 0.5}
+"""A figure with a wider interval is unknown, by its scale."""
+
+_POOLED = ("qwk", "gap_qwk", "kept_qwk", "record_qwk", "human_qwk", "dsm")
 """Not shown over several tasks together, whose scales differ."""
 
 EXAMPLES = 5
@@ -28,34 +31,48 @@ EXAMPLES = 5
 View = dict[str, Any]
 
 
-def shown(estimate: Estimates, cell: int, digits: int = 2) -> View:
-    """Return a figure and its interval as words; the mean of a single task is none."""
+class Cell(NamedTuple):
+    """A cell of a table: its text, small print beside or below it, and its style: pass, fail or open."""
+
+    text: str
+    small: str = ""
+    style: str = ""
+
+    def __str__(self) -> str:
+        """Return the text, with its small print if that is an interval."""
+        return f"{self.text} {self.small}" if self.small.startswith("[") else self.text
+
+
+def shown(estimate: Estimates, cell: int, digits: int = 2, sign: str = "") -> Cell:
+    """Return a figure and its interval as words; the mean of a single task is none.
+
+    Args:
+        sign: `+` to show a plus too.
+    """
     value, low, high = estimate.at(cell)
     is_mean = estimate.cells[cell] > 0
     if not is_mean and 0 < estimate.n[cell] < LEAST_SHOWN:
-        return {"value": "–", "interval": f"fewer than {LEAST_SHOWN} rows"}
+        return Cell("–", f"fewer than {LEAST_SHOWN} rows")
     if isnan(value) or (is_mean and estimate.n[cell] < 2):
-        return {"value": "–", "interval": ""}
-    words = [rounded(x, digits).replace("-", "−") for x in (value, low, high)]
-    interval = "" if isnan(low) else f"[{words[1]}, {words[2]}]"
-    return {"value": words[0], "interval": interval + estimate.of_fewer(cell)}
+        return Cell("–")
+    if high - low > _WIDE.get(estimate.scale, inf):
+        return Cell("unknown")
+    text, *ends = (rounded(x, digits, sign).replace("-", "−") for x in (value, low, high))
+    interval = "" if isnan(low) else f"[{ends[0]}, {ends[1]}]"
+    return Cell(text, interval + estimate.of_fewer(cell))
 
 
-def figures_shown(figures: Figures, cell: int, names: Iterable[str], pooled: bool = False) -> list[View]:
+def figures_shown(figures: Figures, cell: int, names: Iterable[str], pooled: bool = False) -> list[Cell]:
     """Return some of a cell's figures as words. pooled: whether the cell has rows of several tasks."""
-    none = {"value": "", "interval": ""}
-    return [none if pooled and name in _POOLED else shown(figures[name], cell) for name in names]
+    return [Cell("") if pooled and name in _POOLED else shown(figures[name], cell) for name in names]
 
 
-def verdict_shown(judgement: Judgement, cell: int, rows: float = nan) -> View:
-    """Return a verdict's style, sign and words. rows: that it rests on, to say how many would decide; NaN: say not."""
+def verdict_shown(judgement: Judgement, cell: int, rows: float = nan) -> Cell:
+    """Return a verdict with its sign and style. rows: that it rests on, to say how many would decide; NaN: say not."""
     verdict = Verdict(int(judgement.verdict[cell]))
     style, sign = STYLES[verdict]
-    return {"style": style, "sign": sign, "words": str(verdict), "needed": rows_in_words(judgement.needed[cell], rows)}
-
-
-def rows_shown(figures: Figures, cell: int) -> str:
-    return f"{int(figures['exact'].n[cell]):,}"
+    needed = rows_in_words(judgement.needed[cell], rows)
+    return Cell(f"{sign} {verdict}".strip(), f"({needed} rows)" if needed else "", style)
 
 
 def group_shown(groups: Groups, cell: int) -> str:

@@ -16,6 +16,9 @@ from scoremux_evidence.verdicts.verdicts import GAPS, OF_GROUPS, Criterion, Judg
 MOST_GROUPS = 64
 """Values that a column of groups may have."""
 
+LEAST_STUDENTS = 10
+"""A group of fewer has no figure anywhere: it could be a single class."""
+
 
 @dataclass(frozen=True)
 class Groups:
@@ -148,7 +151,9 @@ class _Members:
         if "student" in grouped.ratings:
             once = np.unique(np.stack([place, grouped.ratings.student]), axis=1)
             count = np.bincount(once[0], minlength=len(pairs))
-        return cell, value, count, {**figures, **compared}
+        every = {**figures, **compared}
+        few = count < LEAST_STUDENTS
+        return cell, value, count, {name: estimate.without(few) for name, estimate in every.items()}
 
     def take(self, rows: Mask) -> "_Members":
         return _Members(self.ratings.where(rows), self.cell[rows], self.group[rows])

@@ -28,6 +28,7 @@ class Totals:
         by: Whose totals, for each student. `as routed` and `the same people`: of students whose rows two people read.
         figures: Of the machine's totals beside those of people; and of those as routed, and of the same people, beside
             those of the second person; one cell.
+        students: How many students there are, with and without a row in each task.
         cuts: The least total of a student of each tenth, by people.
         same: The share of students who pass and fail at each cut as they do by the other person.
     """
@@ -36,6 +37,7 @@ class Totals:
     figures: dict[str, Figures]
     cuts: Floats
     same: dict[str, Estimates]
+    students: int
 
     def moments(self, name: str) -> tuple[float, float]:
         """Return mean and standard deviation (÷ N − 1)."""
@@ -47,7 +49,10 @@ class Totals:
 
 
 def measure_totals(matched: Matched, task: Ints, cells: int) -> Totals | str:
-    """Return totals, in points where the output has them, else in levels; or why there are none, empty for few."""
+    """Return totals, in points where the output has them, else in levels; or why there are none.
+
+    The reason is empty without students, or with one task.
+    """
     rows = matched.rows
     student = rows.get("student")
     if student is None or cells < 2:
@@ -57,7 +62,10 @@ def measure_totals(matched: Matched, task: Ints, cells: int) -> Totals | str:
     tasks_of = np.bincount(np.unique(student * cells + task) // cells)
     complete = (tasks_of == cells) & (np.bincount(student) == cells)
     if complete.sum() < _FEWEST:
-        return ""
+        return (
+            f"Totals need {_FEWEST} students with one row in each task, and {complete.sum()} of "
+            f"{len(np.unique(student))} have it. A student with rows of several administrations has several in a task."
+        )
     machine, human, second = _in_points(matched)
     people = np.bincount(student, human)
     cuts = np.unique(np.quantile(people[complete], np.arange(1, 10) / 10, method="higher"))
@@ -77,7 +85,7 @@ def measure_totals(matched: Matched, task: Ints, cells: int) -> Totals | str:
         passes = rated(*((of >= cuts[:, None]).ravel() for of in (others, totals)))
         same[name] = estimates(["exact"], passes, place, len(cuts))["exact"]
     by = {"people": people[complete], **{name: totals for name, (totals, _) in compared.items()}}
-    return Totals(by, figures, cuts, same)
+    return Totals(by, figures, cuts, same, len(np.unique(student)))
 
 
 def _is_chosen(matched: Matched) -> bool:

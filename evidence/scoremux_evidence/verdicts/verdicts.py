@@ -33,6 +33,9 @@ _FEWEST_ROWS = 10
 _QUARTILE = 0.6744897501960817 / (Z + POWER)
 """Of the normal distribution, in units of the distance that is found in 80 % of cases."""
 
+_UNKNOWN = 20
+"""A range of rows needed that is wider, greatest by least, says nothing."""
+
 LEAST_ROWS = 30
 """With fewer rows nothing is said of how many would decide: the standard error itself is hardly known."""
 
@@ -264,15 +267,17 @@ def rows_in_words(needed: float, rows: float) -> str:
     The figure that `needed` is for has an error: the range is for the middle half of the likely true figures.
 
     >>> rows_in_words(300, 100), rows_in_words(300, 5), rows_in_words(math.nan, 100), rows_in_words(0, 100)
-    ('150 to 880', '37 or more', '', '')
+    ('150 to 880', 'an unknown number of', '', '')
     """
     if not needed > 0 or math.isnan(rows):
         return ""
     distance = math.sqrt(rows / needed)  # of figure and limit, in units of what would need no more rows
     fewest = max(rows / (distance + _QUARTILE) ** 2, rows + 1)
     most = rows / max(distance - _QUARTILE, 1e-6) ** 2
+    if most > _UNKNOWN * fewest:
+        return "an unknown number of"
     low, high = (f"{float(f'{end:.2g}'):,.0f}" for end in (fewest, most))
-    return low if low == high else f"{low} to {high}" if most < 1_000_000 else f"{low} or more"
+    return low if low == high else f"{low} to {high}"
 
 
 def _shown(limit: float) -> str:
