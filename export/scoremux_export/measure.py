@@ -4,7 +4,7 @@ from safetensors.numpy import save
 
 from scoremux_engine.model.backbone import MEASURED, SPEC, Backbone
 from scoremux_engine.runners.choose import REFERENCE
-from scoremux_engine.runners.expected import outputs
+from scoremux_engine.runners.expected import expected_outputs
 from scoremux_engine.runners.runner import BackboneRunner
 from scoremux_files.atomic import replace_file
 from scoremux_files.digests import digest_of
@@ -18,7 +18,7 @@ def measure(backbone: Backbone, reference: BackboneRunner | None = None) -> list
 
     Returns a sentence about each of OpenVINO's precisions.
     """
-    backbone.measured = dict(outputs(backbone, reference or REFERENCE.make(backbone)))
+    backbone.measured = expected_outputs(backbone, reference or REFERENCE.make(backbone))
     try:
         from scoremux_engine.runners.norm_ranges import measure_precisions
 

@@ -50,6 +50,8 @@ that changes. int8 multiplies alike on all of them.
 _GROUPS, _LEVELS, _PREFIX = 2, 8, 24
 _GAIN = 0.5
 """How large the products of adapters are beside those that they are added to."""
+FULL_TOKENS = 2048
+"""Tokens of a full micro-batch, and of the longest row that is checked."""
 _BATCHES = (
     (8, 3, 8, False),
     (16, 2, 16, True),
@@ -57,8 +59,17 @@ _BATCHES = (
     (40, 1, 16, False),
     (64, 1, 8, False),
     (96, 1, 8, True),
+    (FULL_TOKENS, 1, 8, False),
+    (64, FULL_TOKENS // 64, 16, False),
 )
-"""Tokens, rows, rank, and whether the rows have a prefix where the backbone reads prefixes."""
+"""Tokens (the backbone's limit at most), rows, rank, and whether rows have a prefix where the backbone reads prefixes.
+
+The last two are the longest row and a full micro-batch. A row that is one leaves the latter out.
+"""
+VERSION = "version"
+"""Says in the file which batches these are. Whoever changes them raises the number: other rows prove nothing."""
+_VERSION, _WITHOUT_VERSION = 2, 6
+"""The version of these batches, and how many of them are in files without one."""
 _PLAIN, _PREFIXED = (0, 4), (2, 5)
 """Batches of rank 8, which is in every rank class: without and with a prefix."""
 
@@ -81,16 +92,27 @@ class Distance(NamedTuple):
         return f"{self.farthest:.1e} from {self.source}, {self.allowed:.1e} is allowed"
 
 
-def outputs(backbone: Backbone, runner: BackboneRunner, live: Iterable[SizeClass] | None = None) -> list[NamedOutput]:
+def expected_outputs(backbone: Backbone, reference: BackboneRunner) -> dict[str, Floats]:
+    """Return the contents of the file that an export begins with."""
+    return {VERSION: np.array([_VERSION], np.float32), **dict(outputs(backbone, reference))}
+
+
+def outputs(
+    backbone: Backbone,
+    runner: BackboneRunner,
+    live: Iterable[SizeClass] | None = None,
+    first: int = len(_BATCHES),
+) -> list[NamedOutput]:
     """Return a runner's outputs for made-up rows, on each of its streams, by their names in the file.
 
     Args:
         live: Size classes that rows will have, each of which gets a batch; None: each batch is of its own size class.
+        first: How many batches to compute; `live` changes the size classes of two among the first.
     """
     spec = backbone.spec
     prefix = padded_prefix(_PREFIX) if spec.prefix_layers else 0
     sizes = [SizeClass(rank, _LEVELS, prefix if prefixed else 0) for _, _, rank, prefixed in _BATCHES]
-    batches = list(enumerate(sizes))
+    batches = list(enumerate(sizes))[: first - (spec.max_tokens >= FULL_TOKENS and first == len(_BATCHES))]
     if live is not None:
         others = sorted({*live}.difference(sizes))
         batches = [((_PREFIXED if size.prefix else _PLAIN)[n % 2], size) for n, size in enumerate(others)]
@@ -132,7 +154,8 @@ def distances(backbone: Backbone, runner: BackboneRunner, live: Iterable[SizeCla
     Args:
         live: Further size classes that rows will have.
     """
-    measured, computed = backbone.measured, outputs(backbone, runner)
+    measured = backbone.measured
+    computed = outputs(backbone, runner, first=_batches_in(measured))
     apart = farthest([*computed, *outputs(backbone, runner, live)], measured)
     found = [from_float32(apart, measured, runner.precision)]
     if runner.precision == "int8" and f"{runner.arithmetic}.logits.0" in measured:
@@ -146,9 +169,12 @@ def check(backbone: Backbone, runner: BackboneRunner, live: Iterable[SizeClass] 
 
     Raises RunnerError where it is too large.
     """
-    if not backbone.measured:
+    batches = _batches_in(backbone.measured)
+    if batches < len(_BATCHES):
+        lacks = "expected outputs of long texts and full micro-batches" if batches else "usable expected outputs"
         command = f"scoremux export measure {backbone.folder.parents[1]}"
-        log.warning("the backbone has no expected outputs, so a wrong kernel would stay unnoticed: run `%s`", command)
+        log.warning("the backbone has no %s, so a wrong kernel may stay unnoticed: run `%s`", lacks, command)
+    if not batches:
         return ""
     found, precision = distances(backbone, runner, live), runner.precision
     if wrong := next((one for one in found if one.is_too_far), None):
@@ -157,10 +183,17 @@ def check(backbone: Backbone, runner: BackboneRunner, live: Iterable[SizeClass] 
     return f"{precision}: {'; '.join(map(str, found))}"
 
 
-def _rows(backbone: Backbone, number: int) -> RowInputs:
-    """Return made-up rows within the tokens that the tokenizer puts around a text: of two tasks, or one row.
+def _batches_in(measured: Mapping[str, Floats]) -> int:
+    """Return how many of the batches have expected outputs; none where they are another version's."""
+    if VERSION in measured:
+        return len(_BATCHES) if measured[VERSION].tolist() == [_VERSION] else 0
+    return _WITHOUT_VERSION if measured else 0
 
-    Each has another length.
+
+def _rows(backbone: Backbone, number: int) -> RowInputs:
+    """Return made-up rows of two tasks, or one row, within the tokens that the tokenizer puts around a text.
+
+    They have up to eight lengths.
     """
     spec, around = backbone.spec, backbone.tokenizer.encode([""])[0].ids
     longest, count, _, prefixed = _BATCHES[number]
@@ -168,7 +201,7 @@ def _rows(backbone: Backbone, number: int) -> RowInputs:
     longest = min(longest, spec.max_tokens - before)
     rows = []
     for row in range(count):
-        length = longest - row * (longest // 8)
+        length = longest - row % 8 * (longest // 8)
         places = np.arange(length) + longest * row + 1000 * number
         ids = places * 7919 * (places + 104729) % max(1, backbone.tokenizer.size)
         if 0 < len(around) < longest // 2:

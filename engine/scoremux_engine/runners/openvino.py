@@ -42,6 +42,9 @@ _KEPT_ENTRIES = 250
 # attention takes rows x length^2 numbers a head. So long after the last such micro-batch it is given back.
 _LARGE, _GIVEN_BACK_S = 1 << 18, 20.0
 
+_COMPARED_ROWS = 8
+"""How many rows of a shape have to have the same bits on all cores as on a stream."""
+
 
 def read(backbone: Backbone) -> openvino.Model:
     """Return the graph as a model, folded before it is copied, so that all copies share its weights."""
@@ -91,6 +94,7 @@ class OpenVinoRunner(BackboneRunner):
         self._kept = backbone.spec.kept
         # The last to be free is the first to be used again: its caches are warm.
         self._idle: queue.LifoQueue[_Request] = queue.LifoQueue()
+        self._taking_all = threading.Lock()
         self._large_at = math.inf
         for _ in range(shared.count):
             self._idle.put(_Request(self._side_by_side.create_infer_request(), self.dtypes))
@@ -128,7 +132,9 @@ class OpenVinoRunner(BackboneRunner):
 
     def run_on_each_stream(self, rows: RowInputs, tables: Tables) -> list[Outputs]:
         feeds, outputs = self._feeds(rows), [names.LOGITS, names.POOLED]
-        requests = [self._idle.get() for _ in range(self.streams)]
+        self._give_back(rows.input_ids.shape)
+        with self._taking_all:  # two threads that each hold some would wait for each other
+            requests = [self._idle.get() for _ in range(self.streams)]
         try:
             computed = at_once([partial(request.infer, tables, feeds, outputs) for request in requests])
             return [Outputs(*arrays) for arrays in computed]
@@ -218,8 +224,8 @@ def _tensor(array: npt.NDArray[Any]) -> Any:
 class AllCores(Generic[Request]):
     """One request that has all cores, beside the streams.
 
-    With several threads a library may split a sum, which then has other bits. So a shape that is new is computed on a
-    stream too, and only shapes whose bits were the same are computed here alone from then on.
+    With several threads a library may split a sum, which then has other bits. So the first eight rows of a shape are
+    computed on a stream too. Only if all eight had the same bits are further rows of the shape computed here alone.
 
     Args:
         make: Makes the request, in a thread of its own that the first row starts. Until it is made, or where that
@@ -229,7 +235,7 @@ class AllCores(Generic[Request]):
     def __init__(self, make: Callable[[], Request]) -> None:
         self._make: Callable[[], Request] | None = make
         self._request: Future[Request] = Future()
-        self._same: dict[Hashable, bool] = {}
+        self._same: dict[Hashable, float] = {}  # how many rows had the same bits; -inf: one had others
         self._lock = threading.Lock()
 
     def run(
@@ -247,12 +253,13 @@ class AllCores(Generic[Request]):
             pool.shutdown(wait=False)
         if not self._request.done() or self._request.exception():
             return on_a_stream()
-        if self._same.get(shape):
+        if self._same.get(shape, 0) >= _COMPARED_ROWS:
             with self._lock:
                 return here(self._request.result())
         outputs = on_a_stream()
-        if shape not in self._same:
+        if self._same.get(shape, 0) >= 0:
             with self._lock:
                 others = here(self._request.result())
-                self._same[shape] = [x.tobytes() for x in outputs] == [x.tobytes() for x in others]
+                equal = [x.tobytes() for x in outputs] == [x.tobytes() for x in others]
+                self._same[shape] = self._same.get(shape, 0) + 1 if equal else -math.inf
         return outputs

@@ -47,8 +47,8 @@ class Scheduler:
         done: Called with requests that ended together, each once.
         express: Whether a lone row may be computed beside as many micro-batches as may be under way: it ends
             sooner than any of them.
-        quiet_s: Seconds without two micro-batches at once, after which a lone row gets all cores: it ends a tenth
-            sooner and costs two thirds more processor time.
+        quiet_s: Seconds without two micro-batches at once, after which a lone row gets all cores: it ends a seventh
+            sooner and costs half more processor time.
     """
 
     def __init__(

@@ -1,5 +1,6 @@
 """Expected outputs: a start whose numbers are wrong is refused, in every precision, and no other start is."""
 
+import hashlib
 import json
 from collections.abc import Callable
 from functools import partial
@@ -13,6 +14,7 @@ from openvino import opset13 as ops
 from typer.testing import CliRunner
 
 from computed import computed_precisions
+from making import random_tables
 from scoremux.app import build
 from scoremux_engine import Engine
 from scoremux_engine.errors import RunnerError
@@ -21,10 +23,12 @@ from scoremux_engine.model.buckets import SizeClass
 from scoremux_engine.runners import precisions
 from scoremux_engine.runners.arithmetic import PROBE
 from scoremux_engine.runners.choose import ON_CPU, REFERENCE, RunnerChoice
-from scoremux_engine.runners.expected import check, distances
+from scoremux_engine.runners.expected import FULL_TOKENS, VERSION, _rows, check, distances, expected_outputs
 from scoremux_engine.runners.int8 import int8_constant, rounded
+from scoremux_engine.runners.onnxruntime import OnnxRuntimeRunner
 from scoremux_engine.runners.openvino import OpenVinoRunner
 from scoremux_engine.runners.packing import fold_constants, is_constant
+from scoremux_engine.runners.runner import RowInputs, at_once
 
 LIVE = (SizeClass(64, 8), SizeClass(8, 32), SizeClass(256, 8), SizeClass(16, 8, 64))
 
@@ -87,7 +91,43 @@ def test_int8_is_compared_with_the_export_where_both_have_one_arithmetic(
 def test_rows_and_tables_stay_those_of_earlier_exports() -> None:
     """With others, a right start of what an earlier version exported would be refused."""
     probe = Backbone.open(PROBE)
+    assert VERSION not in probe.measured
     assert distances(probe, REFERENCE.make(probe), LIVE[:2])[0].farthest < 1e-5
+    digest = hashlib.sha256(b"".join(_rows(probe, number).input_ids.tobytes() for number in range(8))).hexdigest()
+    assert digest.startswith("a209e1108bde"), "rows changed: raise their version"
+
+
+@pytest.mark.parametrize(
+    "is_wrong", [lambda ids: ids.shape[1] > 256, lambda ids: ids.size >= FULL_TOKENS], ids=["long", "full"]
+)
+def test_a_kernel_that_is_wrong_only_for_a_long_row_or_a_full_micro_batch_is_refused(
+    is_wrong: Callable[[Any], bool], caplog: pytest.LogCaptureFixture
+) -> None:
+    class WrongAtSize(OnnxRuntimeRunner):
+        def _compute(self, rows: RowInputs, tables: Any, outputs: list[str]) -> list[Any]:
+            return [-out if is_wrong(rows.input_ids) else out for out in super()._compute(rows, tables, outputs)]
+
+    probe = Backbone.open(PROBE)
+    assert check(probe, WrongAtSize(probe, threads=1)), "an export without these rows cannot tell"
+    assert "no expected outputs of long texts and full micro-batches" in caplog.text
+    probe.measured = expected_outputs(probe, REFERENCE.make(probe))
+    with pytest.raises(RunnerError, match=r"^float32 is wrong on this processor"):
+        check(probe, WrongAtSize(probe, threads=1))
+    assert check(probe, OnnxRuntimeRunner(probe, threads=2, streams=2))
+
+
+def test_rows_of_another_release_accuse_no_processor(caplog: pytest.LogCaptureFixture) -> None:
+    probe = Backbone.open(PROBE)
+    probe.measured = {name: -array for name, array in probe.measured.items()} | {VERSION: np.array([3], np.float32)}
+    assert check(probe, REFERENCE.make(probe)) == ""
+    assert "no usable expected outputs, so a wrong kernel may stay unnoticed: run `scoremux export" in caplog.text
+
+
+def test_two_checks_at_the_same_moment_do_not_wait_for_each_other(backbone: Backbone) -> None:
+    runner, rows = OpenVinoRunner(backbone, threads=4, streams=4), _rows(backbone, 0)
+    tables = random_tables(backbone.spec, groups=2, rank=8)
+    calls = [lambda: [runner.run_on_each_stream(rows, tables) for _ in range(50)]] * 3
+    assert [len(each) for found in at_once(calls) for each in found] == [4] * 150
 
 
 @pytest.mark.parametrize("streams", [1, 2, 3, 4])

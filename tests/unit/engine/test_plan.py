@@ -375,12 +375,14 @@ def ready(make: Callable[[], str]) -> AllCores[str]:
     return cores
 
 
-def test_a_shape_is_compared_once_and_with_equal_bits_computed_on_all_cores() -> None:
+def test_eight_rows_of_a_shape_are_compared_and_with_equal_bits_computed_on_all_cores() -> None:
     cores, ways = ready(lambda: "made"), Ways(ONE)
-    assert [cores.run("short", ways.here, ways.on_a_stream) for _ in range(3)] == [[ONE]] * 3
-    assert ways.taken == ["stream", "here", "here", "here"]
+    assert [cores.run("short", ways.here, ways.on_a_stream) for _ in range(10)] == [[ONE]] * 10
+    assert ways.taken == ["stream", "here"] * 8 + ["here"] * 2
+    other = Ways(NEXT)
     cores.run("long", ways.here, ways.on_a_stream)
-    assert ways.taken[4:] == ["stream", "here"]
+    assert [cores.run("long", other.here, other.on_a_stream) for _ in range(3)] == [[ONE]] * 3
+    assert other.taken == ["stream", "here", "stream", "stream"], "the second row had other bits"
     cores, ways = ready(lambda: "made"), Ways(NEXT)
     assert [cores.run("short", ways.here, ways.on_a_stream) for _ in range(3)] == [[ONE]] * 3
     assert ways.taken == ["stream", "here", "stream", "stream"]
@@ -406,7 +408,7 @@ def test_a_row_alone_has_the_bits_of_a_row_in_company(backbone: Backbone, precis
         mask = (np.arange(tokens) < tokens - draw.integers(0, 8)).astype(np.int64)[None]
         row = RowInputs(ids, mask, np.array([1]), np.zeros_like(ids))
         expected = runner.run(row, tables, pooled=True)
-        for _ in range(3):
+        for _ in range(10):
             alone = runner.run(replace(row, alone=True), tables, pooled=True)
             assert alone.logits.tobytes() == expected.logits.tobytes()
             assert alone.pooled is not None and expected.pooled is not None
