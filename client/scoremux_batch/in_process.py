@@ -5,6 +5,7 @@ from array import array
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple, TypeAlias, cast
@@ -18,6 +19,7 @@ from scoremux_batch.task_order import TaskOrder, TaskSlice
 from scoremux_client.calls.servers import Retries
 from scoremux_client.client import ScoringClient
 from scoremux_client.rows import Answer, Columns, Response, Scored
+from scoremux_client.served_tasks import served_tasks
 from scoremux_client.transports.connect import connect_all, headers_with
 from scoremux_client.transports.transport import Tls, Transport
 
@@ -70,7 +72,9 @@ class Connection:
         headers = headers_with(None, self.token)
         transports = connect_all(self.urls, self.tls, headers, insecure=self.insecure, batch=True)
         timed = [TimedTransport(transport, latencies) for transport in transports]
-        return ScoringClient(timed, retries=Retries(patience_s=self.patience_s), mixed_arithmetic=self.mixed_arithmetic)
+        served = partial(served_tasks, self.urls[0], tls=self.tls, headers=headers, insecure=self.insecure)
+        retries = Retries(patience_s=self.patience_s)
+        return ScoringClient(timed, retries=retries, mixed_arithmetic=self.mixed_arithmetic, served=served)
 
 
 def run(folder: Path, job: Job, journal: Journal, client: ScoringClient, progress: Progress) -> None:

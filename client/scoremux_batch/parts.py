@@ -4,7 +4,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from scoremux_batch.people import ReadBehind
 from scoremux_batch.slices import Slice
 from scoremux_client.contract import MACHINE, Status
 from scoremux_client.frames import columns_of
-from scoremux_client.rows import Scored
+from scoremux_client.rows import Scored, trait_name
 from scoremux_files.atomic import NEW, replace_file, replacing
 from scoremux_files.errors import InputError, parsing, reading, writing
 from scoremux_files.rows.row_layout import Json
@@ -37,7 +37,12 @@ _SAVED_EVERY_S = 5.0
 
 
 def write_part(folder: Path, part: Slice, scored: Sequence[Scored], read_behind: ReadBehind | None = None) -> Json:
-    """Write a slice with its outcomes; return its line for the journal. Raises InputError."""
+    """Write a slice with its outcomes, a row for each trait of items; return its line for the journal.
+
+    Raises InputError.
+    """
+    responses = len(part)
+    part, scored = by_trait(part, scored)
     table = table_of(part, scored, read_behind)
     with writing(folder):
         if part.ids:
@@ -57,7 +62,7 @@ def write_part(folder: Path, part: Slice, scored: Sequence[Scored], read_behind:
     return {
         **part.resume(),
         "files": int(part.filled),
-        "rows": len(table),
+        "rows": responses,
         "rejected": len(part.rejected),
         "counts": counts,
         "arithmetic": sorted({row.arithmetic for row in scored} - {""}),
@@ -67,6 +72,16 @@ def write_part(folder: Path, part: Slice, scored: Sequence[Scored], read_behind:
             "read behind": {"picked": picked} if read_behind else {},
         },
     }
+
+
+def by_trait(part: Slice, scored: Sequence[Scored]) -> tuple[Slice, Sequence[Scored]]:
+    """Return a slice and its outcomes with a row for each trait in place of rows of items."""
+    if not any(row.traits for row in scored):
+        return part, scored
+    rows = [(place, one) for place, row in enumerate(scored) for one in row.traits.values() or [row]]
+    divided = part.take([place for place, _ in rows], part.rejected)
+    divided.tasks = [row.task if scored[place].traits else part.tasks[place] for place, row in rows]
+    return divided, [row for _, row in rows]
 
 
 def _destination(row: Scored) -> str:
@@ -153,7 +168,7 @@ class UnfinishedPart:
         """Save outcomes, if the last time is some seconds ago. Raises InputError."""
         if time.monotonic() - self._saved_at < _SAVED_EVERY_S:
             return
-        columns = {"task": [s.task for s in scored], "arithmetic": [s.arithmetic for s in scored], **columns_of(scored)}
+        columns = saved(scored)
         content = {"format": _FORMAT, "part": part.number, "columns": columns}
         with writing(self._path):
             replace_file(self._path, [json.dumps(content).encode()], mode=None)
@@ -166,7 +181,7 @@ class UnfinishedPart:
             columns = content["columns"]
             if (content["format"], content["part"]) != (_FORMAT, part.number) or len(columns["task"]) > len(part):
                 return []
-            return [outcome_of(dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)]
+            return loaded(columns)
         except (OSError, ValueError, KeyError, TypeError):
             return []  # the rows are scored again
 
@@ -175,6 +190,23 @@ class UnfinishedPart:
         with writing(self._path):
             self._path.unlink(missing_ok=True)
         self._saved_at = time.monotonic()
+
+
+def saved(scored: Sequence[Scored]) -> dict[str, list[Any]]:
+    """Return outcomes as columns for JSON, with those of their traits."""
+    named = {"task": [row.task for row in scored], "arithmetic": [row.arithmetic for row in scored]}
+    traits = [saved([*row.traits.values()]) if row.traits else None for row in scored]
+    return {**named, **columns_of(scored), "traits": traits}
+
+
+def loaded(columns: Mapping[str, Sequence[Any]]) -> list[Scored]:
+    """Return the outcomes that `saved` gave columns of."""
+    outcomes = []
+    for values in zip(*columns.values(), strict=True):
+        row = dict(zip(columns, values, strict=True))
+        traits = loaded(row.pop("traits", None) or {})
+        outcomes.append(replace(outcome_of(row), traits={trait_name(trait.task): trait for trait in traits}))
+    return outcomes
 
 
 def outcome_of(row: Mapping[str, Any]) -> Scored:

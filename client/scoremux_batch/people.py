@@ -140,6 +140,8 @@ class ConditionTask:
         cannot score goes to people without a code. Raises InputError where the task is at fault, not the row.
         """
         _refuse_faulty(self.task, outcome)
+        if scored.traits:
+            return replace(scored, traits={name: self.add(trait, outcome) for name, trait in scored.traits.items()})
         if outcome.ok and len(outcome.probabilities) != len(self.codes) + 1:
             raise InputError(
                 f"--condition names {len(self.codes)} codes; {self.task} has another number of levels above 0"

@@ -71,7 +71,7 @@ class Slice:
         columns: dict[str, Any] = {"kept": {}}
         for name in ("ids", "tasks", "texts", "lines", "students"):
             column = getattr(self, name)
-            columns[name] = [column[place] for place in places]
+            columns[name] = [column[place] for place in places] if column else []  # texts, once they are sent
         for name, cells in self.kept.items():
             columns["kept"][name] = [cells[place] for place in places]
         return replace(self, **columns, rejected=rejected)

@@ -145,7 +145,7 @@ def _print_people(console: Console, state: JobState) -> None:
     if set(state.people.get("route", {})) <= {MACHINE} and not state.people.get("read behind"):
         return
     rows = [
-        (name if kind == "route" else f"{kind} {name}", f"{count:,}", f"{count / max(1, state.rows):.1%}")
+        (name if kind == "route" else f"{kind} {name}", f"{count:,}", f"{count / max(1, state.statuses.total()):.1%}")
         for kind, counts in state.people.items()
         for name, count in sorted(counts.items())
     ]

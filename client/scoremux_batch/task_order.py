@@ -15,9 +15,8 @@ from typing import Any
 
 from scoremux_batch.job import Job
 from scoremux_batch.journal import JobState
-from scoremux_batch.parts import outcome_of
+from scoremux_batch.parts import loaded, saved
 from scoremux_batch.slices import Slice, read_slices
-from scoremux_client.frames import COLUMNS, columns_of
 from scoremux_client.rows import Scored, to_bytes
 from scoremux_files.errors import InputError
 from scoremux_files.rows.row_layout import FILE_START, Json
@@ -106,7 +105,7 @@ class TaskOrder:
 
     def save(self, part: TaskSlice, scored: Sequence[Scored]) -> None:
         """Keep the outcomes of a slice durably. Raises InputError."""
-        cells = map(json.dumps, zip(*columns_of(scored).values(), strict=True))
+        cells = [json.dumps(saved([outcome])) for outcome in scored]
         names = [outcome.arithmetic for outcome in scored]
         with self._using(), self._database:
             self._database.executemany(
@@ -118,13 +117,9 @@ class TaskOrder:
         """Return the outcomes of a slice of a source; first: the number of its first row in the job, from 0."""
         with self._using():
             found = self._database.execute(
-                "SELECT arithmetic, cells FROM outcomes WHERE n >= ? AND n < ? ORDER BY n", (first, first + len(part))
+                "SELECT cells FROM outcomes WHERE n >= ? AND n < ? ORDER BY n", (first, first + len(part))
             ).fetchall()
-        outcomes = []
-        for task, (arithmetic, cells) in zip(part.tasks, found, strict=True):
-            columns: Json = dict(zip(COLUMNS, json.loads(cells), strict=True))
-            outcomes.append(outcome_of({**columns, "task": task, "arithmetic": arithmetic}))
-        return outcomes
+        return [outcome for (cells,) in found for outcome in loaded(json.loads(cells))]
 
     def remove(self) -> None:
         """Remove the file: all parts are written."""

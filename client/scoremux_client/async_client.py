@@ -67,7 +67,7 @@ class AsyncClient(BaseClient):
             with contextlib.suppress(RuntimeError):  # an answer that comes after the loop was closed
                 loop.call_soon_threadsafe(notified.set)
 
-        call = Call(self._servers, self._size, options, notify)
+        call = Call(self._servers, self._size, options, notify, self._traits)
         feeder = asyncio.create_task(_feed_async(call, responses, notified, room))
         try:
             while not call.finished:

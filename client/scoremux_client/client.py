@@ -6,7 +6,7 @@ Both drive a `Call`: they feed it rows, let it advance, hand out outcomes in ord
 import contextlib
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -15,6 +15,7 @@ from typing import TypeVar
 from scoremux_client.calls.call import Call, Options
 from scoremux_client.calls.request_size import RequestSize
 from scoremux_client.calls.servers import Retries, Servers
+from scoremux_client.calls.traits import Traits
 from scoremux_client.contract import MAX_BATCH_ROWS, outputs
 from scoremux_client.errors import InputError
 from scoremux_client.frames import FrameRows
@@ -57,6 +58,8 @@ class BaseClient:
             equal responses may get different scores; otherwise such an answer is a RejectedError.
         embeddings: ask for each row's `Scored.embedding` too, which makes answers larger by H float32 values a row; a
             transport of your own asks by itself.
+        served: asks for the live tasks, when a row names an item with several traits: its text is scored for each of
+            them (`Scored.traits`). None asks the first server.
         batch: these rows belong to a batch job: the server computes rows of others first, then these.
 
     Raises:
@@ -82,6 +85,7 @@ class BaseClient:
         embeddings: bool = False,
         batch: bool = False,
         mixed_arithmetic: bool = False,
+        served: Callable[[], Iterable[ServedTask]] | None = None,
     ) -> None:
         if chunk_rows is not None and not 1 <= chunk_rows <= MAX_BATCH_ROWS:
             raise InputError(f"chunk_rows is {chunk_rows}; it must be 1…{MAX_BATCH_ROWS}")
@@ -104,6 +108,8 @@ class BaseClient:
         self._servers = Servers(
             transports, retries or Retries(), timeout_s, merged=merged, mixed_arithmetic=mixed_arithmetic
         )
+        listed = partial(served_tasks, urls[0], tls=tls, headers=all_headers, insecure=insecure)
+        self._traits = Traits(served or listed)
         self._options = Options(window or _WINDOW * len(transports), deadline_s, deduplicate)
         self._closed = False
 
@@ -187,7 +193,7 @@ class Client(BaseClient):
     def _drive(self, responses: Iterable[AnyRow], options: Options) -> Iterator[Scored]:
         # A queue, because its `put` may be called even by a signal handler or finaliser that interrupts its `get`.
         notifications: SimpleQueue[None] = SimpleQueue()
-        call = Call(self._servers, self._size, options, lambda: notifications.put(None))
+        call = Call(self._servers, self._size, options, lambda: notifications.put(None), self._traits)
         try:
             source = source_of(responses)
             while not call.finished:

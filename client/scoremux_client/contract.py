@@ -111,6 +111,8 @@ class Status(str, Enum):
     """TASK is not of the form `id` or `id@digest` (see `TASK_PATTERN`)."""
     FORBIDDEN_TASK = "FORBIDDEN_TASK"
     """The token that the request came with may not score this task, whether there is one or not."""
+    HAS_TRAITS = "HAS_TRAITS"
+    """The task is an item with several traits; name one of them, such as ``essay-1.grammar``."""
     INVALID_TEXT = "INVALID_TEXT"
     """TEXT is not UTF-8."""
     TEXT_TOO_LONG = "TEXT_TOO_LONG"
@@ -127,7 +129,13 @@ class Status(str, Enum):
 
 
 # A person can grade what the machine could not score, but not an answer to a task that does not exist.
-NOBODY_CAN = (Status.UNKNOWN_TASK, Status.INVALID_TASK, Status.INVALID_TEXT, Status.FORBIDDEN_TASK)
+NOBODY_CAN = (
+    Status.UNKNOWN_TASK,
+    Status.INVALID_TASK,
+    Status.INVALID_TEXT,
+    Status.FORBIDDEN_TASK,
+    Status.HAS_TRAITS,
+)
 """Statuses of rows that a person cannot grade either."""
 
 MACHINE = "machine"

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -62,6 +62,8 @@ class Scored:
     route: ``machine``, or ``human:`` and a reason (`contract.Reason`); empty where a person cannot grade it either.
     arithmetic: name of the arithmetic that computed the row, such as ``x86-f32``; empty if nothing did.
     embedding: float32 [H], the vector that the task's head read, None without a score or if it was not asked for.
+    traits: the outcome of each trait, by its name, where `task` is an item with several; the row itself has no score
+        then, and its status is ``Status.HAS_TRAITS``.
     Two outcomes that differ in arithmetic and embedding alone are equal.
     """
 
@@ -80,6 +82,7 @@ class Scored:
     level_range: tuple[int, int] | None = None
     arithmetic: str = field(default="", compare=False)
     embedding: npt.NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
+    traits: "Mapping[str, Scored]" = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
@@ -99,11 +102,31 @@ class Scored:
 
 @dataclass(eq=False, slots=True)
 class Row:
-    """A (task, text) that is sent once, with its outcome: `scored` or `error`."""
+    """A (task, text) that is sent once, with its outcome: `scored` or `error`.
+
+    parts: the rows that are sent in its place, one for each trait of an item.
+    """
 
     response: Response
     scored: Scored | None = None
     error: ScoremuxError | None = None
+    parts: "list[Row]" = field(default_factory=list)
+
+    def join(self) -> None:
+        """Take the outcome of all parts, once each has one."""
+        self.error = self.error or next((part.error for part in self.parts if part.error), None)
+        traits: dict[str, Scored] = {}
+        for part in self.parts:
+            if part.scored is None:
+                return
+            traits[trait_name(part.scored.task)] = part.scored
+        whole = Scored.without_score(self.response, Status.HAS_TRAITS)
+        self.scored = replace(whole, traits=traits)
+
+
+def trait_name(task: str) -> str:
+    """Return the name of a trait, without its item and a digest."""
+    return task.partition("@")[0].rpartition(".")[2]
 
 
 def as_response(row: AnyRow) -> Response:

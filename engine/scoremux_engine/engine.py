@@ -189,7 +189,7 @@ class Engine:
         (request,) = self._plan([Arrival(rows, pooled=pooled)], coding=coding)
         with request.versions:
             self.queue.run(request)
-        request.out = request.plan.merged(request.out)
+        request.out = request.plan.merged(request.out, self.bank.levels_max)
         return request
 
     def _admit(self, arrivals: Sequence[Arrival]) -> list[RowRequest]:
@@ -227,15 +227,13 @@ class Engine:
         for request in ended:
             if request.arrival.done:
                 request.versions.close()
+                request.out = request.plan.merged(request.out, self.bank.levels_max)
                 shape = request.out.logits.shape[1], request.out.pooled is None, request.arrival.pooled
                 alike.setdefault((request.error, *shape), []).append(request)
         for requests in alike.values():
             answers: Sequence[Columns | Exception]
             try:
-                if not (error := requests[0].error):
-                    for request in requests:
-                        request.out = request.plan.merged(request.out)
-                answers = [error] * len(requests) if error else self._answer(requests)
+                answers = [error] * len(requests) if (error := requests[0].error) else self._answer(requests)
             except Exception as caught:
                 answers = [caught] * len(requests)
             for request, answer in zip(requests, answers, strict=True):

@@ -155,6 +155,7 @@ def make_adapter(
     made = {"peft_type": "LORA", "task_type": "SEQ_CLS", "r": rank, "lora_alpha": 2 * rank, "bias": "none"}
     (folder / "adapter_config.json").write_text(json.dumps({**made, **(config or {})}))
     described = {"id": task, "levels": list(range(levels)), "question": "Why?", "language": "en"}
-    (folder / "task.json").write_text(json.dumps({**described, **(task_json or {})}))
+    given = {key: value for key, value in {**described, **(task_json or {})}.items() if value is not None}
+    (folder / "task.json").write_text(json.dumps(given))
     save_file(tensors or adapter_tensors(spec, rank, levels, seed), folder / "adapter_model.safetensors")
     return folder

@@ -66,7 +66,8 @@ def add_adapters(source: str, repository: Path, kinds: tuple[Kind, ...], backbon
     for seed, (kind, folder) in enumerate(zip(kinds, folders, strict=True)):
         _write_adapter(model, kind, seed, folder)
         described = {"id": folder.name, "levels": list(range(kind.levels)), **kind.task}
-        (folder / "task.json").write_text(json.dumps(described))
+        given = {key: value for key, value in described.items() if value is not None}
+        (folder / "task.json").write_text(json.dumps(given))
     Store(repository / "store").add(folders, backbone)
 
 

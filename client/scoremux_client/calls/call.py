@@ -12,9 +12,13 @@ from dataclasses import dataclass, replace
 from scoremux_client.calls.attempt import Attempt, Notify, Server
 from scoremux_client.calls.request_size import REQUEST_BYTES, RequestSize
 from scoremux_client.calls.servers import Servers
+from scoremux_client.calls.traits import Traits
 from scoremux_client.contract import Status
 from scoremux_client.errors import DeadlineError, InputError, TooLargeError, TransportError, UnavailableError
 from scoremux_client.rows import AnyRow, Response, Row, Scored, as_response, is_text, what_is_wrong
+
+_ASK_AGAIN_S = 0.5
+"""How long after a server did not list its tasks it is asked again."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +56,11 @@ class Patience:
 class Call:
     """Feed it rows while it wants some, let it advance, take outcomes; close it in any case."""
 
-    def __init__(self, servers: Servers, size: RequestSize, options: Options, notify: Notify) -> None:
+    def __init__(
+        self, servers: Servers, size: RequestSize, options: Options, notify: Notify, traits: Traits | None = None
+    ) -> None:
         self._servers = servers
+        self._traits = traits
         self._size = size
         self._options = options
         self._notify = notify
@@ -100,7 +107,7 @@ class Call:
         if row is None:
             row = Row(response)
             if is_text(response.text):
-                self._unsent[self._servers.home(response.task)].append(row)
+                self._unsent[self._servers.home(response.task)] += self._divide(row) or [row]
             else:
                 row.scored = Scored.without_score(response, Status.INVALID_TEXT)
             if self._options.deduplicate:
@@ -133,6 +140,8 @@ class Call:
         out: list[Scored] = []
         while self._order:
             response, row = self._order[0]
+            if row.parts:
+                row.join()
             if row.scored is None:
                 break
             self._order.popleft()
@@ -189,13 +198,48 @@ class Call:
                     rows = self._halve(rows, patience, home)
             else:
                 self._size.answered(len(rows), attempt.ended_at - attempt.sent_at, attempt.ahead)
+                items = []
                 for row, scored in zip(rows, outcomes, strict=True):
-                    row.scored = scored
+                    if scored.status is Status.HAS_TRAITS and self._traits:
+                        items.append(row)
+                    else:
+                        row.scored = scored
+                if items:
+                    yield from self._send_by_trait(items, home)
                 return
         if attempt is not None:
             self._failed = True
             for row in rows:
                 row.error = attempt
+
+    def _divide(self, row: Row) -> list[Row]:
+        """Return the rows of an item's traits, where the row names an item whose traits are known."""
+        row.parts = [Row(response) for response in self._traits.of(row.response)] if self._traits else []
+        return row.parts
+
+    def _send_by_trait(self, items: list[Row], home: Server | None) -> Iterator[float | None]:
+        """Send rows that name items once for each trait; yield while that waits for the server's list of tasks."""
+        assert self._traits is not None
+        patience = Patience(self._servers)
+        while True:
+            asked = self._traits.ask(self._notify)
+            while not asked.done():
+                yield None
+            error = asked.exception()
+            if not isinstance(error, UnavailableError) or not patience.left_s():
+                break
+            resumes_at = time.monotonic() + _ASK_AGAIN_S
+            while time.monotonic() < resumes_at:
+                yield resumes_at
+        if isinstance(error, (UnavailableError, DeadlineError)):
+            self._failed = True
+            for row in items:
+                row.error = error
+            return
+        for row in items:
+            if not self._divide(row):  # the server does not list its tasks, or the item is gone
+                row.scored = Scored.without_score(row.response, Status.HAS_TRAITS)
+        self._unsent[home] += [part for row in items for part in row.parts]
 
     def _attempt(
         self, rows: list[Row], patience: Patience, avoid: Server | None, home: Server | None

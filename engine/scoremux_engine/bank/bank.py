@@ -74,8 +74,8 @@ class Bank:
 
     @property
     def tasks(self) -> list[str]:
-        """Ids of the live tasks, in order."""
-        return sorted(self._live.tasks)
+        """Ids that rows may name, of live tasks and traits, in order."""
+        return sorted(self._live.described())
 
     def described(self) -> Described:
         """Return the live tasks, followed as far as the manifest is now: see `LiveVersions.described`."""
@@ -173,7 +173,18 @@ class Bank:
         return True
 
     def find(self, task: str, digest: str | None, batch: "BatchVersions") -> Version | Status:
-        """Return the live version of a task, or the one of `digest`, pinned for `batch`; or why there is none."""
+        """Return the live version of a task, or the one of `digest`, pinned for `batch`; or why there is none.
+
+        task: The id of a task, or of an item with the name of one of its traits.
+        """
+        found = self._find(task, digest, batch)
+        item, _, trait = task.rpartition(".")
+        if found is Status.UNKNOWN_TASK and item:
+            whole = self._find(item, digest, batch)
+            return (whole.trait(trait) or found) if isinstance(whole, Version) else whole
+        return Status.HAS_TRAITS if isinstance(found, Version) and found.task.traits else found
+
+    def _find(self, task: str, digest: str | None, batch: "BatchVersions") -> Version | Status:
         if digest is not None:
             # A digest becomes a path.
             exists = re.fullmatch(DIGEST_PATTERN, digest) and (

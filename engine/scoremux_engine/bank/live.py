@@ -3,7 +3,9 @@
 import logging
 import threading
 import time
+from collections.abc import Mapping
 from contextlib import suppress
+from typing import cast
 
 from scoremux_engine.errors import PackageError, StoreError
 from scoremux_engine.packages.package_files import PackageFiles
@@ -18,6 +20,9 @@ _RETRY_S = 1.0
 _MOST_FALLBACKS = 8
 
 Described = dict[str, tuple[str, tuple[float, ...] | None]]
+
+Scales = tuple[float, ...] | tuple[tuple[str, tuple[float, ...]], ...]
+"""The points of a task's levels, or the name and the points of each trait."""
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +42,8 @@ class LiveVersions:
         self._stamp: Stamp | None = None
         self._refused: tuple[Stamp | None, float] = None, 0.0  # what cannot be used, and when to try it again
         self._fallbacks: dict[str, tuple[str, ...]] = {}  # newest first; the last, the oldest, was served before
-        self._levels: dict[str, tuple[float, ...]] = {}  # points, by digest of the version
-        self._described: tuple[dict[str, str], dict[str, tuple[float, ...]], Described] = {}, {}, {}
+        self._scales: dict[str, Scales] = {}  # by digest of the version
+        self._described: tuple[dict[str, str], dict[str, Scales], Described] = {}, {}, {}
         self._undescribed = False
         self._describing = threading.Lock()
         self.tasks: dict[str, str] = {}
@@ -100,32 +105,36 @@ class LiveVersions:
             self._undescribed = False
             # One change in a store of 100,000 tasks costs a look at each of them, so that look is a short one.
             live = self.tasks
-            levels = {digest: self._levels[digest] for digest in live.values() if digest in self._levels}
-            scales = {scale: scale for scale in levels.values()}  # tasks of one scale share it
-            for name, digest in [(name, digest) for name, digest in live.items() if digest not in levels]:
+            scales = {digest: self._scales[digest] for digest in live.values() if digest in self._scales}
+            known = {scale: scale for scale in scales.values()}  # tasks of one scale share it
+            for name, digest in [(name, digest) for name, digest in live.items() if digest not in scales]:
                 if self.outdated or self.tasks is not live:  # what is new comes first
-                    self._undescribed, self._levels = True, levels
+                    self._undescribed, self._scales = True, scales
                     return False
                 with suppress(PackageError):
                     task = PackageFiles(self._store.package_folder(digest)).task
-                    levels[digest] = scales.setdefault(tuple(task.levels), tuple(task.levels))
+                    scale = tuple((trait, tuple(own.levels)) for trait, own in task.traits.items()) or task.levels
+                    scales[digest] = known.setdefault(scale, scale)
                     if task.id != name:
                         problem = f"version {digest[:12]} is not served: it says it is task {task.id}"
                         log.error("task %s: %s", name, problem)
-            self._levels = levels
-            self.levels_max = max(map(len, levels.values()), default=1)
+            self._scales = scales
+            self.levels_max = max((len(own or ()) for scale in known for own in _by_id("", scale).values()), default=1)
             return True
 
     def described(self) -> Described:
         """Return each live task's version and the points of its levels; None where these are not read.
 
-        The same object while nothing changed.
+        An item with traits is there as its traits, such as ``essay-1.grammar``. The same object while nothing changed.
         """
-        tasks, levels = self.tasks, self._levels
-        known_tasks, known_levels, described = self._described
-        if known_tasks is not tasks or known_levels is not levels:
-            described = {task: (digest, levels.get(digest)) for task, digest in tasks.items()}
-            self._described = tasks, levels, described
+        tasks, scales = self.tasks, self._scales
+        known_tasks, known_scales, described = self._described
+        if known_tasks is not tasks or known_scales is not scales:
+            described = {}
+            for task, digest in tasks.items():
+                for name, levels in _by_id(task, scales.get(digest)).items():
+                    described.setdefault(name, (digest, levels))
+            self._described = tasks, scales, described
         return described
 
     def earlier(self, task: str) -> tuple[str, ...]:
@@ -172,6 +181,12 @@ class LiveVersions:
             self.tasks, self._fallbacks, self._stamp = tasks, fallbacks, stamp
         self.problem = ""
         self._undescribed = True
+
+
+def _by_id(task: str, scale: Scales | None) -> Mapping[str, tuple[float, ...] | None]:
+    """Return the points of levels by the id that rows name; None where they are not read."""
+    traits = {f"{task}.{part[0]}": part[1] for part in scale or () if isinstance(part, tuple)}
+    return traits or {task: cast("tuple[float, ...] | None", scale)}
 
 
 def _is_large(stamp: Stamp) -> bool:

@@ -6,7 +6,7 @@ import mmap
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,7 @@ class Version:
     Attributes:
         outputs: How many numbers the head gives: a logit for each level, or one value in points.
         prefix: The token ids whose keys and values are among the tables; empty without a prefix.
+        whole: The version of the item, where this is one of its traits; first: the place of the trait's first logit.
     """
 
     task: Task
@@ -41,6 +42,15 @@ class Version:
     own_tables: Mapping[str, Array] | None = None
     decider: Decider = UNDECIDED
     prefix: tuple[int, ...] = ()
+    whole: "Version | None" = None
+    first: int = 0
+
+    def trait(self, name: str) -> "Version | None":
+        """Return a trait of the item as a version of its own."""
+        if name not in self.task.slices:
+            return None
+        task, first = self.task.slices[name]
+        return replace(self, task=task, outputs=len(task.levels), whole=self, first=first)
 
     @classmethod
     def of(cls, package: TaskPackage, size: SizeClass, pool: "Pool | None" = None, slot: int = 0) -> "Version":

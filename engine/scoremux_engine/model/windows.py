@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, Field
 
-Floats = npt.NDArray[np.floating[Any]]
+Floats = npt.NDArray[np.float32]
 
 
 class Windows(BaseModel, extra="forbid", frozen=True):
@@ -53,11 +53,13 @@ def weighted_mean(values: Floats, weights: Sequence[int]) -> Floats:
 
     values float32 [n, W], of the n windows of one text; weights: the tokens that each window adds. Products and sums
     are rounded to float32 one after the other, in the order of the windows, so the bits are the same on every machine.
-    (Values in float64 are averaged in float64.)
+    One window keeps its values.
     """
-    weighted = values * np.array(weights, values.dtype)[:, None]
-    total = weighted[0]
-    for row in weighted[1:]:
-        total = total + row
-    mean: Floats = total / values.dtype.type(sum(weights))
+    mean: Floats = values[0]
+    if len(values) > 1:
+        weighted = values * np.array(weights, np.float32)[:, None]
+        mean = weighted[0]
+        for row in weighted[1:]:
+            mean = mean + row
+        mean = mean / np.float32(sum(weights))
     return mean

@@ -38,7 +38,7 @@ def _look(folder: Path, table: Mapping[str, TaskFields], likely: BackboneSpec, b
         named = f"is {adapter.base}, and others have {base}" if adapter.base else "is missing; give --backbone MODEL"
         raise PackageError(f"{folder / CONFIG_JSON}: {BASE} {named}")
     files, _ = describe_folder(folder, Backbone(folder, likely), table)
-    tensors, levels = files.tensors, len(files.task.levels)
+    tensors, levels = files.tensors, files.task.width
     refuse_misfits(tensors, files.config, likely, head_outputs(tensors, likely, levels))
     tensors.load()
 

@@ -64,6 +64,8 @@ class TaskPackage:
                 check_room(task.layout, backbone.tokenizer)
         except ValueError as error:
             raise PackageError(f"{files.path / TASK_JSON}: input: {error}") from error
+        if task.traits and DECISION_JSON in texts:
+            raise PackageError(f"{files.path / DECISION_JSON}: {task.id} has traits, and decisions are of plain tasks")
         if DECISION_JSON in texts:
             data, path = files.read(DECISION_JSON), str(files.path / DECISION_JSON)
             width = backbone.spec.pooled_size
@@ -74,7 +76,9 @@ class TaskPackage:
         labels = None if DECISION_JSON in texts else files.labels
         if task.untrained or (labels is not None and labels < LEAST_LABELS):
             decider = replace(decider, decision=replace(decider.decision, threshold=NEW_TASK))
-        tables, outputs, tensors = make_tables(files.tensors, config, backbone, len(task.levels), number)
+        tables, outputs, tensors = make_tables(files.tensors, config, backbone, task.width, number)
+        if task.traits and outputs != task.width:
+            raise PackageError(f"{files.path}: the head has one output, and the traits have {task.width} levels")
         digest = set_digest({**texts, TENSORS: tensors})
         return cls(task, digest, tables, outputs, decider, prefix)
 

@@ -1,11 +1,11 @@
-"""`task.json`: the description of a task, with its levels, texts and input."""
+"""`task.json`: the description of a task, with its levels or traits, texts and input."""
 
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, Field, ValidationInfo, field_validator, model_validator
 
 from scoremux_client.contract import TASK_ID_PATTERN
 from scoremux_engine.errors import PackageError
@@ -13,22 +13,38 @@ from scoremux_engine.model.inputs import FIELDS, Input, Layout, ModelInput
 from scoremux_files.settings import parse_model
 
 MOST_LEVELS = 1000
+TraitName = Annotated[str, Field(pattern="^[A-Za-z0-9_-]{1,64}$")]
 TaskId = Annotated[str, Field(pattern=f"^{TASK_ID_PATTERN}$")]
 _FLOAT32_MAX = 3.4028234663852886e38
+
+
+class Trait(BaseModel, extra="forbid", frozen=True):
+    """One of the scores that an item asks for; levels: as a task's; name: for people."""
+
+    levels: tuple[float, ...] = Field(min_length=2, max_length=MOST_LEVELS)
+    name: str = ""
+
+    @field_validator("levels")
+    @classmethod
+    def _ascending(cls, levels: tuple[float, ...]) -> tuple[float, ...]:
+        return _refuse_unordered(levels)
 
 
 class Task(BaseModel, extra="forbid", frozen=True):
     """One assessment item.
 
     id: letters, digits, ``.``, ``_``, ``-``; at most 128.
-    levels: the points that level 0, 1, … L−1 stand for, ascending.
+    levels: the points that level 0, 1, … L−1 stand for, ascending; absent where there are traits.
+    traits: the scores that the item asks for, by name: each has its levels in the head's output, one trait after the
+        other. Rows name a trait as a task: ``essay-1.grammar``.
     language, question, reference, rubric: for people, and for an `input` that names them.
     input: the text around a response; None: the response alone.
     untrained: whether the adapter was trained on other tasks alone; people get all of the task's responses.
     """
 
     id: TaskId
-    levels: tuple[float, ...] = Field(min_length=2, max_length=MOST_LEVELS)
+    levels: tuple[float, ...] = Field(default=(), min_length=2, max_length=MOST_LEVELS)
+    traits: dict[TraitName, Trait] = Field(default={}, min_length=2, max_length=64)
     language: str = ""
     question: str = ""
     reference: str = ""
@@ -39,9 +55,13 @@ class Task(BaseModel, extra="forbid", frozen=True):
     @field_validator("levels")
     @classmethod
     def _ascending(cls, levels: tuple[float, ...]) -> tuple[float, ...]:
-        if not all(abs(level) <= _FLOAT32_MAX for level in levels) or any(a >= b for a, b in pairwise(levels)):
-            raise ValueError("levels must be finite float32 numbers and ascending")
-        return levels
+        return _refuse_unordered(levels)
+
+    @model_validator(mode="after")
+    def _levels_or_traits(self) -> "Task":
+        if bool(self.levels) == bool(self.traits):
+            raise ValueError("give either `levels` or `traits`")
+        return self
 
     @field_validator("input")
     @classmethod
@@ -49,6 +69,21 @@ class Task(BaseModel, extra="forbid", frozen=True):
         if layout is not None and set(FIELDS) <= set(info.data):  # else a field is wrong, and named
             Layout.of(layout, info.data)
         return layout
+
+    @cached_property
+    def slices(self) -> dict[str, tuple["Task", int]]:
+        """Each trait as a task of its own, by its name, and the place of its first level in the head's output."""
+        slices, first = {}, 0
+        for name, trait in self.traits.items():
+            own = {"id": f"{self.id}.{name}", "levels": trait.levels, "traits": {}}
+            slices[name] = self.model_copy(update=own), first
+            first += len(trait.levels)
+        return slices
+
+    @property
+    def width(self) -> int:
+        """How many levels there are, of all traits together."""
+        return len(self.levels) or sum(len(trait.levels) for trait in self.traits.values())
 
     @cached_property
     def layout(self) -> Layout | None:
@@ -59,6 +94,13 @@ class Task(BaseModel, extra="forbid", frozen=True):
         """Return the tokenizer's input for a response."""
         return response if self.layout is None else self.layout.render(response)
 
+    @property
+    def scales(self) -> dict[str, tuple[float, ...]]:
+        """The levels by the id that rows name: the task's own, or those of its traits."""
+        if self.levels:
+            return {self.id: self.levels}
+        return {f"{self.id}.{name}": trait.levels for name, trait in self.traits.items()}
+
     @classmethod
     def parse(cls, data: bytes, path: Path) -> "Task":
         """Parse `task.json`, read from `path`. Raises PackageError naming the key that is wrong."""
@@ -66,3 +108,9 @@ class Task(BaseModel, extra="forbid", frozen=True):
             return parse_model(cls, data)
         except ValueError as error:
             raise PackageError(f"{path}: {error}") from error
+
+
+def _refuse_unordered(levels: tuple[float, ...]) -> tuple[float, ...]:
+    if not all(abs(level) <= _FLOAT32_MAX for level in levels) or any(a >= b for a, b in pairwise(levels)):
+        raise ValueError("levels must be finite float32 numbers and ascending")
+    return levels

@@ -81,7 +81,7 @@ def describe_folder(folder: Path, backbone: Backbone, table: Mapping[str, TaskFi
     if existing is None and "id" not in fields:
         fields["id"] = _name(folder)
         remarks.append("id: the folder's name")
-    if existing is None and "levels" not in fields:
+    if existing is None and not {"levels", "traits"} & fields.keys():
         fields["levels"], source = _levels(folder, width, labels)
         remarks.append(f"levels {' '.join(f'{level:g}' for level in fields['levels'])}: {source}")
     ordered = {name: fields.pop(name) for name in Task.model_fields if name in fields}

@@ -49,7 +49,7 @@ class PlannedRow:
         place: Its place among the rows of the request; windows have places after those of all rows.
         prefix_tokens: How many of its first tokens the prefix of the version stands for.
         bucket: The padded length of the other tokens.
-        windows: What is computed in its place if its text is long.
+        parts: What is computed in its place: the windows of a long text, or a text that several traits read.
     """
 
     place: int
@@ -58,7 +58,7 @@ class PlannedRow:
     condition: ResponseCondition | None
     prefix_tokens: int
     bucket: int
-    windows: "tuple[PlannedRow, ...]" = ()
+    parts: "tuple[PlannedRow, ...]" = ()
 
     @property
     def shape(self) -> tuple[int, SizeClass, bool]:
@@ -83,36 +83,37 @@ class RowPlan:
     Attributes:
         tasks: Id of the task that each row named; None where the name is unknown.
         rows: The rows that will have a score, in order; their status is OK.
-        windows: The windows of all long rows; their outputs have places after those of all rows.
+        parts: What is computed in place of rows; its outputs have places after those of all rows.
         coded: Rows by place that have a condition's code instead of a score, with the version that says so.
     """
 
     status: list[Status]
     tasks: list[str | None]
     rows: list[PlannedRow]
-    windows: list[PlannedRow] = field(default_factory=list)
+    parts: list[PlannedRow] = field(default_factory=list)
     coded: dict[int, tuple[Version, ResponseCondition]] = field(default_factory=dict)
 
     @cached_property
     def computed(self) -> list[PlannedRow]:
-        """What runs through the backbone: each row, or its windows."""
-        if not self.windows:
-            return self.rows
-        return [row for row in self.rows if not row.windows] + self.windows
+        """What runs through the backbone: each row, or its parts."""
+        return [row for row in self.rows if not row.parts] + self.parts if self.parts else self.rows
 
-    def merged(self, out: Outputs) -> Outputs:
-        """Return the outputs of the rows: of one with windows their mean, weighted by the tokens that each adds."""
-        if not self.windows:
+    def merged(self, out: Outputs, levels_max: int) -> Outputs:
+        """Return the outputs of the rows: of one with parts their mean, weighted by the tokens that each adds."""
+        if not self.parts:
             return out
-        size = len(self.status)
+        size, width = len(self.status), max(levels_max, self.outputs)
+        logits = np.full((size, width), np.nan, dtype=np.float32)
         for row in self.rows:
-            if row.windows:
-                weights = [window.tokens.adds for window in row.windows]
-                places = [window.place for window in row.windows]
-                for values in (out.logits, out.pooled):
-                    if values is not None:
-                        values[row.place] = weighted_mean(values[places], weights)
-        return Outputs(out.logits[:size], None if out.pooled is None else out.pooled[:size])
+            places, weights = [part.place for part in row.parts], [part.tokens.adds for part in row.parts]
+            first, outputs = row.version.first, row.version.outputs
+            if not places:
+                logits[row.place, :outputs] = out.logits[row.place, :outputs]
+                continue
+            logits[row.place, :outputs] = weighted_mean(out.logits[places, first : first + outputs], weights)
+            if out.pooled is not None:
+                out.pooled[row.place] = weighted_mean(out.pooled[places], weights)
+        return Outputs(logits, None if out.pooled is None else out.pooled[:size])
 
     @cached_property
     def versions(self) -> list[Version]:
@@ -122,7 +123,7 @@ class RowPlan:
     @property
     def outputs(self) -> int:
         """The most outputs that the head of a row has."""
-        return max((version.outputs for version in self.versions), default=0)
+        return max((row.version.outputs for row in self.rows), default=0)
 
     @property
     def needs_pooled(self) -> bool:
@@ -130,9 +131,10 @@ class RowPlan:
         return any(version.decider.needs_pooled for version in self.versions)
 
     def empty_outputs(self, levels_max: int, width: int, *, pooled: bool) -> Outputs:
-        """Return NaN for all rows, and after them for all windows. Vectors that decisions need are there anyway."""
-        size = len(self.status) + len(self.windows)
-        logits = np.full((size, max(levels_max, self.outputs)), np.nan, dtype=np.float32)
+        """Return NaN for all rows, and after them for all parts. Vectors that decisions need are there anyway."""
+        size = len(self.status) + len(self.parts)
+        widest = max((part.version.outputs for part in self.parts), default=0)
+        logits = np.full((size, max(levels_max, self.outputs, widest)), np.nan, dtype=np.float32)
         if not (pooled or self.needs_pooled):
             return Outputs(logits)
         return Outputs(logits, np.full((size, width), np.nan, dtype=np.float32))
@@ -174,22 +176,33 @@ class RowPlan:
         pairs = list(zip(plans, requests, strict=True))
         admitted = [(plan, row) for plan, rows in pairs for row in plan._admit(rows, versions, coding)]
         all_tokens = backbone.tokenizer.encode(version.task.render(text) for _, (_, version, text, _) in admitted)
+        shared: dict[tuple[int, str, int], tuple[PlannedRow, ...]] = {}
         for (plan, (place, version, _, condition)), tokens in zip(admitted, all_tokens, strict=True):
-            if tokens.windows:
-                first = len(plan.status) + len(plan.windows)
-                windows = tuple(
-                    _planned(number, version, window, condition, backbone)
-                    for number, window in enumerate(tokens.windows, first)
-                )
-                row = PlannedRow(place, version, tokens, condition, 0, 0, windows)
+            key = id(plan), version.digest, id(tokens)  # equal inputs have the same tokens
+            parts = shared.get(key, ())
+            if parts:
+                row = PlannedRow(place, version, tokens, condition, 0, 0, parts)
+            elif tokens.windows or version.whole:
+                parts = plan._parts(version.whole or version, tokens, backbone)
+                row = PlannedRow(place, version, tokens, condition, 0, 0, parts)
             else:
                 row = _planned(place, version, tokens, condition, backbone)
-            if deadly and any(one.digest in deadly for one in row.windows or [row]):
+            if deadly and any(part.digest in deadly for part in parts or [row]):
                 plan.status[place] = Status.SERVER_DIED
-            else:
-                plan.rows.append(row)
-                plan.windows.extend(row.windows)
+                continue
+            plan.rows.append(row)
+            if parts and key not in shared:
+                shared[key] = parts
+                plan.parts.extend(parts)
         return plans
+
+    def _parts(self, version: Version, tokens: Tokens, backbone: Backbone) -> tuple[PlannedRow, ...]:
+        """Return the windows of a text, or the text, at the next places after the rows."""
+        first = len(self.status) + len(self.parts)
+        return tuple(
+            _planned(place, version, part, None, backbone)
+            for place, part in enumerate(tokens.windows or (tokens,), first)
+        )
 
     def _admit(self, rows: RowTexts, versions: BatchVersions, coding: bool) -> Iterator[_Admitted]:
         """Yield the rows that can be computed; note the status and the task of all."""
@@ -223,9 +236,15 @@ def _find(task: str | bytes, versions: BatchVersions, allowed: Allowed) -> tuple
     parts = contract.TASK_PATTERN.fullmatch(name)
     if parts is None:
         return None, Status.INVALID_TASK
-    if allowed is not None and not allowed(parts[1]):
+    task, digest = parts.groups()
+    item = ""
+    if allowed is not None and not allowed(task):
+        item = task.rpartition(".")[0]
+        if not (item and allowed(item)):
+            return None, Status.FORBIDDEN_TASK
+    version = versions.find(task, digest)
+    if item and not (isinstance(version, Version) and version.whole):  # a task of its own, or none
         return None, Status.FORBIDDEN_TASK
-    version = versions.find(*parts.groups())
     return (None, version) if isinstance(version, Status) else (version, Status.OK)
 
 

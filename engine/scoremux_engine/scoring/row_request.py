@@ -79,8 +79,8 @@ class RowRequest:
 
     Attributes:
         versions: The versions of the rows; they stay in memory until they are given back.
-        out: NaN in rows that are not computed; filled in place; has windows after the rows (`RowPlan.merged`).
-        rows_left: How many rows and windows are not computed yet.
+        out: NaN in rows that are not computed; filled in place; has parts after the rows (`RowPlan.merged`).
+        rows_left: How many rows and parts are not computed yet.
         trace: Gets the time and the shapes of the micro-batches that this request leads.
     """
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from scoremux_engine.errors import DroppedError, EngineError
 from scoremux_engine.runners.runner import Outputs
 from scoremux_engine.scoring.micro_batches import MicroBatch, most_rows, split
+from scoremux_engine.scoring.row_plan import PlannedRow
 from scoremux_engine.scoring.row_request import Arrival, RowRequest
 from scoremux_engine.scoring.shares import Part
 from scoremux_engine.scoring.turns import Dropped, Turns
@@ -213,7 +214,10 @@ class Scheduler:
         error: BaseException | None = None
         try:
             fill = len(rows) / most_rows(rows[0], self.budget_tokens)
-            out = self._compute(MicroBatch(rows, pooled, alone, fill), parts[0].request)
+            distinct, numbers = _distinct(rows)
+            out = self._compute(MicroBatch(distinct, pooled, alone, fill), parts[0].request)
+            if len(distinct) < len(rows):
+                out = Outputs(out.logits[numbers], None if out.pooled is None else out.pooled[numbers])
             first = 0
             for part in parts:
                 part.request.place(part.rows, out, first)
@@ -251,3 +255,15 @@ class Scheduler:
             self._done(ended)
         except Exception as error:  # other requests must not suffer from it
             log.error("answers cannot be handed over: %s", type(error).__name__)
+
+
+def _distinct(rows: Sequence[PlannedRow]) -> tuple[Sequence[PlannedRow], list[int]]:
+    """Return the rows without those of one text that traits of one item ask for, and the number of each row's text."""
+    if not any(row.version.task.traits for row in rows):
+        return rows, list(range(len(rows)))
+    distinct: dict[object, PlannedRow] = {}
+    keys = [row.digest if row.version.task.traits else id(row) for row in rows]
+    for key, row in zip(keys, rows, strict=True):
+        distinct.setdefault(key, row)
+    places = {key: number for number, key in enumerate(distinct)}
+    return list(distinct.values()), [places[key] for key in keys]

@@ -71,10 +71,13 @@ class Store(StoreReader):
         checked = for_each(packages, check, PackageError, "adapters")
         refuse_duplicates([package.files for package in checked])
         if dry_run:
-            return _changes(self._current(backbone), checked)
+            manifest = self._current(backbone)
+            self._refuse_claimed(manifest, [package.files for package in checked])
+            return _changes(manifest, checked)
         with self.transaction(create=True):
             manifest = self._current(backbone)
             _refuse_changed(manifest, before or {})
+            self._refuse_claimed(manifest, [package.files for package in checked])
             changes = _changes(manifest, checked)
             self._write_all(checked)
             self._replace_manifest(action, manifest, changes, who)
@@ -136,6 +139,21 @@ class Store(StoreReader):
                     raise StoreError(f"{reference} is not pinned in {self.folder}")
                 changes.append(Change(task, digest, None))
             return self._replace_pins("unpin", changes, pins)
+
+    def _refuse_claimed(self, manifest: Manifest, packages: Sequence[PackageFiles]) -> None:
+        """Raise PackageError where a trait and a task, live or new, have one id."""
+        new = {files.task.id: files for files in packages}
+        tasks = {**manifest.tasks, **new}
+        for task, files in new.items():
+            item, _, _ = task.rpartition(".")
+            ids = set(files.task.scales) if files.task.traits else set()
+            claimed = next((name for name in ids if name in tasks), None)
+            if item in tasks and claimed is None:
+                live = new.get(item) or PackageFiles(self.package_folder(manifest.tasks[item]))
+                claimed = task if live.task.traits and task in live.task.scales else None
+            if claimed:
+                item = claimed.rpartition(".")[0]
+                raise PackageError(f"{files.path}: {claimed} would be both a task and a trait of {item}; rename one")
 
     def _refuse_damaged(self, task: str, digest: str) -> None:
         files = PackageFiles(self.package_folder(digest))

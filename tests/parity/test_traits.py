@@ -1,0 +1,229 @@
+"""Items with several traits: one adapter and one head, cut into slices; one pass for all traits of a text."""
+
+import asyncio
+import json
+import random
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+
+from computed import computed_runners
+from making import WORDS, Once, make_adapter, make_encoder
+from mixed_store import Kind, make_mixed_repository, open_with_peft
+from scoremux_batch import in_process, parts, task_order
+from scoremux_batch.job import Job
+from scoremux_batch.journal import Journal
+from scoremux_batch.sources import expand
+from scoremux_client import AsyncScoringClient, Response, ScoringClient
+from scoremux_client.calls.servers import NO_RETRIES
+from scoremux_client.contract import TASKS, Status
+from scoremux_client.errors import TransportError, UnavailableError
+from scoremux_client.rows import Answer, Columns, Scored
+from scoremux_engine import Engine
+from scoremux_engine.bank.residents import Version
+from scoremux_engine.errors import PackageError
+from scoremux_engine.model.backbone import Backbone
+from scoremux_engine.packages.package import TaskPackage
+from scoremux_engine.scoring.micro_batches import MicroBatch
+from scoremux_engine.scoring.outcomes import TaskLists
+from scoremux_engine.scoring.row_plan import RowPlan, RowTexts
+from scoremux_engine.store.store import Store
+from scoremux_export.opening.openable import Opening
+from scoremux_files.rows.row_layout import RowLayout
+
+TRAITS = {
+    "grammar": {"levels": [1, 1.5, 2]},
+    "syntax": {"levels": [0, 1], "name": "Syntax"},
+    "ideas": {"levels": [1, 2, 3, 4]},
+}
+NAMES = [f"t-0.{name}" for name in TRAITS]
+WINDOWS = {"windows": {"tokens": 80, "overlap": 10, "most": 4}}
+KINDS = (
+    Kind(8, 9, task={"levels": None, "traits": TRAITS, "input": WINDOWS}, outputs=9),
+    Kind(4, 3),
+)
+
+
+@pytest.fixture(scope="module")
+def repository(once: Once) -> Path:
+    def make(folder: Path) -> None:
+        source = make_encoder(folder / "source", width=64, max_tokens=96)
+        make_mixed_repository(str(source), folder, KINDS, Opening("query,key,value,dense", dora=True, bias=True))
+
+    return once("traits", make)
+
+
+@pytest.fixture(scope="module")
+def engine(repository: Path) -> Engine:
+    return Engine.open(repository)
+
+
+class EngineTransport:
+    """Hands requests to an engine, and lists its tasks, as the scorer does."""
+
+    def __init__(self, engine: Engine, most: int = 999) -> None:
+        self._engine, self._lists, self._most = engine, TaskLists(), most
+        self.rows: list[int] = []
+
+    def submit(self, inputs: Columns, timeout_s: float | None) -> Answer:  # noqa: ARG002
+        texts, tasks = (inputs[name][:, 0].tolist() for name in ("TEXT", "TASK"))
+        self.rows.append(len(texts))
+        listed = self._lists.columns(self._engine.bank.described(), len(texts), None)
+        answer: Answer = Future()
+        if len(self.rows) > self._most:
+            answer.set_exception(UnavailableError("the server went away"))
+            return answer
+        answer.set_result({**self._engine.score_columns(texts, tasks), TASKS.name: listed[TASKS.name]})
+        return answer
+
+    def close(self) -> None: ...
+
+
+def essay(draw: random.Random, words: int) -> str:
+    return " ".join(draw.choices(WORDS, k=words))
+
+
+def test_each_trait_reads_its_slice_of_pefts_logits(repository: Path, engine: Engine) -> None:
+    model = open_with_peft(str(repository / "source"), repository / "adapters" / "t-0", 9)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(repository / "source")
+    draw = random.Random(1)
+    for text in (essay(draw, 5), essay(draw, 70)):
+        with torch.inference_mode():
+            expected = model(**tokenizer(text, return_tensors="pt")).logits[0].numpy()
+        found = engine.logits([text] * 3, NAMES)
+        cut = np.split(expected, [3, 5])
+        for row, own, scored in zip(found, cut, engine.score([text] * 3, NAMES), strict=True):
+            assert np.abs(row[: len(own)] - own).max() <= 1e-4 and np.isnan(row[len(own) :]).all()
+            assert scored.level == own.argmax() and len(scored.probabilities) == len(own)
+
+
+def test_a_text_is_computed_once_for_all_its_traits(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    computed: list[int] = []
+    whole = engine.queue._compute
+
+    def count(part: MicroBatch, request: Any) -> Any:
+        computed.append(len(part.rows))
+        return whole(part, request)
+
+    monkeypatch.setattr(engine.queue, "_compute", count)
+    texts = ["the router", essay(random.Random(2), 200)]
+    engine.logits([text for text in texts for _ in NAMES], NAMES * 2)
+    assert sum(computed) == 1 + 3  # a short text, and three windows
+
+
+@pytest.mark.parametrize("name", computed_runners())
+def test_bits_of_traits_are_the_same_alone_and_in_any_company(repository: Path, name: str) -> None:
+    engine, draw = Engine.open(repository, runner=computed_runners()[name]), random.Random(3)
+    texts = [essay(draw, words) for words in (2, 60, 120, 260)]
+    rows = [(text, task) for text in texts for task in (*NAMES, "t-1")]
+    alone = {row: engine.score([row[0]], [row[1]])[0] for row in rows}
+    for _ in range(4):
+        mix = draw.choices(rows, k=draw.randint(2, 24))
+        assert engine.score(*map(list, zip(*mix, strict=True))) == [alone[row] for row in mix]
+
+
+def test_an_item_is_no_task_and_a_token_for_it_may_score_its_traits(engine: Engine) -> None:
+    found = engine.score(["a", "a", "a"], ["t-0", "t-0.other", "t-1.grammar"])
+    assert [row.status for row in found] == [Status.HAS_TRAITS, Status.UNKNOWN_TASK, Status.UNKNOWN_TASK]
+    assert engine.bank.tasks == sorted([*NAMES, "t-1"]) and engine.bank.levels_max == 4
+    with engine.bank.checkout() as versions:
+        version = versions.find("t-0.grammar")
+        assert isinstance(version, Version)
+        asked = ["t-0.grammar", "t-0.other", "t-1", "t-0", f"t-0.syntax@{version.digest}"]
+        allowed = RowTexts(["a"] * 5, asked, lambda task: task == "t-0")
+        (plan,) = RowPlan.admit([allowed], versions, engine.backbone)
+    forbidden = Status.FORBIDDEN_TASK
+    assert plan.status == [Status.OK, forbidden, forbidden, Status.HAS_TRAITS, Status.OK]
+
+
+def test_clients_score_an_item_by_its_traits(engine: Engine) -> None:
+    transport, text = EngineTransport(engine), "the router hands out"
+    expected = engine.score([text] * 3, NAMES)
+    rows = [Response("t-0", text, "a"), Response("t-1", text, "b"), Response("t-0", text, "c")]
+    with ScoringClient(transport) as client:
+        whole, plain, again = client.score(rows)
+        client.score(rows)
+    assert transport.rows == [2, 1, 3, 4]  # the item, the list, its traits; then its traits at once
+    assert (whole.status, whole.score, whole.id, again.id) == (Status.HAS_TRAITS, None, "a", "c")
+    assert plain.ok and not plain.traits
+    assert {name: replace(one, id=None) for name, one in whole.traits.items()} == dict(
+        zip(TRAITS, expected, strict=True)
+    )
+
+    async def score() -> list[Scored]:
+        async with AsyncScoringClient(EngineTransport(engine)) as client:
+            return await client.score(rows)
+
+    assert asyncio.run(score())[0] == whole
+
+
+@pytest.mark.parametrize("many_tasks", [1000, 1])
+def test_a_job_writes_a_row_for_each_trait_and_resumes(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, many_tasks: int
+) -> None:
+    draw, source, folder = random.Random(4), tmp_path / "in.jsonl", tmp_path / "out"
+    texts = [essay(draw, draw.randint(1, 200)) for _ in range(30)]
+    rows = [{"id": f"r{n}", "task": "t-0" if n % 3 else "t-1", "text": text} for n, text in enumerate(texts)]
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    folder.mkdir()
+    job = Job(expand([str(source)], folder, tmp_path / "alerts"), RowLayout(part_rows=12))
+    monkeypatch.setattr(task_order, "_MANY_TASKS", many_tasks)
+    monkeypatch.setattr(in_process, "_SHOWN_S", 0)
+    monkeypatch.setattr(parts, "_SAVED_EVERY_S", 0)
+    sent = []
+    for most in (3, 12, 14, 999):  # each but the last run ends in the middle of a part
+        transport = EngineTransport(engine, most)
+        with Journal(folder, job) as journal, ScoringClient(transport, chunk_rows=4, retries=NO_RETRIES) as client:
+            with suppress(TransportError):
+                in_process.run(folder, job, journal, client, lambda *_: None)
+            complete = journal.state.rows
+        sent.append(sum(transport.rows))
+    tables = [parts.read_table(path) for path in sorted(folder.glob("*.parquet"))]
+    written = [(row["id"], row["task"], row["level"]) for table in tables for row in table.to_pylist()]
+    asked = [(row, task) for row in rows for task in (sorted(NAMES) if row["task"] == "t-0" else ["t-1"])]
+    expected = engine.score([row["text"] for row, _ in asked], [task for _, task in asked])
+    assert written == [(row["id"], task, one.level) for (row, task), one in zip(asked, expected, strict=True)]
+    assert complete == len(rows) and sent[-1] < len(asked) - 10
+
+
+def item(folder: Path, backbone: Backbone, task: str, described: Any = {}) -> Path:  # noqa: B006
+    traits = {"a": {"levels": [0, 1]}, "b": {"levels": [0, 1, 2]}}
+    return make_adapter(
+        folder, backbone.spec, task, levels=5, task_json={"levels": None, "traits": traits, **described}
+    )
+
+
+@pytest.mark.parametrize(
+    ("described", "sentence"),
+    [
+        ({"levels": [0, 1]}, "give either `levels` or `traits`"),
+        ({"traits": {"a": {"levels": [0, 1]}}}, "at least 2 items"),
+        ({"traits": {"a.b": {"levels": [0, 1]}, "c": {"levels": [0, 1]}}}, "pattern"),
+        ({"traits": {"a": {"levels": [0, 1]}, "b": {"levels": [0]}}}, "at least 2 items"),
+        ({"traits": {"a": {"levels": [0, 1]}, "b": {"levels": [0, 1, 2, 3]}}}, r"shape \[5, 32\], expected \[6, 32\]"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_traits_that_cannot_be_meant_are_refused(
+    backbone: Backbone, tmp_path: Path, described: Any, sentence: str
+) -> None:
+    with pytest.raises(PackageError, match=sentence):
+        TaskPackage.read(item(tmp_path / "t", backbone, "t", described), backbone)
+
+
+def test_an_id_is_of_one_task_or_one_trait(backbone: Backbone, tmp_path: Path) -> None:
+    store, essays = Store(tmp_path / "store"), item(tmp_path / "essay", backbone, "essay")
+    clash, other = (make_adapter(tmp_path / n, backbone.spec, n, levels=3) for n in ("essay.a", "essay.c"))
+    for folders in ([essays, clash], [clash, essays]):
+        with pytest.raises(PackageError, match=r"essay\.a would be both a task and a trait of essay"):
+            store.add(folders, backbone)
+    store.add([essays, other], backbone)
+    with pytest.raises(PackageError, match=r"essay\.a would be both a task and a trait"):
+        store.add([clash], backbone)
