@@ -4,7 +4,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from scoremux_batch.people import ReadBehind
 from scoremux_batch.slices import Slice
 from scoremux_client.contract import MACHINE, Status
 from scoremux_client.frames import columns_of
-from scoremux_client.rows import Scored, trait_name
+from scoremux_client.rows import Scored
 from scoremux_files.atomic import NEW, replace_file, replacing
 from scoremux_files.errors import InputError, parsing, reading, writing
 from scoremux_files.rows.row_layout import Json
@@ -42,8 +42,8 @@ def write_part(folder: Path, part: Slice, scored: Sequence[Scored], read_behind:
     Raises InputError.
     """
     responses = len(part)
-    part, scored = by_trait(part, scored)
-    table = table_of(part, scored, read_behind)
+    part, scored, traits, totals = by_trait(part, scored)
+    table = table_of(part, scored, read_behind, traits, totals)
     with writing(folder):
         if part.ids:
             with replacing(part_path(folder, part.number), mode=None) as aside:
@@ -74,14 +74,22 @@ def write_part(folder: Path, part: Slice, scored: Sequence[Scored], read_behind:
     }
 
 
-def by_trait(part: Slice, scored: Sequence[Scored]) -> tuple[Slice, Sequence[Scored]]:
-    """Return a slice and its outcomes with a row for each trait in place of rows of items."""
+def by_trait(
+    part: Slice, scored: Sequence[Scored]
+) -> tuple[Slice, Sequence[Scored], Sequence[str], Sequence[float | None]]:
+    """Return a slice and its outcomes with a row for each trait in place of rows of items; and `trait` and `total`."""
     if not any(row.traits for row in scored):
-        return part, scored
-    rows = [(place, one) for place, row in enumerate(scored) for one in row.traits.values() or [row]]
-    divided = part.take([place for place, _ in rows], part.rejected)
-    divided.tasks = [row.task if scored[place].traits else part.tasks[place] for place, row in rows]
-    return divided, [row for _, row in rows]
+        return part, scored, [""] * len(scored), [None] * len(scored)
+    rows = [
+        (place, one, name, row.total and row.total.score)
+        for place, row in enumerate(scored)
+        for name, one in (row.traits or {"": row}).items()
+    ]
+    places, outcomes, traits, totals = (list(column) for column in zip(*rows, strict=True))
+    divided = part.take(places, part.rejected)
+    tasks = zip(places, outcomes, traits, strict=True)
+    divided.tasks = [outcome.task if trait else part.tasks[place] for place, outcome, trait in tasks]
+    return divided, outcomes, traits, totals
 
 
 def _destination(row: Scored) -> str:
@@ -107,9 +115,9 @@ def read_table(path: Path) -> Any:
         table = pq.read_table(path)
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{path} cannot be read") from error
-    for name, value in (("arithmetic", ""), ("student", None)):
+    for name, value in (("arithmetic", ""), ("student", None), ("feedback", ""), ("trait", ""), ("total", None)):
         if name not in table.column_names:  # a part of a job that an earlier version began
-            table = table.append_column(name, pa.array([value] * len(table), "string"))
+            table = table.append_column(name, pa.array([value] * len(table), PLACED.field(name).type))
     kept = [pa.field(name, "string") for name in table.column_names if name not in PLACED.names]
     schema = pa.schema([*PLACED, *kept])
     return table.select(schema.names).cast(schema)  # a program that removed rows may have changed what may be null
@@ -122,15 +130,26 @@ def read_rejected(folder: Path) -> Iterator[Json]:
             yield from map(json.loads, file)
 
 
-def table_of(part: Slice, scored: Sequence[Scored], read_behind: ReadBehind | None) -> Any:
+def table_of(
+    part: Slice,
+    scored: Sequence[Scored],
+    read_behind: ReadBehind | None,
+    traits: Sequence[str] = (),
+    totals: Sequence[float | None] = (),
+) -> Any:
     """Return a slice's rows with their outcomes, columns as in `PLACED`; read_behind: picks rows for people."""
+    traits, totals = traits or [""] * len(scored), totals or [None] * len(scored)
     administrations = part.kept.get("administration", [None] * len(scored))
-    rows = zip(part.tasks, part.ids, scored, administrations, strict=True)
-    shares = [read_behind.share_of(row[0]) if read_behind and read_behind.picks(*row) else None for row in rows]
+    rows = zip(part.tasks, part.ids, scored, administrations, traits, strict=True)
+    shares = [
+        read_behind.share_of(row[0], row[-1]) if read_behind and read_behind.picks(*row) else None for row in rows
+    ]
     columns = {
         **outcome_columns(part.ids, part.tasks, scored),
         "read_behind": shares,
         "student": text_column(part.students),
+        "trait": traits,
+        "total": totals,
         "source": text_column([part.source.path] * len(scored)),
         "line": part.lines,
     }
@@ -141,7 +160,7 @@ def table_of(part: Slice, scored: Sequence[Scored], read_behind: ReadBehind | No
 
 
 def outcome_columns(ids: Sequence[str], tasks: Sequence[str], scored: Sequence[Scored]) -> dict[str, Any]:
-    """Return rows with their outcomes: the columns of `SCHEMA` by name, but for `read_behind` and `student`."""
+    """Return rows with their outcomes: the columns of `SCHEMA` by name that an outcome has."""
     names = {"id": text_column(ids), "task": text_column(tasks), "arithmetic": [s.arithmetic for s in scored]}
     return {**names, **columns_of(scored)}
 
@@ -193,10 +212,10 @@ class UnfinishedPart:
 
 
 def saved(scored: Sequence[Scored]) -> dict[str, list[Any]]:
-    """Return outcomes as columns for JSON, with those of their traits."""
+    """Return outcomes as columns for JSON, with those of an item's traits and total."""
     named = {"task": [row.task for row in scored], "arithmetic": [row.arithmetic for row in scored]}
-    traits = [saved([*row.traits.values()]) if row.traits else None for row in scored]
-    return {**named, **columns_of(scored), "traits": traits}
+    parts = [saved(row.parts) if row.parts else None for row in scored]
+    return {**named, **columns_of(scored), "parts": parts}
 
 
 def loaded(columns: Mapping[str, Sequence[Any]]) -> list[Scored]:
@@ -204,8 +223,8 @@ def loaded(columns: Mapping[str, Sequence[Any]]) -> list[Scored]:
     outcomes = []
     for values in zip(*columns.values(), strict=True):
         row = dict(zip(columns, values, strict=True))
-        traits = loaded(row.pop("traits", None) or {})
-        outcomes.append(replace(outcome_of(row), traits={trait_name(trait.task): trait for trait in traits}))
+        parts = loaded(row.pop("parts", None) or {})
+        outcomes.append(outcome_of(row).with_parts(parts) if parts else outcome_of(row))
     return outcomes
 
 

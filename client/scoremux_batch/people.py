@@ -26,6 +26,8 @@ _TASK_AT_FAULT = (Status.UNKNOWN_TASK, Status.INVALID_TASK, Status.FORBIDDEN_TAS
 class ReadBehind:
     """A share of the rows that the machine decides, picked by a keyed hash of task, id and administration.
 
+    All traits of a response are picked together: the hash is of the item then.
+
     Attributes:
         share: Of all tasks, or by task; one that is not named gets the greatest.
     """
@@ -61,19 +63,27 @@ class ReadBehind:
             self.share.clear()
             self.share.update(before["share"])
 
-    def share_of(self, task: str) -> float:
-        """Return the share of a task's rows that is picked."""
+    def share_of(self, task: str, trait: str = "") -> float:
+        """Return the share of a task's rows that is picked; for the trait of an item, the greatest of its traits."""
         if isinstance(self.share, float):
             return self.share
-        return self.share.get(task.partition("@")[0], max(self.share.values()))
+        drawn = _drawn(task, trait)
+        own = [share for name, share in self.share.items() if name == drawn or (trait and name.startswith(f"{drawn}."))]
+        return max(own or self.share.values())
 
-    def picks(self, task: str, row_id: str, scored: Scored, administration: str | None = None) -> bool:
+    def picks(self, task: str, row_id: str, scored: Scored, administration: str | None = None, trait: str = "") -> bool:
         """Return whether people score this row too; equal ids of several administrations are picked apart."""
         if scored.route != MACHINE:
             return False
         of = f"\0{administration}" if administration else ""
-        name = f"{task.partition('@')[0]}\0{row_id}{of}".encode("utf-8", "surrogatepass")
-        return int.from_bytes(hmac.digest(self.key, name, "sha256")[:8], "big") < self.share_of(task) * 2**64
+        name = f"{_drawn(task, trait)}\0{row_id}{of}".encode("utf-8", "surrogatepass")
+        return int.from_bytes(hmac.digest(self.key, name, "sha256")[:8], "big") < self.share_of(task, trait) * 2**64
+
+
+def _drawn(task: str, trait: str) -> str:
+    """Return the id that a row is drawn by: that of its task, or of the item that it is a trait of."""
+    name = task.partition("@")[0]
+    return name.removesuffix(f".{trait}") if trait else name
 
 
 @dataclass(frozen=True)
@@ -141,7 +151,7 @@ class ConditionTask:
         """
         _refuse_faulty(self.task, outcome)
         if scored.traits:
-            return replace(scored, traits={name: self.add(trait, outcome) for name, trait in scored.traits.items()})
+            return scored.with_parts([self.add(part, outcome) for part in scored.parts])
         if outcome.ok and len(outcome.probabilities) != len(self.codes) + 1:
             raise InputError(
                 f"--condition names {len(self.codes)} codes; {self.task} has another number of levels above 0"

@@ -19,6 +19,8 @@ def decode(responses: Sequence[Response], columns: Columns) -> list[Scored]:
 
     Raises RejectedError, which quotes names of the contract alone, where the answer does not fit the contract.
     """
+    if contract.FEEDBACK.name not in columns:  # a transport of your own may leave it out
+        columns = {**columns, contract.FEEDBACK.name: np.full((len(responses), 1), b"", np.object_)}
     asked = (contract.EMBEDDING,) if contract.EMBEDDING.name in columns else ()
     for spec in (*contract.OUTPUTS, *asked):
         if spec.name not in columns:
@@ -50,6 +52,7 @@ _PATTERNS = {
     contract.CONDITION: re.compile(rb"[A-Za-z0-9_-]{0,16}"),
     contract.ROUTE: re.compile(rb"(machine|human:[A-Z0-9_]{1,32})?"),
     contract.ARITHMETIC: re.compile(rb"[A-Za-z0-9._-]{0,64}"),
+    contract.FEEDBACK: re.compile(b".{0,%d}" % contract.MOST_FEEDBACK_BYTES, re.DOTALL),
 }
 """What the outputs of texts may hold: whatever else a server sends, a student's words too, is not passed on."""
 
@@ -70,10 +73,10 @@ def _check(spec: contract.TensorSpec, column: npt.NDArray[Any], rows: int) -> No
 
 def _texts(spec: contract.TensorSpec, values: npt.NDArray[np.object_]) -> list[str]:
     # Rows of a task share its version, as one string.
-    text_of = {value: value.decode() for value in set(values.tolist()) if _PATTERNS[spec].fullmatch(value)}
     try:
+        text_of = {value: value.decode() for value in set(values.tolist()) if _PATTERNS[spec].fullmatch(value)}
         return [text_of[value] for value in values]
-    except KeyError:
+    except (KeyError, UnicodeDecodeError):
         raise RejectedError(f"unknown {spec.name} from the server; upgrade scoremux") from None
 
 
@@ -99,6 +102,7 @@ def _scored(
     condition: str,
     route: str,
     arithmetic: str,
+    feedback: str,
     level: int,
     score: float,
     tokens: int,
@@ -149,6 +153,7 @@ def _scored(
         level_range=(low, high) if has_range else None,
         arithmetic=arithmetic,
         embedding=embedding if has_score else None,
+        feedback=feedback if has_score else "",
     )
 
 

@@ -22,6 +22,9 @@ DIGEST_PATTERN = "[0-9a-f]{64}"
 TASK_PATTERN = re.compile(f"({TASK_ID_PATTERN})(?:@({DIGEST_PATTERN}))?")
 """What TASK may be: a task id, or ``id@digest``."""
 
+TOTAL = "total"
+"""What follows an item's id where a row asks for the total of its traits: ``essay-1.total``."""
+
 VARIABLE = -1
 
 
@@ -54,6 +57,11 @@ LEVEL_RANGE = TensorSpec("LEVEL_RANGE", "INT32", (2,))
 ARITHMETIC = TensorSpec("ARITHMETIC", "BYTES")
 """What computed the row, such as ``x86-f32``; empty if nothing did."""
 
+FEEDBACK = TensorSpec("FEEDBACK", "BYTES")
+"""The version's text about the level for the pupil; empty if it has none."""
+
+MOST_FEEDBACK_BYTES = 4096
+
 CONDITION_CODES = {
     "B": "Blank",
     "I": "Insufficient",
@@ -68,7 +76,7 @@ CONDITION_CODES = {
 """Codes of conditions, which CONDITION may have and a rater may give instead of a level."""
 
 DECIDED = (CONFIDENCE, CONDITION, ROUTE, LEVEL_RANGE)
-OUTPUTS = (STATUS, LEVEL, SCORE, PROBABILITIES, VERSION, TOKENS, TRUNCATED, *DECIDED, ARITHMETIC)
+OUTPUTS = (STATUS, LEVEL, SCORE, PROBABILITIES, VERSION, TOKENS, TRUNCATED, *DECIDED, ARITHMETIC, FEEDBACK)
 
 # No output holds NaN or infinity, which JSON does not have.
 NO_LEVEL = -1

@@ -15,7 +15,7 @@ _LIST = "list"
 _TYPES = {
     "status": "string", "level": "int32", "score": "float32", "probabilities": _LIST, "version": "string",
     "tokens": "int32", "truncated": "bool", "confidence": "float32", "condition": "string", "route": "string",
-    "level_low": "int32", "level_high": "int32",
+    "level_low": "int32", "level_high": "int32", "feedback": "string",
 }  # fmt: skip
 """New column → its type in Arrow; a list is of float32."""
 
@@ -75,7 +75,7 @@ def columns_of(scored: Sequence[Scored]) -> dict[str, list[Any]]:
     rows = (
         (
             *(s.status.value, s.level, s.score, list(s.probabilities), s.version, s.tokens, s.truncated),
-            *(s.confidence, s.condition, s.route, *(s.level_range or (None, None))),
+            *(s.confidence, s.condition, s.route, *(s.level_range or (None, None)), s.feedback),
         )
         for s in scored
     )

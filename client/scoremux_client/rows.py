@@ -62,8 +62,10 @@ class Scored:
     route: ``machine``, or ``human:`` and a reason (`contract.Reason`); empty where a person cannot grade it either.
     arithmetic: name of the arithmetic that computed the row, such as ``x86-f32``; empty if nothing did.
     embedding: float32 [H], the vector that the task's head read, None without a score or if it was not asked for.
-    traits: the outcome of each trait, by its name, where `task` is an item with several; the row itself has no score
-        then, and its status is ``Status.HAS_TRAITS``.
+    feedback: the version's text for the pupil about this level; empty if it has none.
+    traits: the outcome of each trait, by its name, where `task` is an item with several. The row itself has no score
+        then, its status is ``Status.HAS_TRAITS``, and its route goes to people as soon as that of one trait does.
+    total: the outcome of the item's total, if it has one; missing while a trait's score is.
     Two outcomes that differ in arithmetic and embedding alone are equal.
     """
 
@@ -82,7 +84,27 @@ class Scored:
     level_range: tuple[int, int] | None = None
     arithmetic: str = field(default="", compare=False)
     embedding: npt.NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
+    feedback: str = ""
     traits: "Mapping[str, Scored]" = field(default_factory=dict)
+    total: "Scored | None" = None
+
+    @property
+    def parts(self) -> "list[Scored]":
+        """The outcomes of an item's traits and of its total."""
+        return [*self.traits.values(), *([self.total] if self.total else [])]
+
+    def with_parts(self, parts: "Sequence[Scored]") -> "Scored":
+        """Return the outcome of an item with those of its traits and of its total."""
+        traits = {trait_name(part.task): part for part in parts}
+        total = traits.pop(contract.TOTAL, None)
+        routes = [part.route for part in parts]
+        route = next((one for one in routes if one.startswith(contract.HUMAN)), routes[0] if routes else self.route)
+        return replace(self, traits=traits, total=total, route=route)
+
+    @property
+    def unsure(self) -> list[str]:
+        """The traits of an item that go to people."""
+        return [name for name, trait in self.traits.items() if trait.to_human]
 
     @property
     def ok(self) -> bool:
@@ -115,13 +137,9 @@ class Row:
     def join(self) -> None:
         """Take the outcome of all parts, once each has one."""
         self.error = self.error or next((part.error for part in self.parts if part.error), None)
-        traits: dict[str, Scored] = {}
-        for part in self.parts:
-            if part.scored is None:
-                return
-            traits[trait_name(part.scored.task)] = part.scored
-        whole = Scored.without_score(self.response, Status.HAS_TRAITS)
-        self.scored = replace(whole, traits=traits)
+        scored = [part.scored for part in self.parts if part.scored]
+        if len(scored) == len(self.parts):
+            self.scored = Scored.without_score(self.response, Status.HAS_TRAITS).with_parts(scored)
 
 
 def trait_name(task: str) -> str:

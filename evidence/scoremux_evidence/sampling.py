@@ -106,7 +106,7 @@ def read_without(files: Sequence[Path], columns: LabelColumns) -> Labels:
 
 def write_queue(out: Path, samples: Sequence[TaskSample]) -> None:
     """Write the chosen responses of all tasks, for the desk."""
-    fields = [field for field in SCHEMA if field.name not in ("read_behind", "student")]
+    fields = [field for field in SCHEMA if field.name not in ("read_behind", "student", "trait", "total")]
     more = [("text", "string"), ("student", "string"), ("chosen_by", "string"), ("probability", "float64")]
     parts = [sample.rows for sample in samples if len(sample.rows)]
     rows = Rows.joined([part.only((*_DRAWN_BY, "probability")) for part in parts or [samples[0].rows]])

@@ -3,9 +3,11 @@
 import asyncio
 import json
 import random
+from collections.abc import Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -14,39 +16,46 @@ import pytest
 import torch
 import transformers
 
+from apis import api, row, score
 from computed import computed_runners
 from making import WORDS, Once, make_adapter, make_encoder
 from mixed_store import Kind, make_mixed_repository, open_with_peft
 from scoremux_batch import in_process, parts, task_order
 from scoremux_batch.job import Job
 from scoremux_batch.journal import Journal
+from scoremux_batch.people import ReadBehind
 from scoremux_batch.sources import expand
 from scoremux_client import AsyncScoringClient, Response, ScoringClient
+from scoremux_client.answer_columns import decode_tasks
 from scoremux_client.calls.servers import NO_RETRIES
-from scoremux_client.contract import TASKS, Status
+from scoremux_client.contract import TASKS, Reason, Status
 from scoremux_client.errors import TransportError, UnavailableError
 from scoremux_client.rows import Answer, Columns, Scored
+from scoremux_decide.total import Total
 from scoremux_engine import Engine
 from scoremux_engine.bank.residents import Version
 from scoremux_engine.errors import PackageError
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.packages.package import TaskPackage
+from scoremux_engine.runners.runner import Outputs
 from scoremux_engine.scoring.micro_batches import MicroBatch
-from scoremux_engine.scoring.outcomes import TaskLists
+from scoremux_engine.scoring.outcomes import TaskLists, columns
+from scoremux_engine.scoring.permission import Grant
 from scoremux_engine.scoring.row_plan import RowPlan, RowTexts
 from scoremux_engine.store.store import Store
 from scoremux_export.opening.openable import Opening
 from scoremux_files.rows.row_layout import RowLayout
 
 TRAITS = {
-    "grammar": {"levels": [1, 1.5, 2]},
+    "grammar": {"levels": [1, 1.5, 2], "feedback": ["Läs reglerna.", "", "Fine"]},
     "syntax": {"levels": [0, 1], "name": "Syntax"},
     "ideas": {"levels": [1, 2, 3, 4]},
 }
 NAMES = [f"t-0.{name}" for name in TRAITS]
+TOTAL = {"weights": {"grammar": 2, "ideas": 0.1}}
 WINDOWS = {"windows": {"tokens": 80, "overlap": 10, "most": 4}}
 KINDS = (
-    Kind(8, 9, task={"levels": None, "traits": TRAITS, "input": WINDOWS}, outputs=9),
+    Kind(8, 9, task={"levels": None, "traits": TRAITS, "total": TOTAL, "input": WINDOWS}, outputs=9),
     Kind(4, 3),
 )
 
@@ -83,6 +92,9 @@ class EngineTransport:
         answer.set_result({**self._engine.score_columns(texts, tasks), TASKS.name: listed[TASKS.name]})
         return answer
 
+    def sharing(self, headers: Mapping[str, str], **options: bool) -> "EngineTransport":  # noqa: ARG002
+        return self
+
     def close(self) -> None: ...
 
 
@@ -99,8 +111,8 @@ def test_each_trait_reads_its_slice_of_pefts_logits(repository: Path, engine: En
             expected = model(**tokenizer(text, return_tensors="pt")).logits[0].numpy()
         found = engine.logits([text] * 3, NAMES)
         cut = np.split(expected, [3, 5])
-        for row, own, scored in zip(found, cut, engine.score([text] * 3, NAMES), strict=True):
-            assert np.abs(row[: len(own)] - own).max() <= 1e-4 and np.isnan(row[len(own) :]).all()
+        for logits, own, scored in zip(found, cut, engine.score([text] * 3, NAMES), strict=True):
+            assert np.abs(logits[: len(own)] - own).max() <= 1e-4 and np.isnan(logits[len(own) :]).all()
             assert scored.level == own.argmax() and len(scored.probabilities) == len(own)
 
 
@@ -122,17 +134,19 @@ def test_a_text_is_computed_once_for_all_its_traits(engine: Engine, monkeypatch:
 def test_bits_of_traits_are_the_same_alone_and_in_any_company(repository: Path, name: str) -> None:
     engine, draw = Engine.open(repository, runner=computed_runners()[name]), random.Random(3)
     texts = [essay(draw, words) for words in (2, 60, 120, 260)]
-    rows = [(text, task) for text in texts for task in (*NAMES, "t-1")]
+    rows = [(text, task) for text in texts for task in (*NAMES, "t-0.total", "t-1")]
     alone = {row: engine.score([row[0]], [row[1]])[0] for row in rows}
     for _ in range(4):
         mix = draw.choices(rows, k=draw.randint(2, 24))
         assert engine.score(*map(list, zip(*mix, strict=True))) == [alone[row] for row in mix]
 
 
-def test_an_item_is_no_task_and_a_token_for_it_may_score_its_traits(engine: Engine) -> None:
+def test_an_item_is_no_task_and_a_token_for_it_may_score_its_traits(engine: Engine, repository: Path) -> None:
     found = engine.score(["a", "a", "a"], ["t-0", "t-0.other", "t-1.grammar"])
     assert [row.status for row in found] == [Status.HAS_TRAITS, Status.UNKNOWN_TASK, Status.UNKNOWN_TASK]
-    assert engine.bank.tasks == sorted([*NAMES, "t-1"]) and engine.bank.levels_max == 4
+    assert engine.bank.tasks == sorted([*NAMES, "t-0.total", "t-1"]) and engine.bank.levels_max == 4
+    store = Store(repository / "store")
+    assert store.ids(store.manifest()) == [*NAMES, "t-0.total", "t-1"]
     with engine.bank.checkout() as versions:
         version = versions.find("t-0.grammar")
         assert isinstance(version, Version)
@@ -141,6 +155,9 @@ def test_an_item_is_no_task_and_a_token_for_it_may_score_its_traits(engine: Engi
         (plan,) = RowPlan.admit([allowed], versions, engine.backbone)
     forbidden = Status.FORBIDDEN_TASK
     assert plan.status == [Status.OK, forbidden, forbidden, Status.HAS_TRAITS, Status.OK]
+    for pattern, listed in (("t-0", sorted([*NAMES, "t-0.total"])), ("t-0.syntax", ["t-0.syntax"]), ("t-1", ["t-1"])):
+        listed_in = TaskLists().columns(engine.bank.described(), 1, Grant("somebody", 0, (pattern,)))
+        assert [task["id"] for task in json.loads(listed_in[TASKS.name][0, 0])] == listed
 
 
 def test_clients_score_an_item_by_its_traits(engine: Engine) -> None:
@@ -150,18 +167,60 @@ def test_clients_score_an_item_by_its_traits(engine: Engine) -> None:
     with ScoringClient(transport) as client:
         whole, plain, again = client.score(rows)
         client.score(rows)
-    assert transport.rows == [2, 1, 3, 4]  # the item, the list, its traits; then its traits at once
+    assert sum(transport.rows) == 2 + 1 + 4 + 5  # the rows, the list, traits and total of the item; then these at once
     assert (whole.status, whole.score, whole.id, again.id) == (Status.HAS_TRAITS, None, "a", "c")
-    assert plain.ok and not plain.traits
+    assert plain.ok and not plain.traits and not plain.total
     assert {name: replace(one, id=None) for name, one in whole.traits.items()} == dict(
         zip(TRAITS, expected, strict=True)
     )
+    assert whole.total and whole.total.score == engine.score([text], ["t-0.total"])[0].score
+    assert whole.unsure == sorted(TRAITS) and whole.route == Reason.UNCALIBRATED.route
 
     async def score() -> list[Scored]:
         async with AsyncScoringClient(EngineTransport(engine)) as client:
             return await client.score(rows)
 
     assert asyncio.run(score())[0] == whole
+
+
+def test_a_total_is_of_the_traits_and_goes_to_people_as_soon_as_one_of_them_does(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names, draw = ["t-0.grammar", "t-0.ideas", "t-0.total"], np.random.default_rng(1)
+    totals = set()
+    with engine.bank.checkout() as versions:
+        (plan,) = RowPlan.admit([RowTexts(["a"] * 3, names)], versions, engine.backbone)
+        for _ in range(50):
+            whole = draw.normal(size=9).astype(np.float32)
+            logits = np.full((3, 9), np.nan, np.float32)
+            logits[0, :3], logits[1, :4], logits[2] = whole[:3], whole[5:], whole
+            one, other, total = decode_tasks(names, columns(plan, Outputs(logits)))
+            exact = 2 * Fraction(one.score or 0) + Fraction(other.score or 0) / 10
+            assert total.score == np.float32(float(exact)) and total.ok and not total.probabilities
+            assert one.feedback == ["Läs reglerna.", "", "Fine"][one.level] and not other.feedback + total.feedback
+            assert total.route == Reason.UNCALIBRATED.route
+            totals.add(total.score)
+    assert len(totals) > 9
+    monkeypatch.setattr(engine, "_uncalibrated", "machine")
+    assert [one.route for one in engine.score(["a"] * 2, names[1:])] == ["machine"] * 2
+
+
+def test_totals_are_exact_and_follow_a_table() -> None:
+    levels = {"a": (0, 0.1, 0.2), "b": (0.0, 0.7), "c": (0.0, 1)}
+    plain = Total(weights={"a": 3, "b": 1})
+    assert plain.of({"a": 0.1, "b": 0.7}) == 1 and plain.of({"a": 0.1, "b": None}) is None
+    assert plain.values(levels, 9) == (0, 0.3, 0.6, 0.7, 1, 1.3)
+    table = {0: 100, 0.1: 100, 0.2: 101, 0.7: 101.5, 0.8: 102, 0.9: 103}
+    scaled = Total(sum=("a", "b"), table=table)
+    assert scaled.of({"a": 0.2, "b": 0.7}) == 103 and scaled.values(levels, 9) == (100, 101, 101.5, 102, 103)
+    for rule, sentence in (
+        ({"sum": ["d"]}, "no trait 'd'"),
+        ({"sum": ["a", "b"], "table": {**table, 0.3: 1}}, "impossible sum 0.3"),
+        ({"sum": ["a", "b"], "table": {0: 1}}, "lacks sum 0.1"),
+        ({"weights": {"a": 1.5, "b": 0.001, "c": 1}}, "more than 6 different totals"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            Total.model_validate(rule).values(levels, 6)
 
 
 @pytest.mark.parametrize("many_tasks", [1000, 1])
@@ -186,11 +245,37 @@ def test_a_job_writes_a_row_for_each_trait_and_resumes(
             complete = journal.state.rows
         sent.append(sum(transport.rows))
     tables = [parts.read_table(path) for path in sorted(folder.glob("*.parquet"))]
-    written = [(row["id"], row["task"], row["level"]) for table in tables for row in table.to_pylist()]
+    rows_of_job = [row for table in tables for row in table.to_pylist()]
+    written = [(row["id"], row["task"], row["level"]) for row in rows_of_job]
     asked = [(row, task) for row in rows for task in (sorted(NAMES) if row["task"] == "t-0" else ["t-1"])]
     expected = engine.score([row["text"] for row, _ in asked], [task for _, task in asked])
     assert written == [(row["id"], task, one.level) for (row, task), one in zip(asked, expected, strict=True)]
+    totals = dict(zip(texts, engine.score(texts, ["t-0.total"] * 30), strict=True))
+    for (sent_row, task), line, one in zip(asked, rows_of_job, expected, strict=True):
+        trait = task.partition(".")[2]
+        total = totals[sent_row["text"]].score if trait else None
+        assert (line["trait"], line["total"], line["feedback"]) == (trait, total, one.feedback)
     assert complete == len(rows) and sent[-1] < len(asked) - 10
+
+
+def test_the_api_answers_an_item_with_its_traits_and_people_read_each(engine: Engine, tmp_path: Path) -> None:
+    with api(tmp_path, EngineTransport(engine)) as (client, _):
+        whole, plain = score(client, row("a", task="t-0"), row("b", task="t-1")).json()["rows"]
+        states = [client.get(f"/v1/rows/{task}/a").status_code for task in (*NAMES, "t-0.total", "t-0")]
+    [expected] = engine.score(["unsure"], ["t-0.ideas"])
+    assert (whole["status"], whole["route"], plain["traits"]) == ("HAS_TRAITS", "human:UNCALIBRATED", None)
+    assert whole["traits"]["ideas"]["level"] == expected.level and whole["total"] > 0
+    assert states == [200, 200, 200, 404, 404]
+
+
+def test_people_read_all_traits_of_a_response_behind_the_machine_or_no_trait() -> None:
+    scored = Scored("e-1.a", 0, 1.0, (), Status.OK, "", 1, False, route="machine")
+    behind = ReadBehind(0.3, b"k" * 16)
+    picked = [[behind.picks(f"e-1.{t}", str(n), scored, None, t) for t in ("a", "b")] for n in range(300)]
+    assert all(one == other for one, other in picked) and 60 <= sum(one for one, _ in picked) <= 120
+    assert [one for one, _ in picked] == [behind.picks("e-1", str(n), scored) for n in range(300)]
+    planned = ReadBehind({"e-1.a": 0.2, "e-1.b": 0.4, "f": 0.9}, b"k" * 16)
+    assert planned.share_of("e-1.a", "a") == planned.share_of("e-1.b", "b") == 0.4 and planned.share_of("f") == 0.9
 
 
 def item(folder: Path, backbone: Backbone, task: str, described: Any = {}) -> Path:  # noqa: B006
@@ -207,6 +292,11 @@ def item(folder: Path, backbone: Backbone, task: str, described: Any = {}) -> Pa
         ({"traits": {"a": {"levels": [0, 1]}}}, "at least 2 items"),
         ({"traits": {"a.b": {"levels": [0, 1]}, "c": {"levels": [0, 1]}}}, "pattern"),
         ({"traits": {"a": {"levels": [0, 1]}, "b": {"levels": [0]}}}, "at least 2 items"),
+        ({"traits": {"a": {"levels": [0, 1]}, "total": {"levels": [0, 1, 2]}}}, "`total` is the name of the total"),
+        ({"traits": {"a": {"levels": [0, 1], "feedback": ["x"]}, "b": {"levels": [0, 1]}}}, "1 texts for 2 levels"),
+        ({"total": {"sum": ["a", "c"]}}, "total: the item has no trait 'c'"),
+        ({"total": {"sum": ["a", "a"]}}, "names a trait twice"),
+        ({"levels": [0, 1, 2, 3, 4], "traits": None, "total": {"sum": ["a"]}}, "total: there are no traits"),
         ({"traits": {"a": {"levels": [0, 1]}, "b": {"levels": [0, 1, 2, 3]}}}, r"shape \[5, 32\], expected \[6, 32\]"),
     ],
     ids=str,

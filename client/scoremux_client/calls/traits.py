@@ -26,7 +26,7 @@ class Traits:
         self._asked: Future[None] | None = None
 
     def of(self, response: Response) -> list[Response]:
-        """Return the response once for each trait of the item that it names; none where no such item is known."""
+        """Return the response for each trait of the item that it names, and the total; empty for an unknown item."""
         if not self._known or time.monotonic() > self._until or not isinstance(response.task, str):
             return []
         item, at, digest = response.task.partition("@")
@@ -51,7 +51,7 @@ class Traits:
 
 
 def traits_of(tasks: Iterable[ServedTask]) -> dict[str, list[str]]:
-    """Return the ids of the traits of each item, in the item's order: tasks of one version."""
+    """Return the ids of the traits and the total of each item, sorted: tasks of one version."""
     together: dict[str, list[str]] = {}
     for task in tasks:
         together.setdefault(task.version, []).append(task.id)

@@ -37,6 +37,9 @@ SCHEMA = pa.schema(
         "read_behind": "float32",
         "arithmetic": "string",
         "student": "string",
+        "feedback": "string",
+        "trait": "string",
+        "total": "float32",
     }
 )
 """Columns of an output file. Without a score: level −1, score null, probabilities empty, version empty.
@@ -45,6 +48,8 @@ level_low, level_high: the range of levels that holds a human's, null where ther
 read_behind: with which probability the row was picked for people to score too; null where it was not picked.
 arithmetic: what computed the row, such as `x86-f32`; empty if nothing did.
 student: who wrote the response, null where no column says it.
+feedback: the version's text for the pupil about the level; empty without one.
+trait: the name of the trait, where the row named an item with several; total: the item's total, if it has one.
 """
 
 

@@ -31,7 +31,10 @@ _Key = tuple[str, str]
 
 
 class ScoredArrival(NamedTuple):
-    """A scored row with its text, and what came with it; alert: its description (`Alert.describe`)."""
+    """A scored row with its text, and what came with it.
+
+    alert: its description (`Alert.describe`); trait: the trait's name, where the caller named an item with traits.
+    """
 
     text: str | None
     scored: Scored
@@ -39,6 +42,7 @@ class ScoredArrival(NamedTuple):
     student: str = ""
     administration: str = ""
     kept: str = ""
+    trait: str = ""
 
     @property
     def key(self) -> _Key:
@@ -161,4 +165,5 @@ class LiveIntake:
     def _share(self, token: str, arrival: ScoredArrival) -> float | None:
         """Return the probability with which people read a row behind the machine; None if they do not."""
         (task, name), behind = arrival.key, self._read_behind
-        return behind.share_of(task) if behind and behind.picks(task, name, arrival.scored, token) else None
+        picked = behind and behind.picks(task, name, arrival.scored, token, arrival.trait)
+        return behind.share_of(task, arrival.trait) if behind and picked else None

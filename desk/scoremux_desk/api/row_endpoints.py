@@ -94,7 +94,11 @@ async def _score(services: Services, caller: Caller, body: bytes) -> Response:
         services.alerts(caller, sent),
     )
     outcomes = zip(rows, scored, alerts, strict=True)
-    arrivals = [ScoredArrival(row.text, outcome, alert, *row.origin) for row, outcome, alert in outcomes]
+    arrivals = [
+        ScoredArrival(row.text, one, None if number else alert, *row.origin, trait)
+        for row, outcome, alert in outcomes
+        for number, (trait, one) in enumerate((outcome.traits or {"": outcome}).items())
+    ]
     await services.intake.commit(caller.namespace, arrivals)
     content = orjson.dumps({"rows": [as_json_row(row) for row in scored]})
     return Response(content, media_type="application/json")
@@ -111,7 +115,7 @@ def row(
     """Say whose level of a row counts, and what it was before. Rows that the machine decided are not kept."""
     with services.database.read() as connection:
         found = api_rows.owned(connection, caller.namespace, [name]).get((task, name))
-        if found is None or not caller.allows(task):
+        if found is None or not (caller.allows(task) or caller.allows(task.rpartition(".")[0])):  # as item of a trait
             detail = "people do not read this row: the machine has decided it, or the token never sent it"
             raise ApiProblem(404, "Not found", detail)
         changes = _history(connection, found, programme.item_of(connection, task))

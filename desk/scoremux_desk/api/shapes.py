@@ -124,6 +124,9 @@ class ScoredRow(Described):
         version="9f0c…",
         truncated=False,
         arithmetic="x86-f32",
+        feedback="You name what the router does. Say, too, how it knows whom to send a packet to.",
+        traits=None,
+        total=None,
     )
 
     id: str
@@ -150,6 +153,13 @@ class ScoredRow(Described):
     """Whether the text was longer than the model reads."""
     arithmetic: str | None
     """What computed the row; equal names give equal bits."""
+    feedback: str | None
+    """The version's text for the pupil about this level."""
+    traits: "dict[str, ScoredRow] | None"
+    """The rows of an item's traits, by name; the item's status is `HAS_TRAITS`, and its route goes to people as soon as
+    that of one trait does."""
+    total: float | None
+    """The total of an item's traits, if it has one and each trait has a score."""
 
 
 class ScoreAnswer(BaseModel):
@@ -180,6 +190,9 @@ def as_json_row(scored: Scored) -> dict[str, Any]:
         "version": scored.version or None,
         "truncated": scored.truncated,
         "arithmetic": scored.arithmetic or None,
+        "feedback": scored.feedback or None,
+        "traits": {name: as_json_row(trait) for name, trait in scored.traits.items()} or None,
+        "total": scored.total.score if scored.total else None,
     }
 
 

@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Protocol, runtime_checkable
 
 from scoremux_client import (
@@ -99,7 +99,10 @@ class TritonScorer:
             transport.close()
 
     def _client(self, grant: str | None) -> AsyncScoringClient:
-        return AsyncScoringClient(self._sharing(grant), timeout_s=_TIMEOUT_S, retries=self._retries, deduplicate=False)
+        served = partial(served_tasks, self._sharing(grant, tasks=True)[0], timeout_s=_TASKS_S)
+        return AsyncScoringClient(
+            self._sharing(grant), timeout_s=_TIMEOUT_S, retries=self._retries, deduplicate=False, served=served
+        )
 
     def _sharing(self, grant: str | None, *, tasks: bool = False) -> list[Transport]:
         headers = {} if grant is None else {GRANT_HEADER: grant}

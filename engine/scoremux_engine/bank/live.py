@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import cast
 
+from scoremux_client.contract import TOTAL
 from scoremux_engine.errors import PackageError, StoreError
 from scoremux_engine.packages.package_files import PackageFiles
 from scoremux_engine.store.manifest import Manifest
@@ -22,7 +23,7 @@ _MOST_FALLBACKS = 8
 Described = dict[str, tuple[str, tuple[float, ...] | None]]
 
 Scales = tuple[float, ...] | tuple[tuple[str, tuple[float, ...]], ...]
-"""The points of a task's levels, or the name and the points of each trait."""
+"""The points of a task's levels, or the name and the points of each trait and of the total."""
 
 log = logging.getLogger(__name__)
 
@@ -113,13 +114,13 @@ class LiveVersions:
                     return False
                 with suppress(PackageError):
                     task = PackageFiles(self._store.package_folder(digest)).task
-                    scale = tuple((trait, tuple(own.levels)) for trait, own in task.traits.items()) or task.levels
+                    scale = tuple((trait, own.levels) for trait, (own, _, _) in task.slices.items()) or task.levels
                     scales[digest] = known.setdefault(scale, scale)
                     if task.id != name:
                         problem = f"version {digest[:12]} is not served: it says it is task {task.id}"
                         log.error("task %s: %s", name, problem)
             self._scales = scales
-            self.levels_max = max((len(own or ()) for scale in known for own in _by_id("", scale).values()), default=1)
+            self.levels_max = max(map(_most_levels, known), default=1)
             return True
 
     def described(self) -> Described:
@@ -187,6 +188,11 @@ def _by_id(task: str, scale: Scales | None) -> Mapping[str, tuple[float, ...] | 
     """Return the points of levels by the id that rows name; None where they are not read."""
     traits = {f"{task}.{part[0]}": part[1] for part in scale or () if isinstance(part, tuple)}
     return traits or {task: cast("tuple[float, ...] | None", scale)}
+
+
+def _most_levels(scale: Scales) -> int:
+    """Return the most levels that have a probability: a total has none."""
+    return max(len(levels or ()) for name, levels in _by_id("", scale).items() if name != f".{TOTAL}")
 
 
 def _is_large(stamp: Stamp) -> bool:

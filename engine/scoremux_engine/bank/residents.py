@@ -30,7 +30,8 @@ class Version:
     Attributes:
         outputs: How many numbers the head gives: a logit for each level, or one value in points.
         prefix: The token ids whose keys and values are among the tables; empty without a prefix.
-        whole: The version of the item, where this is one of its traits; first: the place of the trait's first logit.
+        whole: The version of the item, where this is one of its traits or their total; first: the place of the first
+            logit that it reads.
     """
 
     task: Task
@@ -46,11 +47,11 @@ class Version:
     first: int = 0
 
     def trait(self, name: str) -> "Version | None":
-        """Return a trait of the item as a version of its own."""
+        """Return a trait of the item, or the total, as a version of its own."""
         if name not in self.task.slices:
             return None
-        task, first = self.task.slices[name]
-        return replace(self, task=task, outputs=len(task.levels), whole=self, first=first)
+        task, first, end = self.task.slices[name]
+        return replace(self, task=task, outputs=end - first, whole=self, first=first)
 
     @classmethod
     def of(cls, package: TaskPackage, size: SizeClass, pool: "Pool | None" = None, slot: int = 0) -> "Version":

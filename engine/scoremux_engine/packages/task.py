@@ -7,7 +7,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field, ValidationInfo, field_validator, model_validator
 
-from scoremux_client.contract import TASK_ID_PATTERN
+from scoremux_client.contract import MOST_FEEDBACK_BYTES, TASK_ID_PATTERN, TOTAL
+from scoremux_decide.total import Total
 from scoremux_engine.errors import PackageError
 from scoremux_engine.model.inputs import FIELDS, Input, Layout, ModelInput
 from scoremux_files.settings import parse_model
@@ -19,9 +20,15 @@ _FLOAT32_MAX = 3.4028234663852886e38
 
 
 class Trait(BaseModel, extra="forbid", frozen=True):
-    """One of the scores that an item asks for; levels: as a task's; name: for people."""
+    """One of the scores that an item asks for.
+
+    levels: the points that level 0, 1, … L−1 stand for, ascending.
+    feedback: a text for the pupil for each level.
+    name: for people.
+    """
 
     levels: tuple[float, ...] = Field(min_length=2, max_length=MOST_LEVELS)
+    feedback: tuple[str, ...] = ()
     name: str = ""
 
     @field_validator("levels")
@@ -29,14 +36,20 @@ class Trait(BaseModel, extra="forbid", frozen=True):
     def _ascending(cls, levels: tuple[float, ...]) -> tuple[float, ...]:
         return _refuse_unordered(levels)
 
+    @field_validator("feedback")
+    @classmethod
+    def _by_level(cls, feedback: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        return _refuse_unmatched(feedback, info.data.get("levels", ()))
+
 
 class Task(BaseModel, extra="forbid", frozen=True):
     """One assessment item.
 
     id: letters, digits, ``.``, ``_``, ``-``; at most 128.
-    levels: the points that level 0, 1, … L−1 stand for, ascending; absent where there are traits.
+    levels, feedback: as a trait's; absent where there are traits.
     traits: the scores that the item asks for, by name: each has its levels in the head's output, one trait after the
         other. Rows name a trait as a task: ``essay-1.grammar``.
+    total: how the traits make a total, which rows name as ``essay-1.total``.
     language, question, reference, rubric: for people, and for an `input` that names them.
     input: the text around a response; None: the response alone.
     untrained: whether the adapter was trained on other tasks alone; people get all of the task's responses.
@@ -44,7 +57,9 @@ class Task(BaseModel, extra="forbid", frozen=True):
 
     id: TaskId
     levels: tuple[float, ...] = Field(default=(), min_length=2, max_length=MOST_LEVELS)
+    feedback: tuple[str, ...] = ()
     traits: dict[TraitName, Trait] = Field(default={}, min_length=2, max_length=64)
+    total: Total | None = None
     language: str = ""
     question: str = ""
     reference: str = ""
@@ -57,10 +72,24 @@ class Task(BaseModel, extra="forbid", frozen=True):
     def _ascending(cls, levels: tuple[float, ...]) -> tuple[float, ...]:
         return _refuse_unordered(levels)
 
+    @field_validator("feedback")
+    @classmethod
+    def _by_level(cls, feedback: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        return _refuse_unmatched(feedback, info.data.get("levels", ()))
+
     @model_validator(mode="after")
     def _levels_or_traits(self) -> "Task":
         if bool(self.levels) == bool(self.traits):
             raise ValueError("give either `levels` or `traits`")
+        if TOTAL in self.traits:
+            raise ValueError(f"traits: `{TOTAL}` is the name of the total; rename the trait")
+        if self.total and not self.traits:
+            raise ValueError("total: there are no traits")
+        if self.total:
+            try:
+                self.total.values(self._levels, MOST_LEVELS)
+            except ValueError as error:
+                raise ValueError(f"total: {error}") from error
         return self
 
     @field_validator("input")
@@ -70,15 +99,28 @@ class Task(BaseModel, extra="forbid", frozen=True):
             Layout.of(layout, info.data)
         return layout
 
+    @property
+    def _levels(self) -> dict[str, tuple[float, ...]]:
+        return {name: trait.levels for name, trait in self.traits.items()}
+
     @cached_property
-    def slices(self) -> dict[str, tuple["Task", int]]:
-        """Each trait as a task of its own, by its name, and the place of its first level in the head's output."""
-        slices, first = {}, 0
+    def slices(self) -> dict[str, tuple["Task", int, int]]:
+        """Each trait, and the total, as a task of its own, by its name; and its part of the head's output: from, to."""
+        slices, first = dict[str, tuple[Task, int, int]](), 0
         for name, trait in self.traits.items():
-            own = {"id": f"{self.id}.{name}", "levels": trait.levels, "traits": {}}
-            slices[name] = self.model_copy(update=own), first
+            slices[name] = self._as_task(name, trait.levels, trait.feedback), first, first + len(trait.levels)
             first += len(trait.levels)
+        if self.total:
+            totals = self.total.values(self._levels, MOST_LEVELS)
+            slices[TOTAL] = self._as_task(TOTAL, totals, (), self.total), 0, first
         return slices
+
+    def _as_task(
+        self, name: str, levels: tuple[float, ...], feedback: tuple[str, ...], total: Total | None = None
+    ) -> "Task":
+        return self.model_copy(
+            update={"id": f"{self.id}.{name}", "levels": levels, "feedback": feedback, "traits": {}, "total": total}
+        )
 
     @property
     def width(self) -> int:
@@ -96,10 +138,8 @@ class Task(BaseModel, extra="forbid", frozen=True):
 
     @property
     def scales(self) -> dict[str, tuple[float, ...]]:
-        """The levels by the id that rows name: the task's own, or those of its traits."""
-        if self.levels:
-            return {self.id: self.levels}
-        return {f"{self.id}.{name}": trait.levels for name, trait in self.traits.items()}
+        """The levels by the id that rows name: the task's own, or those of its traits and their total."""
+        return {own.id: own.levels for own, _, _ in self.slices.values()} or {self.id: self.levels}
 
     @classmethod
     def parse(cls, data: bytes, path: Path) -> "Task":
@@ -114,3 +154,11 @@ def _refuse_unordered(levels: tuple[float, ...]) -> tuple[float, ...]:
     if not all(abs(level) <= _FLOAT32_MAX for level in levels) or any(a >= b for a, b in pairwise(levels)):
         raise ValueError("levels must be finite float32 numbers and ascending")
     return levels
+
+
+def _refuse_unmatched(feedback: tuple[str, ...], levels: tuple[float, ...]) -> tuple[str, ...]:
+    if len(feedback) != len(levels):
+        raise ValueError(f"{len(feedback)} texts for {len(levels)} levels")
+    if any(len(text.encode()) > MOST_FEEDBACK_BYTES for text in feedback):
+        raise ValueError(f"a text has more than {MOST_FEEDBACK_BYTES} bytes")
+    return feedback

@@ -5,6 +5,7 @@ Every step is per row, so a row's bits do not depend on its neighbours.
 
 import json
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -15,6 +16,7 @@ import numpy.typing as npt
 
 from scoremux_client import contract
 from scoremux_client.contract import MACHINE, Reason, Status
+from scoremux_decide.apply import Decider, RowDecision
 from scoremux_engine.bank.live import Described
 from scoremux_engine.model.exact_arithmetic import exp
 from scoremux_engine.runners.runner import Outputs
@@ -44,9 +46,10 @@ def columns(
     size = len(plan.status)
     level, score, probabilities = _scores(plan, out.logits)
     confidence, condition, route, level_range = _decisions(plan, level, probabilities, out.pooled)
+    _set_totals(plan, out, level, score, route)
     if uncalibrated == MACHINE:
         route[route == Reason.UNCALIBRATED.route.encode()] = MACHINE.encode()
-    status, version, computed = (_texts(size) for _ in range(3))
+    status, version, computed, feedback = (_texts(size) for _ in range(4))
     status[:, 0] = [one.value.encode() for one in plan.status]
     tokens = np.zeros((size, 1), dtype=np.int32)
     truncated = np.zeros((size, 1), dtype=np.bool_)
@@ -55,6 +58,8 @@ def columns(
         computed[row.place, 0] = arithmetic.encode()
         tokens[row.place, 0] = len(row.tokens.ids)
         truncated[row.place, 0] = row.tokens.truncated
+        if row.version.task.feedback:
+            feedback[row.place, 0] = row.version.task.feedback[level[row.place, 0]].encode()
     for place, (coding, coded_as) in plan.coded.items():
         version[place, 0] = coding.digest.encode()
         condition[place, 0] = coded_as.code.encode()
@@ -72,6 +77,7 @@ def columns(
         route,
         level_range,
         computed,
+        feedback,
     )
     named: Columns = {spec.name: value for spec, value in zip(contract.OUTPUTS, values, strict=True)}
     if embeddings and out.pooled is not None:
@@ -84,7 +90,7 @@ def _scores(plan: RowPlan, logits: Floats) -> tuple[Levels, Floats, Floats]:
     level = np.full((len(logits), 1), -1, dtype=np.int32)
     score = np.full((len(logits), 1), np.nan, dtype=np.float32)
     probabilities = np.full(logits.shape, np.nan, dtype=np.float32)
-    for (levels, outputs), rows in _by_width(plan.rows).items():
+    for (levels, outputs), rows in _by_width([row for row in plan.rows if not row.version.task.total]).items():
         places = [row.place for row in rows]
         points = np.array([row.version.task.levels for row in rows])
         if outputs == 1:
@@ -106,16 +112,37 @@ def _decisions(
     level_range = np.full((size, 2), contract.NO_RANGE, dtype=np.int32)
     for row in plan.rows:
         place = row.place
-        decision = row.version.decider.decide(
-            int(level[place, 0]),
-            probabilities[place, : len(row.version.task.levels)].tolist(),
-            row.condition,
-            row.tokens.truncated,
-            None if pooled is None else pooled[place],
-        )
+        if row.version.task.total:
+            condition[place, 0] = row.condition.code.encode() if row.condition else b""
+            continue
+        shares = probabilities[place, : len(row.version.task.levels)]
+        decision = _decision(row, row.version.decider, level[place, 0], shares, pooled)
         confidence[place, 0], level_range[place] = decision.confidence, decision.level_range
         condition[place, 0], route[place, 0] = decision.condition.encode(), decision.route.encode()
     return confidence, condition, route, level_range
+
+
+def _decision(row: PlannedRow, decider: Decider, level: int, shares: Floats, pooled: Floats | None) -> RowDecision:
+    vector = None if pooled is None else pooled[row.place]
+    return decider.decide(int(level), shares.tolist(), row.condition, row.tokens.truncated, vector)
+
+
+def _set_totals(plan: RowPlan, out: Outputs, level: Levels, score: Floats, route: Texts) -> None:
+    """Set level, points and route of rows that ask for a total: to people as soon as one of the traits goes there."""
+    for row in plan.rows:
+        task, whole = row.version.task, row.version.whole
+        if task.total is None or whole is None:
+            continue
+        points, routes = dict[str, float | None](), []
+        for name in task.total.traits:
+            own, first, end = whole.task.slices[name]
+            levels, shares = decide(out.logits[[row.place], first:end])
+            points[name] = own.levels[levels[0]]
+            routes.append(_decision(row, row.version.decider, levels[0], shares[0], out.pooled).route)
+        total = task.total.of(points)
+        assert total is not None  # each trait has a level
+        level[row.place, 0], score[row.place, 0] = task.levels.index(total), total
+        route[row.place, 0] = next((one for one in routes if one != MACHINE), MACHINE).encode()
 
 
 def nothing_on_request(rows: int) -> Columns:
@@ -161,10 +188,16 @@ class TaskLists:
 
 
 def _listed(described: Described, grant: Grant | None) -> bytes:
+    ids = Counter(version for version, _ in described.values())
+
+    def allows(task: str, version: str) -> bool:
+        item = task.rpartition(".")[0] if ids[version] > 1 else ""  # of a trait
+        return grant is None or grant.allows(task) or (item != "" and grant.allows(item))
+
     listed = [  # one by one: json would keep Python's lock for the whole of a long list
         json.dumps({"id": task, "version": version, "levels": levels})
         for task, (version, levels) in sorted(described.items())
-        if grant is None or grant.allows(task)
+        if allows(task, version)
     ]
     return f"[{', '.join(listed)}]".encode()
 

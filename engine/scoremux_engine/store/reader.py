@@ -94,6 +94,16 @@ class StoreReader:
             raise PackageError(f"{folder} was changed: its content's digest is {package.digest}")
         return package
 
+    def ids(self, manifest: Manifest, most: int | None = None) -> list[str]:
+        """Return the ids that rows may name, of the first tasks: of an item with traits, theirs."""
+        ids = list[str]()
+        for task, digest in sorted(manifest.tasks.items())[:most]:
+            try:
+                ids += PackageFiles(self.package_folder(digest)).task.scales
+            except PackageError:
+                ids.append(task)
+        return ids
+
     def decision(self, digest: str) -> Decision | None:
         """Return a version's decision, None where it has none or was removed. Raises InputError, StoreError."""
         path = self.package_folder(digest) / DECISION_JSON

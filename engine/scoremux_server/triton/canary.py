@@ -114,7 +114,7 @@ class Canary:
         self._stamp, self._store_cause = stamp, ""
         self.backbone = self.backbone or manifest.backbone
         if manifest.backbone == self.backbone:
-            self._tasks = sorted(manifest.tasks)
+            self._tasks = self._store.ids(manifest, _CANDIDATES)
         else:
             self._store_cause = (
                 f"{self._store.folder} belongs to backbone {manifest.backbone[:12]}, but {self.backbone[:12]} is "

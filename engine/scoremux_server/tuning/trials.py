@@ -45,7 +45,8 @@ def read_sample(store: Path, file: Path | None) -> TrialRows:
     Raises ScoremuxError where the store has no task, or the file cannot be read or has no text.
     """
     draw = random.Random(0)
-    tasks = sorted(StoreReader(store).manifest().tasks)
+    reader = StoreReader(store)
+    tasks = reader.ids(reader.manifest())
     if not tasks:
         raise SetupError(f"{store} has no task to measure with; publish one with `scoremux tasks add`")
     rows = (

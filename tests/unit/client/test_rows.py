@@ -39,6 +39,7 @@ def answer(**replaced: npt.NDArray[Any] | None) -> dict[str, npt.NDArray[Any]]:
         "ROUTE": np.array([[b"human:CONDITION"], [b""]], dtype=np.object_),
         "LEVEL_RANGE": np.array([[0, 1], [-1, -1]], dtype=np.int32),
         "ARITHMETIC": np.array([[b"x86-f32"], [b""]], dtype=np.object_),
+        "FEEDBACK": np.array([["Très bien".encode()], [b""]], dtype=np.object_),
         **replaced,
     }
     return {name: column for name, column in columns.items() if column is not None}
@@ -71,7 +72,7 @@ def test_a_row_comes_back_whole_or_without_score_points_and_probabilities() -> N
     assert (scored.level, scored.score, scored.probabilities) == (1, 0.5, (0.25, 0.75))
     assert (scored.version, scored.tokens, scored.truncated) == ("d" * 64, 7, True)
     assert (scored.confidence, scored.condition, scored.route, scored.to_human) == (0.5, "I", "human:CONDITION", True)
-    assert (scored.level_range, scored.arithmetic) == ((0, 1), "x86-f32")
+    assert (scored.level_range, scored.arithmetic, scored.feedback) == ((0, 1), "x86-f32", "Très bien")
     scored = decode(ROWS, answer())[1]
     assert (scored.status, scored.ok, scored.level) == (Status.UNKNOWN_TASK, False, -1)
     assert scored.score is None
@@ -82,8 +83,9 @@ def test_a_row_comes_back_whole_or_without_score_points_and_probabilities() -> N
 
 @pytest.mark.parametrize("name", [spec.name for spec in contract.OUTPUTS])
 def test_a_tensor_that_is_missing_or_has_another_number_of_rows_is_refused_by_name(name: str) -> None:
-    with pytest.raises(RejectedError, match=rf"no {name};"):
-        decode(ROWS, answer(**{name: None}))
+    if name != contract.FEEDBACK.name:  # which transports of users may leave out
+        with pytest.raises(RejectedError, match=rf"no {name};"):
+            decode(ROWS, answer(**{name: None}))
     with pytest.raises(RejectedError, match=rf"{name} has 1 rows where 2 were sent"):
         decode(ROWS, answer(**{name: answer()[name][:1]}))
 
