@@ -6,8 +6,10 @@ from scoremux_engine.model.backbone import MEASURED, SPEC, Backbone
 from scoremux_engine.runners.choose import REFERENCE
 from scoremux_engine.runners.expected import expected_outputs
 from scoremux_engine.runners.runner import BackboneRunner
+from scoremux_export.errors import ExportError
 from scoremux_files.atomic import replace_file
 from scoremux_files.digests import digest_of
+from scoremux_files.errors import writing
 
 
 def measure(backbone: Backbone, reference: BackboneRunner | None = None) -> list[str]:
@@ -27,6 +29,10 @@ def measure(backbone: Backbone, reference: BackboneRunner | None = None) -> list
         sentences = [f"OpenVINO's precisions: not measured: {error}"]
     data = save(backbone.measured)
     backbone.spec = backbone.spec.model_copy(update={"measured": digest_of([data])})
-    replace_file(backbone.folder / MEASURED, [data])
-    replace_file(backbone.folder / SPEC, [f"{backbone.spec.model_dump_json(indent=1)}\n".encode()])
+    file = backbone.folder / MEASURED.format(f"-{backbone.spec.measured[:16]}")
+    with writing(file, ExportError):
+        replace_file(file, [data])
+        replace_file(backbone.folder / SPEC, [f"{backbone.spec.model_dump_json(indent=1)}\n".encode()])
+        for earlier in {*backbone.folder.glob(MEASURED.format("*"))} - {file}:
+            earlier.unlink(missing_ok=True)
     return sentences

@@ -9,13 +9,13 @@ from typing import Literal, TypeVar
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
-from safetensors import safe_open
-from safetensors.numpy import load_file
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import load
 
 from scoremux_engine.errors import BackboneError
 from scoremux_engine.model.buckets import Buckets
 from scoremux_engine.model.tokens import Tokenizer
-from scoremux_files.digests import file_digest, set_digest
+from scoremux_files.digests import digest_of, file_digest, set_digest
 from scoremux_files.errors import reading
 from scoremux_files.settings import parse_object, validate
 
@@ -23,7 +23,7 @@ ONNX = "backbone.onnx"
 TOKENIZER = "tokenizer.json"
 SITES = "sites.safetensors"
 SPEC = "backbone.json"
-MEASURED = "measured.safetensors"
+MEASURED = "measured{}.safetensors"
 
 INPUT_IDS = "input_ids"
 ATTENTION_MASK = "attention_mask"
@@ -183,7 +183,7 @@ class BackboneSpec(StrictModel):
     token_types: whether the graph takes `token_type_ids`: the model has more than one type, and its tokenizer gives
     them. pooled_size: H of `pooled`, the vector that the head reads. prefix_layers: where rows read the keys and values
     of their task's prefix; none in encoders, and in decoders that were exported by earlier versions. measured: the
-    sha256 of MEASURED, empty in exports of earlier versions; no part of the digest.
+    sha256 of `Backbone.measured_file`, empty in exports of earlier versions; no part of the digest.
     """
 
     format: Literal[1] = 1
@@ -274,17 +274,39 @@ class Backbone:
     @cached_property
     def measured(self) -> dict[str, npt.NDArray[np.float32]]:
         """The measurements of the export: the expected outputs, and as `range.<name>` the ranges that int8 needs."""
-        return load_file(self.folder / MEASURED) if self.spec.measured else {}
+        if not self.spec.measured:
+            return {}
+        with reading(self.measured_file, BackboneError):
+            data = self.measured_file.read_bytes()
+        try:
+            arrays: dict[str, npt.NDArray[np.float32]] = load(data)
+        except (SafetensorError, KeyError, TypeError, ValueError):
+            raise self.damaged from None
+        whole = all(array.dtype == np.float32 and np.isfinite(array).all() for array in arrays.values())
+        if digest_of([data]) != self.spec.measured or not whole:
+            raise self.damaged
+        return arrays
+
+    @property
+    def measured_file(self) -> Path:
+        """The file of its measurements. Its name has their digest, so that none is ever overwritten."""
+        file = self.folder / MEASURED.format(f"-{self.spec.measured[:16]}")
+        return file if file.exists() else self.folder / MEASURED.format("")  # of earlier exports
+
+    @property
+    def damaged(self) -> BackboneError:
+        """The error of measurements that do not fit their digest, or this backbone."""
+        command = f"scoremux export measure {self.folder.parents[1]}"
+        return BackboneError(f"{self.measured_file} is damaged: run `{command}`")
 
     @classmethod
     def open(cls, folder: Path) -> "Backbone":
-        """Read and verify. Raises BackboneError naming the file that is missing or was changed."""
+        """Read and verify all but the measurements. Raises BackboneError naming the file that is missing or changed."""
         path = folder / SPEC
         spec = read_spec(BackboneSpec, path, "scoremux export backbone")
         if spec.own_digest() != spec.digest:
             raise BackboneError(f"{path} was changed after the export; export the backbone again")
-        measured = {MEASURED: spec.measured} if spec.measured else {}
-        for name, digest in (spec.files | measured).items():
+        for name, digest in spec.files.items():
             file = folder / name
             if not file.is_file():
                 raise BackboneError(f"{file} is missing; export the backbone again")

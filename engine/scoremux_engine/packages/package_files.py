@@ -6,12 +6,16 @@ from collections.abc import Iterator
 from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, Field
 
 from scoremux_engine.errors import PackageError
 from scoremux_engine.packages.adapter_config import AdapterConfig
 from scoremux_engine.packages.task import Task
 from scoremux_engine.packages.tensor_file import TensorFile, open_part
 from scoremux_files.digests import BLOCK_BYTES, digest_of, read_all, set_digest
+from scoremux_files.settings import parse_model
 
 TASK_JSON = "task.json"
 CONFIG_JSON = "adapter_config.json"
@@ -29,6 +33,17 @@ task without a calibration.
 
 MAX_TEXT_BYTES, MAX_TRAINED_BYTES = 1 << 20, 1 << 24
 """Largest JSON or Markdown file of a package, and largest `trained.json`, which has some 40 bytes a row."""
+
+
+_Digests = tuple[Annotated[str, Field(pattern="^([0-9a-f]{16})?$")], ...]
+
+
+class _TrainedJson(BaseModel, extra="forbid"):
+    format: Literal[1]
+    ids: _Digests
+    administrations: _Digests
+    texts: _Digests
+    unnamed: _Digests
 
 
 @dataclass
@@ -79,6 +94,17 @@ class PackageFiles:
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             path = self.path / TRAINED_JSON
             raise PackageError(f"{path}: it is not a list of digests that `scoremux train` wrote") from error
+
+    def check_trained(self) -> None:
+        """Raise PackageError where `trained.json` is not what `scoremux train` writes."""
+        if TRAINED_JSON in self.names:
+            try:
+                parse_model(_TrainedJson, self.read(TRAINED_JSON))
+            except ValueError as error:
+                said = (
+                    f"it is not a list of digests that `scoremux train` wrote ({error}); leave it out, or train again"
+                )
+                raise PackageError(f"{self.path / TRAINED_JSON}: {said}") from error
 
     @property
     def tensors(self) -> TensorFile:

@@ -1,8 +1,8 @@
 """Expected outputs: each process computes a few fixed rows before it is ready, and compares them with the export's.
 
-They lie beside the backbone in `measured.safetensors`: outputs of ONNX Runtime in float32, and of OpenVINO in int8, for
-processes of the same arithmetic. A kernel that is wrong on some processor, without an error, is noticed for this very
-backbone.
+They lie beside the backbone (`Backbone.measured_file`): outputs of ONNX Runtime in float32, and of OpenVINO in int8,
+for processes of the same arithmetic. A kernel that is wrong on some processor, without an error, is noticed for this
+very backbone.
 """
 
 import logging
@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from scoremux_engine.errors import RunnerError
+from scoremux_engine.errors import BackboneError, RunnerError
 from scoremux_engine.model import backbone as names
 from scoremux_engine.model.backbone import Backbone, BackboneSpec
 from scoremux_engine.model.buckets import SizeClass, padded_prefix
@@ -20,6 +20,7 @@ from scoremux_engine.model.tables import Tables, input_shapes
 from scoremux_engine.model.tokens import Tokens
 from scoremux_engine.runners.arithmetic import made_up
 from scoremux_engine.runners.runner import BackboneRunner, Floats, RowInputs, pad
+from scoremux_files.errors import parsing
 
 NamedOutput = tuple[str, Floats]
 
@@ -135,7 +136,7 @@ def farthest(computed: Iterable[NamedOutput], expected: Mapping[str, Floats], ki
     distances = []
     for name, got in computed:
         rows = expected[f"{kind}{name}"]
-        rows = np.tile(rows, got.shape[1] // rows.shape[1])
+        rows = np.tile(rows, got.shape[1] // max(1, rows.shape[1]))
         distances.append(np.linalg.norm(got - rows, axis=1) / np.linalg.norm(rows, axis=1))
     return float(np.concatenate(distances).max())
 
@@ -156,11 +157,12 @@ def distances(backbone: Backbone, runner: BackboneRunner, live: Iterable[SizeCla
     """
     measured = backbone.measured
     computed = outputs(backbone, runner, first=_batches_in(measured))
-    apart = farthest([*computed, *outputs(backbone, runner, live)], measured)
-    found = [from_float32(apart, measured, runner.precision)]
-    if runner.precision == "int8" and f"{runner.arithmetic}.logits.0" in measured:
-        apart = farthest(computed, measured, f"{runner.arithmetic}.")
-        found.append(Distance("those in int8", apart, _SAME_ARITHMETIC))
+    of_live = outputs(backbone, runner, live)
+    with parsing(str(backbone.damaged), BackboneError):
+        found = [from_float32(farthest([*computed, *of_live], measured), measured, runner.precision)]
+        if runner.precision == "int8" and f"{runner.arithmetic}.logits.0" in measured:
+            apart = farthest(computed, measured, f"{runner.arithmetic}.")
+            found.append(Distance("those in int8", apart, _SAME_ARITHMETIC))
     return found
 
 

@@ -38,6 +38,8 @@ def stored_ranges(backbone: Backbone) -> Ranges:
             f"{backbone.folder.parents[1]}` where OpenVINO computes in x86-f32 (scoremux selftest names the arithmetic)"
         )
     named = [name for name in backbone.measured if name.startswith(RANGES) and name != RANGES]
+    if any(backbone.measured[name].ndim != 1 for name in named):
+        raise backbone.damaged
     return {name.removeprefix(RANGES): backbone.measured[name] for name in named}
 
 
@@ -69,6 +71,8 @@ def quantise(model: openvino.Model, ranges: Ranges) -> None:
         shared = value_of(product.input_value(1)), norm if norm in ranges else ""
         if norm in ranges:
             columns = ranges[norm]
+            if len(columns) != rows.shape[1]:
+                raise RunnerError(f"the stored range of {norm} has another width: run `scoremux export measure REPO`")
             smooth = np.sqrt(np.maximum(columns, max(columns.max(), np.finfo(np.float32).tiny) * _LEAST_RANGE))
             key, rows = value_of(source), rows * smooth
             if key not in rounded_already:

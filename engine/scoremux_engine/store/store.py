@@ -65,6 +65,7 @@ class Store(StoreReader):
         """
 
         def check(files: PackageFiles) -> _CheckedPackage:
+            files.check_trained()
             package = TaskPackage.check(files, backbone)
             return _CheckedPackage(files, package.task.id, package.digest)
 

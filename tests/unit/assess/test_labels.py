@@ -21,7 +21,7 @@ from scoremux_evidence.rows.predicted import read_labelled
 from scoremux_evidence.rows.reading import read_labels
 from scoremux_evidence.rows.rules import NO_LEVEL
 from scoremux_evidence.rows.similar_texts import NEAR, fold, near_copies
-from scoremux_evidence.rows.trained_rows import TrainedRows
+from scoremux_evidence.rows.trained_rows import TrainedRows, TrainedVersions
 
 NEEDED = ("task", "text", "level")
 SECRET = "my grandmother is the router"
@@ -260,6 +260,17 @@ def test_a_trained_row_is_known_by_its_id_or_without_one_by_its_text(tmp_path: P
     (tmp_path / "trained.json").write_text("[]")
     with pytest.raises(InputError, match=r"trained\.json: it is not a list of digests"):
         TrainedRows.read(tmp_path / "trained.json")
+
+
+def test_a_report_names_the_task_of_a_damaged_list_and_reads_the_others(tmp_path: Path) -> None:
+    trained = TrainedRows.of(rows_of(labelled("1", "t", 0, text="a hub")))
+    for version, content in (("a", "[" * 200_000), ("b", trained.to_json())):
+        (tmp_path / "packages" / version).mkdir(parents=True)
+        (tmp_path / "packages" / version / "trained.json").write_text(content)
+    versions = TrainedVersions.read(tmp_path, [("bad", "a"), ("good", "b")])
+    assert versions.by_task == {"good": trained}
+    assert "adapters of bad were" in versions.in_words() and "bad: " in versions.in_words()
+    assert "it is not a list of digests" in versions.in_words()
 
 
 BASE = "Chlorophyll absorbs red and blue light and reflects the green light, 2 times 3 is 6."

@@ -598,6 +598,9 @@ def test_a_task_with_few_labels_goes_to_people_until_it_is_calibrated(own_reposi
     publish(engine, store, calibrate_tasks(engine, store, rules, rows_of(*rows)))
     (scored,) = Engine.open(own_repository).score(["the router"], ["of-29"])
     assert scored.route == "machine"
-    (adapter / "trained.json").write_text('{"ids": 3}')
-    with pytest.raises(PackageError, match=r"trained\.json: it is not a list of digests"):
-        store.add([adapter], engine.backbone)
+    whole = (adapter / "trained.json").read_text()
+    format_2, other = whole.replace('"format": 1', '"format": 2'), json.dumps({**json.loads(whole), "ids": ["r1"]})
+    for damaged in ('{"ids": 3}', "[" * 200_000, "", "[]", format_2, other, whole[:-3]):
+        (adapter / "trained.json").write_text(damaged)
+        with pytest.raises(PackageError, match=r"trained\.json: it is not a list of digests.*train again$"):
+            store.add([adapter], engine.backbone)

@@ -11,24 +11,27 @@ import numpy as np
 import openvino
 import pytest
 from openvino import opset13 as ops
+from safetensors.numpy import save
 from typer.testing import CliRunner
 
 from computed import computed_precisions
 from making import random_tables
 from scoremux.app import build
 from scoremux_engine import Engine
-from scoremux_engine.errors import RunnerError
-from scoremux_engine.model.backbone import MEASURED, SPEC, Backbone
+from scoremux_engine.errors import BackboneError, RunnerError
+from scoremux_engine.model.backbone import SPEC, Backbone
 from scoremux_engine.model.buckets import SizeClass
 from scoremux_engine.runners import precisions
 from scoremux_engine.runners.arithmetic import PROBE
 from scoremux_engine.runners.choose import ON_CPU, REFERENCE, RunnerChoice
 from scoremux_engine.runners.expected import FULL_TOKENS, VERSION, _rows, check, distances, expected_outputs
-from scoremux_engine.runners.int8 import int8_constant, rounded
+from scoremux_engine.runners.int8 import RANGES, int8_constant, rounded
 from scoremux_engine.runners.onnxruntime import OnnxRuntimeRunner
 from scoremux_engine.runners.openvino import OpenVinoRunner
 from scoremux_engine.runners.packing import fold_constants, is_constant
 from scoremux_engine.runners.runner import RowInputs, at_once
+from scoremux_export import measure
+from scoremux_files.digests import digest_of
 
 LIVE = (SizeClass(64, 8), SizeClass(8, 32), SizeClass(256, 8), SizeClass(16, 8, 64))
 
@@ -155,9 +158,9 @@ def test_an_older_export_serves_float32_until_it_is_measured(
 ) -> None:
     folder = own_repository / "backbone" / "1"
     spec = json.loads((folder / SPEC).read_text())
+    Backbone.open(folder).measured_file.unlink()
     del spec["measured"]
     (folder / SPEC).write_text(json.dumps(spec))
-    (folder / MEASURED).unlink()
     Engine.open(own_repository)
     command = f"scoremux export measure {own_repository}"
     assert command in caplog.text
@@ -173,6 +176,79 @@ def test_an_older_export_serves_float32_until_it_is_measured(
     for precision in computed_precisions():
         engine = Engine.open(own_repository, runner=RunnerChoice(precision=precision))
         assert (f"{engine.arithmetic}.logits.0" in engine.backbone.measured) == (precision == "int8")
+
+
+Arrays = dict[str, Any]
+
+
+def cut_output(arrays: Arrays) -> None:
+    arrays["logits.0"] = arrays["logits.0"][:, :0]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        bytes.upper,
+        lambda data: data[:-1],
+        lambda data: data[:0],
+        cut_output,
+        lambda arrays: arrays.pop("pooled.3"),
+        lambda arrays: arrays.update({"logits.1": np.zeros((7, 8), np.float32)}),
+        lambda arrays: arrays.update({"logits.1": arrays["logits.1"].astype(np.int16)}),
+        lambda arrays: arrays.update({"logits.1": arrays["logits.1"] * np.float32("nan")}),
+        lambda arrays: arrays.update({"distance.float32": np.zeros(0, np.float32)}),
+        lambda arrays: arrays.update({"distance.float32": np.zeros((), np.float32)}),
+    ],
+)
+def test_damaged_measurements_are_one_sentence_and_are_measured_again(own_repository: Path, damage: Any) -> None:
+    """Changed bytes, and a file of other content with a digest that fits."""
+    folder = own_repository / "backbone" / "1"
+    before = Backbone.open(folder)
+    data, whole = before.measured_file.read_bytes(), dict(before.measured)
+    try:
+        data = damage(data)
+    except (AttributeError, TypeError):
+        damage(whole)
+        data = save(whole)
+        spec = before.spec.model_copy(update={"measured": digest_of([data])})
+        (folder / SPEC).write_text(spec.model_dump_json())
+    before.measured_file.unlink()
+    Backbone.open(folder).measured_file.write_bytes(data)
+    command, damaged = f"scoremux export measure {own_repository}", Backbone.open(folder)
+    with pytest.raises(BackboneError, match=rf"measured\S* is damaged: run `{command}`$"):
+        check(damaged, REFERENCE.make(damaged))
+    assert CliRunner().invoke(build(), command.split()[1:]).exit_code == 0
+    mended = Backbone.open(folder)
+    assert check(mended, REFERENCE.make(mended))
+    assert len([*folder.glob("measured*")]) == 1
+
+
+def test_measurements_survive_a_kill_between_the_writes(own_repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = own_repository / "backbone" / "1"
+    expected, written = Backbone.open(folder).measured, list[str]()
+
+    def killed(path: Path, blocks: Any) -> None:
+        if written:
+            raise KeyboardInterrupt
+        written.append(path.name)
+        path.write_bytes(b"".join(blocks))
+
+    monkeypatch.setattr(measure, "replace_file", killed)
+    monkeypatch.setattr(Wrong, "change", staticmethod(negated), raising=False)
+    other = Backbone.open(folder)
+    with pytest.raises(KeyboardInterrupt):
+        measure.measure(other, Wrong(other, "float32", 1))
+    assert {*Backbone.open(folder).measured} == {*expected}
+
+
+@pytest.mark.skipif("int8" not in computed_precisions(), reason="this processor does not compute in int8")
+@pytest.mark.parametrize("change", [lambda a: a[:-1], lambda a: a[None], lambda a: a[0]])
+def test_ranges_of_another_width_are_one_sentence(own_repository: Path, change: Any) -> None:
+    backbone = Backbone.open(own_repository / "backbone" / "1")
+    for name in [name for name in backbone.measured if name.startswith(RANGES) and name != RANGES]:
+        backbone.measured[name] = change(backbone.measured[name])
+    with pytest.raises((BackboneError, RunnerError), match=r"run `scoremux export measure .*`$"):
+        OpenVinoRunner(backbone, "int8", 1)
 
 
 @pytest.mark.skipif("int8" not in computed_precisions(), reason="this processor does not compute in int8")
