@@ -1,7 +1,10 @@
 """`scoremux api` behind a real HAProxy: same tokens, patterns and rates, and errors as problems."""
 
 import json
+import threading
+import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
@@ -75,6 +78,35 @@ def test_api_that_does_not_run_is_a_problem_to_retry(tmp_path: Path) -> None:
         answer = score(ask, *ROWS)
     assert (answer.status_code, answer.json()["retryable"], answer.headers["retry-after"]) == (503, True, "1")
     assert json.loads(answer.content)["detail"].startswith("the API behind the front door")
+
+
+class Stalling(BaseHTTPRequestHandler):
+    """In place of an API: its health is not answered while `goes` is not set."""
+
+    goes = threading.Event()
+
+    def do_GET(self) -> None:
+        if self.path == "/healthz":
+            self.goes.wait(60)
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None: ...
+
+
+def test_one_check_of_the_api_that_fails_refuses_nobody(tmp_path: Path) -> None:
+    Stalling.goes.set()
+    with (
+        peers.running(ThreadingHTTPServer(("127.0.0.1", 0), Stalling)) as web,
+        stand(tmp_path, patterns={"ours": "*"}, api=f"127.0.0.1:{web.server_port}", check_s=2) as made,
+        asking(made) as ask,
+    ):
+        until(lambda: ask.get("/v1/tasks").status_code == 200)
+        Stalling.goes.clear()
+        time.sleep(3)  # the first check has failed, and the third has not
+        answer = ask.get("/v1/tasks")
+        Stalling.goes.set()
+    assert answer.status_code == 200, (answer.text, made.place.log.read_text()[-1500:])
 
 
 def test_door_without_api_offers_none(tmp_path: Path) -> None:

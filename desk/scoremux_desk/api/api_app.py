@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
@@ -14,12 +15,14 @@ from pydantic.json_schema import models_json_schema
 from scoremux_desk.api import change_endpoints, problems, row_endpoints, task_endpoints
 from scoremux_desk.api.services import Services, ServicesOf
 from scoremux_desk.api.shapes import ScoreRequest
+from scoremux_desk.database import log
+from scoremux_desk.database.connection import Database
 from scoremux_desk.erasure import expire
 from scoremux_desk.errors import DatabaseError
 from scoremux_files import InputError
 
 _TIDY_S = 3600.0
-_DAY_S = 86_400.0
+_DAY_S, _HOURS = 86_400.0, 24
 _status = APIRouter()
 _log = logging.getLogger(__name__)
 
@@ -69,17 +72,38 @@ def _described(document: dict[str, Any]) -> dict[str, Any]:
 
 
 async def _tidy(services: Services) -> None:
-    """Erase rows that are too old, each hour."""
+    """Erase rows that are too old, each hour, unless the clock seems wrong.
+
+    It seems wrong while it is more than a day ahead of the record's newest entry and of the last tidying. What this run
+    records has the time of the same clock, so its entries count after a day alone, for a desk that was idle before.
+    """
     database = services.database
+    known_s, doubts = 0.0, 0
     while (keep_days := services.keep_days) is not None:
         try:
-            before = database.now() - keep_days * _DAY_S
-            erased = await asyncio.to_thread(expire, database, before, f"scoremux api --keep-days {keep_days}")
-            if erased:
-                _log.warning("erased %d rows: older than %d days", erased, keep_days)
+            now_s = database.now()
+            if doubts % _HOURS == 0:
+                known_s = max(known_s, await asyncio.to_thread(_newest_entry_s, database, now_s))
+            if now_s - known_s > _DAY_S:
+                doubts += 1
+                ahead = "old rows are kept: the clock is %d days ahead of the record's newest entry; check it"
+                _log.warning(ahead, (now_s - known_s) // _DAY_S)
+            else:
+                before = now_s - keep_days * _DAY_S
+                erased = await asyncio.to_thread(expire, database, before, f"scoremux api --keep-days {keep_days}")
+                known_s, doubts = now_s, 0
+                if erased:
+                    _log.warning("erased %d rows: older than %d days", erased, keep_days)
         except (DatabaseError, InputError) as error:
             _log.warning("old rows are kept for now: %s", error)
         await asyncio.sleep(_TIDY_S)
+
+
+def _newest_entry_s(database: Database, now_s: float) -> float:
+    """Return when the record's newest entry was written, in seconds since the epoch; `now_s` where it is empty."""
+    with database.read() as connection:
+        newest = log.entries(connection, most=1)
+    return datetime.fromisoformat(newest[0].at).timestamp() if newest else now_s
 
 
 @_status.get("/healthz", response_class=PlainTextResponse)

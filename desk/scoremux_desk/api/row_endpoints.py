@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import orjson
 from fastapi import APIRouter, Path, Request, Response
 from pydantic import Field
+from starlette.concurrency import run_in_threadpool
 
 from scoremux_client import Response as Row
 from scoremux_client.contract import TASK_ID_PATTERN
@@ -104,15 +105,19 @@ async def _score(services: Services, caller: Caller, body: bytes) -> Response:
     return Response(content, media_type="application/json")
 
 
-# Not `async`: the database is asked in a thread.
-@router.get("/v1/rows/{task}/{id:path}", responses=declared(404))
-def row(
+@router.get("/v1/rows/{task}/{id:path}", responses=declared(404, 429))
+async def row(
     services: ServicesOf,
     caller: CallerOf,
     task: Annotated[str, Path(pattern=f"^{TASK_ID_PATTERN}$")],
     name: Annotated[str, Path(alias="id", pattern=ROW_ID)],
 ) -> RowOut:
     """Say whose level of a row counts, and what it was before. Rows that the machine decided are not kept."""
+    with services.bodies.taking(caller.token):
+        return await run_in_threadpool(_row, services, caller, task, name)
+
+
+def _row(services: Services, caller: Caller, task: str, name: str) -> RowOut:
     with services.database.read() as connection:
         found = api_rows.owned(connection, caller.namespace, [name]).get((task, name))
         if found is None or not (caller.allows(task) or caller.allows(task.rpartition(".")[0])):  # as item of a trait

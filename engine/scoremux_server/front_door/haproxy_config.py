@@ -122,7 +122,7 @@ def render(config: FrontDoorConfig, folder: Path, key: bytes) -> str:
         **_servers(config.backends),
         **_failures(),
         "has_api": str(bool(config.api)).lower(),
-        "api_server": f"    server api {config.api} check" if config.api else "",
+        "api_server": f"    server api {config.api} check fall 3" if config.api else "",
     }
     text = string.Template((configuration("proxy") / CONFIG).read_text(encoding="utf-8")).substitute(values)
     answers = refusals(config.request_bytes)

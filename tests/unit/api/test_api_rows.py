@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,13 +13,14 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import func, select, update
 
-from apis import KEY, RoutedTransport, api, grant, row, score
+from apis import KEY, RoutedTransport, api, grant, made, row, score
 from desks import FAST_HASHER, PASSWORD, Programme, Work
 from scoremux_batch.people import Alert, ReadBehind
 from scoremux_client.contract import Status
 from scoremux_client.rows import Scored
 from scoremux_desk import exports
-from scoremux_desk.api import live_intake
+from scoremux_desk.api import api_app, live_intake
+from scoremux_desk.api.api_app import create_app as create_api
 from scoremux_desk.api.live_intake import ScoredArrival
 from scoremux_desk.api.services import Services
 from scoremux_desk.database import log
@@ -334,6 +336,28 @@ def test_old_rows_are_erased_while_the_api_runs(tmp_path: Path) -> None:
         until(lambda: client.get("/v1/rows/t-1/a").status_code == 404)
         assert stored(services, select(rows.c.text)) == [("",)]
     work.database.close()
+
+
+def test_a_clock_that_is_wrong_at_a_start_erases_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(api_app, "_TIDY_S", 0.01)
+    with api(tmp_path, RoutedTransport(), alert=Alert("danger", 0.9)) as (client, services):
+        score(client, row("a", "sure, they hurt me"))
+        with services.database.write() as connection:
+            connection.execute(update(alerts).values(handled_at=1.0, handled_by=1))
+    wrong_s, day_s = time.time() + 400 * 86_400, 86_400.0
+    with made(tmp_path, RoutedTransport(), keep_days=30) as services:
+        services.database.now = lambda: wrong_s
+        with TestClient(create_api(services)) as client:
+            until(lambda: "the clock is 400 days ahead" in caplog.text)
+            score(client, row("b"))  # an entry with the wrong time
+            assert client.get("/v1/rows/t-1/a").json()["state"] == "machine"
+            monkeypatch.setattr(api_app, "_HOURS", 1)  # a day goes by
+            until(lambda: client.get("/v1/rows/t-1/a").status_code == 404)
+            services.database.now = lambda: wrong_s + 1.5 * day_s
+            caplog.clear()
+            until(lambda: "the clock is 1 days ahead" in caplog.text)
 
 
 def test_database_that_is_busy_is_a_problem_to_retry(

@@ -67,6 +67,7 @@ def test_requests_under_way_are_bounded_by_token(address: str, monkeypatch: pyte
         assert heard(answered) == (429, "Too much under way")
         refused = score(slow, row("a"))
         assert refused.json()["title"] == "Too much under way" and refused.headers["retry-after"] == "1"
+        assert [slow.get(path).status_code for path in ("/v1/rows/t-1/a", "/v1/tasks", "/v1/tasks/t-1")] == [429] * 3
         assert score(other, row("a")).status_code == 200
         monkeypatch.setattr(bodies, "MOST_BODIES_IN_ALL", 5)
         assert score(other, row("a")).status_code == 503
@@ -97,7 +98,7 @@ def test_descriptors_are_raised_at_the_start() -> None:
 def test_page_has_the_limits() -> None:
     page = (ROOT / "desk/scoremux_desk/api/README.md").read_text(encoding="utf-8")
     for line in (
-        f"| requests with a body under way | {bodies.MOST_BODIES} | {bodies.MOST_BODIES_IN_ALL} |",
+        f"| requests under way, but for `GET /v1/changes` | {bodies.MOST_BODIES} | {bodies.MOST_BODIES_IN_ALL} |",
         f"| {bodies.MOST_BYTES >> 20} MiB | {bodies.MOST_BYTES_IN_ALL >> 20} MiB |",
         f"| {bodies.BODY_S:g} s, and 1 s for each {bodies.LEAST_BYTES_PER_S >> 10} KiB;",
     ):
