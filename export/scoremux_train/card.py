@@ -1,9 +1,10 @@
 """`card.md` of an adapter: the facts that a person should know before using it."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from scoremux_engine.packages.task import Task
 from scoremux_evidence.figures.estimates import Figure, rounded
 from scoremux_evidence.rows.weighing import ROUTED_BESIDE, ROUTED_ONLY
 from scoremux_train.check import TaskCheck
@@ -17,27 +18,31 @@ _FEW = 10
 """With fewer responses of a level, its card says that the figures tell little about it."""
 
 
-def card(task: TrainedTask, check: TaskCheck, plan: Plan, out_of_fold: OutOfFold) -> str:
+def card(task: TrainedTask, checks: Mapping[str, TaskCheck], plan: Plan, out_of_fold: OutOfFold) -> str:
     """Return `card.md`: the facts that a person should know of an adapter before using it.
 
     Args:
+        checks: The result of the data check, by task id.
         out_of_fold: The figures of all tasks of the run.
     """
     described = task.prepared.task
+    training = f"## Training\n\n{_training(task, plan)}\n"
+    if not task.prepared.traits:
+        text = _sections(described, checks[described.id], plan, out_of_fold, f"{training}\n")
+    else:
+        own = [trait.prepared.task for trait in task.by_trait()]
+        parts = [f"## {one.id}\n\n{_sections(one, checks[one.id], plan, out_of_fold)}" for one in own]
+        text = "\n".join([training, *(part.replace("\n## ", "\n### ") for part in parts)])
+    return f"# {described.id}\n\n{described.question}\n\n{text}"
+
+
+def _sections(described: Task, check: TaskCheck, plan: Plan, out_of_fold: OutOfFold, training: str = "") -> str:
     return f"""\
-# {described.id}
-
-{described.question}
-
 ## Data
 
 {_data(described.levels, check)}
 
-## Training
-
-{_training(task, plan)}
-
-## Cross-validated agreement
+{training}## Cross-validated agreement
 
 {_agreement(out_of_fold.of_task[described.id], plan.folds)}
 {_learning(described.id, out_of_fold)}
@@ -64,11 +69,17 @@ def _training(task: TrainedTask, plan: Plan) -> str:
     model_input, recipe = task.prepared.task.input, task.prepared.recipe
     shown = "the response alone" if model_input is None else model_input.model_dump_json(exclude_none=True)
     values = {**recipe.model_dump(), "lr": round(recipe.rate(len(task.prepared.rows)), 6)}
+    rows, cut = len(task.prepared.rows), task.prepared.cut
+    if model_input is not None and model_input.windows:
+        shown += (
+            f"; {cut} of {rows} responses are longer than the backbone reads at once, and would be cut without windows"
+        )
     backbone = Path(plan.base_model).name if Path(plan.base_model).exists() else plan.base_model
     return f"""\
 - LoRA adapter and head on the frozen backbone {backbone}; sites {plan.sites}.
 - The model sees {shown}.
 - Recipe: {", ".join(f"{name} {value}" for name, value in values.items())}.
+- An epoch reads {task.prepared.epoch_tokens:,} tokens.
 - Seed {plan.seed}."""
 
 

@@ -84,7 +84,7 @@ def train_as(options: TrainOptions, checkpoint_s: float = 60.0) -> None:
     from scoremux_train.errors import DataError
     from scoremux_train.training.preparation import prepare
 
-    if not (trainable := [check.task for check in checks if check.trainable]):
+    if not (chosen := data.adapters_of([check.task for check in checks if check.trainable])):
         raise DataError("no task has enough rows to be trained")
     quieten()
     plan = plan.model_copy(update={"base_model": plan.base_model or backbone})  # as PEFT does
@@ -96,14 +96,14 @@ def train_as(options: TrainOptions, checkpoint_s: float = 60.0) -> None:
         for path in out.glob(f"{NEW}*"):
             if path.is_file():  # of a run that was killed while it wrote its predictions
                 path.unlink()
-        prepared = prepare(data, trainable, plan, backbone, options.device, options.cores)
+        prepared = prepare(data, chosen, plan, backbone, options.device, options.cores)
         trained = run.train(prepared, out, progress, checkpoint_s)
-        out_of_fold = OutOfFold.of(trained)
+        out_of_fold = OutOfFold.of([part for task in trained for part in task.by_trait()])
         with writing(out):
             output.write(out, prepared, trained, out_of_fold, {check.task: check for check in checks})
         shutil.rmtree(out / run.CHECKPOINTS, ignore_errors=True)
     output.print_agreement(console, out_of_fold)
-    if earlier := sorted({path.parent.name for path in out.glob(f"[!.]*/{CONFIG_JSON}")} - {*trainable}):
+    if earlier := sorted({path.parent.name for path in out.glob(f"[!.]*/{CONFIG_JSON}")} - {*chosen}):
         console.print(f"adapters of earlier runs are still in {out}: {first_of(earlier)}", soft_wrap=True)
     console.print(f"serve them with: scoremux serve --repository REPO --adapters {out}", soft_wrap=True)
 
@@ -124,7 +124,7 @@ def _read(options: TrainOptions, console: Console) -> tuple[Plan, Data, list[Tas
     print_checks(console, checks)
     for line in remarks(data, checks):
         console.print(line, soft_wrap=True)
-    if without := sorted((described.keys() | plan.tasks.keys()) - data.tasks.keys()):
+    if without := sorted((described.keys() | plan.tasks.keys()) - data.tasks.keys() - data.items.keys()):
         console.print(f"no labelled row, so no adapter: {first_of(without)}; people score such tasks", soft_wrap=True)
     if options.check_json:
         content = json.dumps(as_json(data, checks), indent=1, ensure_ascii=False)

@@ -1,7 +1,7 @@
 """Labelled responses from files, and what is known of their tasks."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -35,16 +35,27 @@ class TrainingRows(NamedTuple):
 
 @dataclass
 class Data:
-    """Labelled responses: tasks and their rows by task id, and the rows that cannot be used, by reason."""
+    """Labelled responses: tasks and their rows by task id, and the rows that cannot be used, by reason.
+
+    items: Items by id; their traits are among the tasks, such as ``essay-1.grammar``.
+    """
 
     tasks: dict[str, Task] = field(default_factory=dict)
     rows: dict[str, Rows] = field(default_factory=dict)
     bad: Reasons = field(default_factory=dict)
+    items: dict[str, Task] = field(default_factory=dict)
 
     @cached_property
     def training(self) -> dict[str, TrainingRows]:
         """The rows to train on, by task id."""
         return {task: training_rows(rows) for task, rows in self.rows.items()}
+
+    def adapters_of(self, tasks: Collection[str]) -> list[str]:
+        """Return the ids to train an adapter for: tasks, and items in place of their traits, if all are there."""
+        items = {name: [own.id for own, *_ in item.slices.values()] for name, item in self.items.items()}
+        whole = [name for name, traits in items.items() if {*traits} <= {*tasks}]
+        traits = {trait for of_item in items.values() for trait in of_item}
+        return sorted([*whole, *(task for task in tasks if task not in traits)])
 
 
 def read_data(paths: Sequence[Path], tasks: Mapping[str, JsonRow], columns: LabelColumns = LABEL_COLUMNS) -> Data:
@@ -58,6 +69,8 @@ def read_data(paths: Sequence[Path], tasks: Mapping[str, JsonRow], columns: Labe
         InputError: A file cannot be read, or rows contradict each other.
         DataError: No row is usable, or the fields of a task are wrong.
     """
+    of_traits = {f"{item}.{trait}": fields for item, fields in tasks.items() for trait in columns.traits}
+    tasks = {**of_traits, **tasks}
     points = "score" if columns.level != "score" else ""
     columns_read = replace(columns, score=columns.score or points)
     labels = read_labels(paths, columns_read, ("task", "text", "level"), strict=False)
@@ -80,6 +93,12 @@ def read_data(paths: Sequence[Path], tasks: Mapping[str, JsonRow], columns: Labe
         data.rows[task] = _weighed(_with_seconds(leveled, len(described.levels)))
         parts.append(data.rows[task].left_out)
     data.bad = rows.noting(*parts).left_out
+    for item in sorted({task.rpartition(".")[0] for task in data.tasks}):
+        own = {trait: data.tasks[f"{item}.{trait}"] for trait in columns.traits if f"{item}.{trait}" in data.tasks}
+        if len(own) > 1:
+            traits = {trait: {"levels": task.levels} for trait, task in own.items()}
+            fields = {name: value for name, value in tasks.get(item, {}).items() if name != "levels"}
+            data.items[item] = check(Task, {**fields, "id": item, "traits": traits}, f"item {item}", DataError)
     return data
 
 

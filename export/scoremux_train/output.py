@@ -65,7 +65,7 @@ def write(
         texts = {
             TRAINED_JSON: TrainedRows.of(task.prepared.rows).to_json(),
             TASK_JSON: described.model_dump_json(indent=1, exclude_defaults=True) + "\n",
-            CARD: card(task, checks[described.id], plan, out_of_fold),
+            CARD: card(task, checks, plan, out_of_fold),
             README: f"---\n{WEIGHTS}: {prepared.weights}\n---\n\nWritten by `scoremux train`; see {CARD}.\n",
         }
         contents.append(texts)
@@ -74,7 +74,7 @@ def write(
             out / task.prepared.task.id, layout, task.table, task.prepared.levels, plan, task.prepared.recipe, texts
         )
     if plan.folds:
-        _write_predictions(out, trained)
+        _write_predictions(out, [part for task in trained for part in task.by_trait()])
     else:  # those of an earlier run
         (out / PREDICTIONS).unlink(missing_ok=True)
 
@@ -99,7 +99,7 @@ def _write_predictions(out: Path, tasks: Sequence[TrainedTask]) -> None:
             "student": rows.student.texts(),
             "chosen_by": rows.chosen_by.texts(),
             "probability": [None if math.isnan(share) else share for share in rows.probability],
-            "adapter": [adapter_digest(PackageFiles(out / described.id))] * count,
+            "adapter": [adapter_digest(PackageFiles(out / (prepared.folder or described.id)))] * count,
             "text_check": checks,
         }
         of_groups = {

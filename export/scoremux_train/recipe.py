@@ -26,6 +26,7 @@ class Recipe(_Strict):
         lr: The largest learning rate of A and B; `rate` says what `auto` means.
         spread: Share of a row's target that goes to the levels beside its own.
         class_weights: Power of the inverse level count that weighs a row; 0 weighs all rows alike.
+        windows: Read long responses in windows, where more than 1 in 100 would be cut.
     """
 
     rank: int = Field(default=8, gt=0, le=4096)
@@ -36,6 +37,7 @@ class Recipe(_Strict):
     lr: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
     spread: float = Field(default=0.15, ge=0, lt=1)
     class_weights: float = Field(default=0.5, ge=0, le=1)
+    windows: bool = True
 
     @property
     def scaling(self) -> float:

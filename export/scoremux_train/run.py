@@ -51,6 +51,16 @@ class TrainedTask:
     table: Tensor
     learned: Mapping[int, Sequence[int]] = field(default_factory=dict)
 
+    def by_trait(self) -> "list[TrainedTask]":
+        """Return each trait of an item as a task with its rows and predictions; a task is returned as it is."""
+        traits, first = [], 0
+        for prepared, places in self.prepared.traits:
+            part = slice(first, first + prepared.levels)
+            predicted = {n: [column[place][part] for place in places] for n, column in self.predicted.items()}
+            traits.append(TrainedTask(prepared, predicted, self.table, self.learned))
+            first += prepared.levels
+        return traits or [self]
+
 
 def train(prepared: Prepared, out: Path, progress: Progress, checkpoint_s: float = 60.0) -> list[TrainedTask]:
     """Train every task and fold; then predict the rows held out.
@@ -133,7 +143,8 @@ def _predict(
 def _training_set(plan: Plan, task: PreparedTask, part: _Part) -> TrainingSet:
     """Return the rows of `part`, for a task's table to learn."""
     rows = [task.examples[place] for place in _places(plan, task, part)]
-    return TrainingSet(_table_name(task, part), task.levels, task.recipe, rows, plan.seed)
+    traits = [own.levels for own, _ in task.traits]
+    return TrainingSet(_table_name(task, part), task.levels, task.recipe, rows, plan.seed, traits=traits)
 
 
 def _places(plan: Plan, task: PreparedTask, part: _Part) -> list[int]:

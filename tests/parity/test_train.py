@@ -1,6 +1,7 @@
 """Training many tables at once gives what PEFT gives for each alone, and what is served is what was trained."""
 
 import json
+import random
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,7 +18,7 @@ import transformers
 from families import make_family
 from interrupted_training import RIGHT, adapters, write_labelled
 from labelled import labelled, rows_of
-from making import make_encoder
+from making import WORDS, make_encoder
 from mixed_store import open_with_peft
 from scoremux_engine import Engine
 from scoremux_engine.packages.adapter_folders import find_adapters
@@ -35,6 +36,7 @@ from scoremux_train.commands import train
 from scoremux_train.data import read_data
 from scoremux_train.recipe import Plan, Recipe
 from scoremux_train.run import train as run_training
+from scoremux_train.training import trainer as trainer_module
 from scoremux_train.training.adapter_files import write_adapter
 from scoremux_train.training.batches import Example, StepRow, TrainingSet, padded
 from scoremux_train.training.checkpoint import TrainingState
@@ -122,8 +124,66 @@ def test_training_is_that_of_peft_and_torch(model: Path) -> None:
         assert (ours - tensor).abs().max() < 1e-4, name
 
 
-def _peft(model: Path, layout: TableLayout, begun: torch.Tensor, recipe: Recipe) -> Any:
-    base = transformers.AutoModelForSequenceClassification.from_pretrained(model, num_labels=3)
+def _essays(count: int) -> list[Example]:
+    """Return responses of 1 to 4 windows with a level of three and of two, some without one of them."""
+    draw, rows = random.Random(8), _examples(count, 3, 8)
+    for number, row in enumerate(rows):
+        sizes = [draw.randint(2, 9) for _ in range(1 + number % 4)]
+        parts = [Example(100 * number + n, 0, [draw.randint(5, 90) for _ in range(k)]) for n, k in enumerate(sizes)]
+        windows = [replace(part, adds=draw.randint(1, 5)) for part in parts] if len(parts) > 1 else ()
+        levels = [(row.level, number // 3 % 2), (row.level, -1), (-1, number % 2)][min(2, number % 7)]
+        rows[number] = replace(row, levels=levels, windows=windows)
+    return rows
+
+
+def test_traits_and_windows_have_the_gradient_of_the_mean_of_logits(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = Recipe(epochs=1, batch=30, dropout=0.0, rank=4, alpha=8)
+    target = TrainingSet("a/0", 5, recipe, _essays(30), traits=(3, 2))
+    layout, start = _trainer(model, 4, 5)[0].layout, _trainer(model, 4, 5)[1]
+    begun = start(4, 5, 9)
+
+    def gradient(of: TrainingSet, values: torch.Tensor) -> torch.Tensor:
+        state = TrainingState.begin(values[None].clone())
+        _trainer(model, 4, 5)[0].run([of], state, lambda _state, _rows: None)
+        return state.first[0]
+
+    oracle, rows = _peft(model, layout, begun, recipe, 5), target.mini_batch(0)
+    losses = []
+    for row in rows:
+        adds = [max(1, part.adds) for part in row.parts]
+        weighted = [
+            w * oracle(input_ids=torch.tensor([p.tokens])).logits[0] for w, p in zip(adds, row.parts, strict=True)
+        ]
+        mean = torch.stack(weighted).sum(0) / sum(adds)
+        for logits, level, weights in zip(mean.split([3, 2]), row.levels, target.weights, strict=True):
+            if level >= 0:
+                size = torch.tensor([len(logits)])
+                wanted = soft_targets(torch.tensor([level]), size, torch.tensor([recipe.spread]), len(logits))[0]
+                losses.append(weights[level] / 2 * -(wanted * torch.log_softmax(logits, 0)).sum())
+    (torch.stack(losses).sum() / len(rows)).backward()
+    trained = [p for p in oracle.parameters() if p.requires_grad]
+    torch.nn.utils.clip_grad_norm_(trained, 1.0)
+    views = layout.views(gradient(target, begun) * 10)  # AdamW's first moment is a tenth of the gradient
+    for name, parameter in oracle.named_parameters():
+        if parameter.grad is not None:
+            plain = name.removeprefix("base_model.model.").replace(".default", "").replace(".modules_to_save", "")
+            module, _, part = plain.rpartition(".")
+            kind = {"lora_A": "A.", "lora_B": "B."}.get(module.rpartition(".")[2], "")
+            ours = views[f"{kind}{module.rpartition('.')[0]}"] if kind else views[f"{part}.{module}"]
+            assert ((ours.T if parameter.dim() == 2 else ours) - parameter.grad).abs().max() < 1e-5, name
+    dropped = replace(target, recipe=recipe.model_copy(update={"dropout": 0.2}))
+    values = begun + 0.1 * torch.randn(begun.shape, generator=torch.Generator().manual_seed(1))
+    once = [gradient(of, values) for of in (target, dropped)]
+    monkeypatch.setattr(trainer_module, "MICRO_TOKENS", 12)  # the windows of a text exceed a micro-batch
+    for of, whole in zip((target, dropped), once, strict=True):
+        assert (gradient(of, values) - whole).abs().max() < 1e-6 < whole.abs().max() / 100
+    assert (once[0] - once[1]).abs().max() > 5e-6
+
+
+def _peft(model: Path, layout: TableLayout, begun: torch.Tensor, recipe: Recipe, levels: int = 3) -> Any:
+    base = transformers.AutoModelForSequenceClassification.from_pretrained(model, num_labels=levels)
     config = peft.LoraConfig(
         task_type="SEQ_CLS", r=recipe.rank, lora_alpha=recipe.alpha, target_modules=SITES.split(",")
     )
@@ -250,6 +310,47 @@ def test_folders_open_in_peft_and_serve_as_trained(model: Path, trained: Path, t
                 with torch.inference_mode():
                     expected = oracle(**tokens).logits[0].numpy()
                 assert np.abs(logits[:levels] - expected).max() <= 1e-4
+
+
+def test_an_item_is_trained_with_its_traits_in_windows_and_served_as_trained(model: Path, tmp_path: Path) -> None:
+    draw, lines = random.Random(5), []
+    for number in range(60):
+        good = number % 3
+        words = [*draw.choices(WORDS[20:], k=30 + 9 * (number % 17)), *[WORDS[good]] * 20]
+        cells = ["" if number == 7 else 1 + good / 2, "" if number in (8, 9) else number % 2]
+        lines.append({"id": f"e{number}", "item": "essay-1", "text": " ".join(words), "G": cells[0], "S": cells[1]})
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (tmp_path / "columns.toml").write_text('task = "item"\n[traits]\ngrammar = "G"\nsyntax = "S"\n')
+    (tmp_path / "train.toml").write_text("folds = 2\ncurve_folds = 0\n[recipe]\nepochs = 4\n")
+    train([tmp_path / "rows.jsonl"], str(model), tmp_path / "out", None, tmp_path / "train.toml")
+    described = json.loads((tmp_path / "out/essay-1/task.json").read_text())
+    assert described["traits"] == {"grammar": {"levels": [1, 1.5, 2]}, "syntax": {"levels": [0, 1]}}
+    assert described["input"]["windows"]["tokens"] == 95 and described["input"]["windows"]["most"] >= 6
+    card = (tmp_path / "out/essay-1/card.md").read_text()
+    assert "## essay-1.syntax" in card and "would be cut without windows" in card and "- 58 responses with" in card
+    predicted = pq.read_table(tmp_path / "out/predictions.parquet").to_pylist()
+    of_trait = {
+        task: [row for row in predicted if row["task"] == task] for task in ("essay-1.grammar", "essay-1.syntax")
+    }
+    assert [len(rows) for rows in of_trait.values()] == [59, 58]
+    assert {len(row["probabilities"]) for row in of_trait["essay-1.syntax"]} == {2}
+    folds = [{row["id"]: row["fold"] for row in rows} for rows in of_trait.values()]
+    assert all(folds[1].get(name, fold) == fold for name, fold in folds[0].items())
+
+    backbone = export_backbone(str(model), Opening("all-linear"), tmp_path / "repo")
+    Store(tmp_path / "repo/store").add(find_adapters([tmp_path / "out"]), backbone)
+    engine, texts = Engine.open(tmp_path / "repo"), [line["text"] for line in lines[:20]]
+    oracle = open_with_peft(str(model), tmp_path / "out/essay-1", 5)
+    task = PackageFiles(tmp_path / "out/essay-1").task
+    tokens = engine.backbone.tokenizer.encode([task.render(text) for text in texts])
+    assert {len(one.windows) for one in tokens} > {0, 3} and not any(one.truncated for one in tokens)
+    served = engine.logits(texts, ["essay-1.syntax"] * 20)
+    for logits, one in zip(served, tokens, strict=True):
+        parts = one.windows or (one,)
+        with torch.inference_mode():
+            of_parts = [oracle(input_ids=torch.tensor([part.ids])).logits[0, 3:] * max(1, part.adds) for part in parts]
+        mean = torch.stack(of_parts).sum(0) / sum(max(1, part.adds) for part in parts)
+        assert np.abs(logits[:2] - mean.numpy()).max() <= 1e-4
 
 
 def test_cores_and_the_order_of_rows_change_no_byte(model: Path, trained: Path, tmp_path: Path) -> None:

@@ -25,7 +25,9 @@ LABELS_HELP = f"{COLUMN_HELP}, administration (tells equal ids apart), rater (tw
 
 
 COLUMNS = "columns.toml"
-"""A file beside the data that names columns once for all commands: `KEY = "NAME"`, and `[levels]` for words."""
+"""A file beside the data that names columns once for all commands: `KEY = "NAME"`, `[levels]` for words, and `[traits]`
+for the columns that have the points of an item's traits.
+"""
 _ALL_KEYS = {
     *("id", "task", "text", "level", "score", "second", "rater", "student", "cluster", "administration"),
     *("group", "keep"),
@@ -38,8 +40,12 @@ def columns_beside(data: Path | None) -> dict[str, Any]:
 
     file = (data or Path()).parent / COLUMNS
     values = read_toml(file) if file.is_file() else {}
-    if unknown := sorted(values.keys() - _ALL_KEYS - {"levels"}):
-        raise InputError(f"{file}: unknown key {unknown[0]}; the keys are {', '.join(sorted(_ALL_KEYS))} and levels")
+    if unknown := sorted(values.keys() - _ALL_KEYS - {"levels", "traits"}):
+        keys = ", ".join(sorted({*_ALL_KEYS, "levels"}))
+        raise InputError(f"{file}: unknown key {unknown[0]}; the keys are {keys} and traits")
+    traits = values.get("traits", {})
+    if not isinstance(traits, dict) or not all(isinstance(name, str) for name in traits.values()):
+        raise InputError(f'{file}: traits: under [traits], give TRAIT = "COLUMN"')
     wrong = [key for key in values.keys() & _ALL_KEYS if not isinstance(values[key], (str, list))]
     levels = values.get("levels", {})
     if wrong or not (isinstance(levels, dict) and all(type(n) is int and n >= 0 for n in levels.values())):

@@ -25,6 +25,8 @@ class LabelColumns:
         rater: Of who gave the level; rows of one response by two raters become one row.
         groups: Columns to keep, such as schools.
         levels: Words in place of levels, and the levels that they stand for.
+        traits: The traits of items, and the columns with their points: a row with such columns is read as a row of the
+            task ITEM.TRAIT for each trait that it has points of.
         own_names: Whether a column that a file lacks may have the name of its field.
         predicted: Whether to read the probabilities that `scoremux train` predicted.
     """
@@ -42,6 +44,7 @@ class LabelColumns:
     split: str = "split"
     groups: Sequence[str] = ()
     levels: Mapping[str, int] = field(default_factory=dict)
+    traits: Mapping[str, str] = field(default_factory=dict)
     own_names: bool = False
     predicted: bool = False
 
@@ -86,4 +89,5 @@ def label_columns(options: Sequence[str] | None, *keys: str, group: str = "", da
         for key in ("id", "task", "administration", "text", "student", "cluster", *keys)
     }
     chosen = column_names(options, data, **names, **({group: ()} if group else {}))
-    return LabelColumns(groups=chosen.pop(group, ()), levels=columns_beside(data).get("levels", {}), **chosen)
+    tables = {name: columns_beside(data).get(name, {}) for name in ("levels", "traits")}
+    return LabelColumns(groups=chosen.pop(group, ()), **tables, **chosen)

@@ -14,8 +14,8 @@ chosen; 0 where it is not a number), no_number, no_level and no_second (faults o
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from math import isnan, nan
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from scoremux_files.errors import InputError, first_of
 from scoremux_files.rows.codes import Codes
 from scoremux_files.rows.columns import encode
 from scoremux_files.rows.readers import CHOSEN_BY, cell_text, files_of, read_records, same_text
-from scoremux_files.rows.row_layout import RowLayout, list_columns
+from scoremux_files.rows.row_layout import Record, RowLayout, list_columns
 
 REPEATED = "are given twice, with the same text and levels"
 SECOND_RATER = "are given by a second rater, whose level counts beside the first"
@@ -132,6 +132,8 @@ class _Lines:
         self.present: set[str] = set()
         self.names: dict[str, None] = {}
         self.words: Counter[str] = Counter()
+        if columns.traits and not columns.score:
+            columns = replace(columns, score="score")  # of the rows of traits
         self._columns, self._needed, self._strict = columns, needed, strict
         self._groups = {f"group {name}": name for name in columns.groups}
         self._parts: list[Rows] = []
@@ -148,7 +150,7 @@ class _Lines:
         fields: set[str] = set()
         of_file = {name: name for name in (*_OWN_NAMES, *(_OF_PREDICTIONS if self._columns.predicted else ()))}
         of_file |= self._groups
-        for record in read_records(file, RowLayout(self._columns.id, text=self._columns.text, every_column=True)):
+        for record in self._records(file):
             if not record.reason and record.values.keys() != names:
                 names = record.values.keys()
                 present = self._columns.present(file, names)
@@ -172,6 +174,20 @@ class _Lines:
         self.present |= fields
         if self._strict and names and "level" in self._needed and not fields & {"level", "score"}:
             raise InputError(f"{file} has no column {self._columns.level}{column_hint(self.names)}")
+
+    def _records(self, file: Path) -> Iterator[Record]:
+        """Yield the lines of a file; a line with columns of traits as a line for each trait that it has points of."""
+        columns, points = self._columns, {*self._columns.traits.values()}
+        for record in read_records(file, RowLayout(columns.id, text=columns.text, every_column=True)):
+            if record.reason or points.isdisjoint(record.values):
+                yield record
+                continue
+            others = {name: cell for name, cell in record.values.items() if name not in points}
+            task = cell_text(others.get(columns.task)) or ""
+            for trait, name in columns.traits.items():
+                if (cell := record.values.get(name)) not in (None, ""):
+                    named = {columns.task: f"{task}.{trait}" if task else None, columns.score: cell}
+                    yield record._replace(values={**others, **named})
 
     def rows(self) -> Rows:
         """Return the rows of the lines that can be used."""

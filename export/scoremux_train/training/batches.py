@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -22,12 +22,22 @@ class Example:
     Attributes:
         key: 64 bits that only this row of the run has.
         token_types: As long as `tokens`, or empty.
+        levels: Of an item with traits, in place of `level`: the level of each trait, −1 where it has none.
+        windows: What is computed in its place where it is long, and how many tokens of the response each window `adds`.
     """
 
     key: int
     level: int
     tokens: Sequence[int]
     token_types: Sequence[int] = ()
+    levels: Sequence[int] = ()
+    windows: "Sequence[Example]" = ()
+    adds: int = 0
+
+    @property
+    def parts(self) -> "Sequence[Example]":
+        """What runs through the model: its windows, or itself."""
+        return self.windows or (self,)
 
 
 @dataclass(frozen=True)
@@ -36,7 +46,9 @@ class TrainingSet:
 
     Attributes:
         name: The table's name, unique in a run. All random draws for the table depend on it and `seed`.
+        levels: The width of the head.
         head_rate: The largest learning rate of the head.
+        traits: The number of levels of each trait of an item; empty for a task.
     """
 
     name: str
@@ -45,6 +57,7 @@ class TrainingSet:
     rows: Sequence[Example]
     seed: int = 0
     head_rate: float = 2e-3
+    traits: Sequence[int] = ()
 
     @property
     def epoch_steps(self) -> int:
@@ -59,13 +72,26 @@ class TrainingSet:
         """The largest learning rate of A and B."""
         return self.recipe.rate(len(self.rows))
 
+    @property
+    def slices(self) -> list[tuple[int, int]]:
+        """The first output of the head and the number of levels, of the task or of each trait."""
+        sizes = self.traits or (self.levels,)
+        return [(sum(sizes[:place]), size) for place, size in enumerate(sizes)]
+
     @cached_property
-    def weights(self) -> dict[int, float]:
-        """The weight of a row by its level: count^−power, scaled so that the rows' mean is 1."""
+    def weights(self) -> list[dict[int, float]]:
+        """The weight of a row by its level, for the task or for each trait.
+
+        It is count^−power, scaled so that the mean of the rows that have a level is 1.
+        """
+        columns = zip(*(row.levels or (row.level,) for row in self.rows), strict=True)
+        return [self._weights([level for level in column if level >= 0]) for column in columns]
+
+    def _weights(self, levels: Sequence[int]) -> dict[int, float]:
         power = self.recipe.class_weights
-        counts = Counter(row.level for row in self.rows)
+        counts = Counter(levels)
         raw = {level: count**-power for level, count in sorted(counts.items())}
-        mean = sum(raw[level] * counts[level] for level in raw) / len(self.rows)
+        mean = sum(raw[level] * counts[level] for level in raw) / max(1, len(levels))
         return {level: value / mean for level, value in raw.items()}
 
     def mini_batch(self, step: int) -> list[Example]:
@@ -83,27 +109,44 @@ class StepRow:
     Attributes:
         table: The place of its table among all tables.
         of: The rows and the recipe of that table.
-        weight: The weight of its loss in the mini-batch of its table.
+        rows: How many rows the mini-batch of its table has.
     """
 
     table: int
     of: TrainingSet
     example: Example
-    weight: float = 0.0
+    rows: int = 1
 
     @property
-    def tokens(self) -> Sequence[int]:
-        return self.example.tokens
+    def longest(self) -> int:
+        """The tokens of its longest part."""
+        return max(len(part.tokens) for part in self.example.parts)
 
     @property
-    def levels(self) -> int:
-        return self.of.levels
+    def tokens(self) -> int:
+        """The tokens of all its parts."""
+        return sum(len(part.tokens) for part in self.example.parts)
+
+    @property
+    def parts(self) -> "list[StepRow]":
+        """What runs through the model: its windows, or itself."""
+        if not self.example.windows:
+            return [self]
+        return [replace(self, example=window) for window in self.example.windows]
+
+    @property
+    def targets(self) -> Iterator[tuple[int, int, int, float]]:
+        """Yield the first output, the number of levels, the level and the weight of its loss, of each level."""
+        levels = self.example.levels or (self.example.level,)
+        for (first, size), level, weights in zip(self.of.slices, levels, self.of.weights, strict=True):
+            if level >= 0:
+                yield first, size, level, weights[level] / self.rows / len(levels)
 
 
 def step_rows(table: int, of: TrainingSet, step: int) -> list[StepRow]:
-    """Return a table's rows of a step, with their weights."""
+    """Return a table's rows of a step."""
     rows = of.mini_batch(step)
-    return [StepRow(table, of, row, of.weights[row.level] / len(rows)) for row in rows]
+    return [StepRow(table, of, row, len(rows)) for row in rows]
 
 
 def micro_batches(rows: Sequence[StepRow], most_tokens: int) -> Iterator[list[StepRow]]:
@@ -112,16 +155,16 @@ def micro_batches(rows: Sequence[StepRow], most_tokens: int) -> Iterator[list[St
     A micro-batch ends where one more row would make the share of padding larger than `_WASTE`, unless it is small.
     """
     batch: list[StepRow] = []
-    real = 0
-    for row in sorted(rows, key=lambda row: len(row.tokens)):
-        tokens = len(row.tokens)
-        filled = tokens * (len(batch) + 1)
-        is_wasteful = filled > most_tokens // 4 and real + tokens < (1 - _WASTE) * filled
+    real = parts = 0
+    for row in sorted(rows, key=lambda row: row.longest):
+        filled = row.longest * (parts + len(row.parts))
+        is_wasteful = filled > most_tokens // 4 and real + row.tokens < (1 - _WASTE) * filled
         if batch and (filled > most_tokens or is_wasteful):
             yield batch
-            batch, real = [], 0
+            batch, real, parts = [], 0, 0
         batch.append(row)
-        real += tokens
+        real += row.tokens
+        parts += len(row.parts)
     if batch:
         yield batch
 
@@ -130,18 +173,31 @@ def whole_tables(rows: Sequence[StepRow], most_tokens: int) -> Iterator[list[Ste
     """Yield the rows of as many tables as have at most `most_tokens` tokens; of a larger table, parts of its rows."""
     tokens_of = Counter[int]()
     for row in rows:
-        tokens_of[row.table] += len(row.tokens)
+        tokens_of[row.table] += row.tokens
     batch: list[StepRow] = []
     tokens = 0
     for row in sorted(rows, key=lambda row: row.table):
-        needed = tokens_of.pop(row.table, len(row.tokens))  # the first row of a table needs room for all of them
+        needed = tokens_of.pop(row.table, row.tokens)  # the first row of a table needs room for all of them
         if batch and tokens + needed > most_tokens:
             yield batch
             batch, tokens = [], 0
         batch.append(row)
-        tokens += len(row.tokens)
+        tokens += row.tokens
     if batch:
         yield batch
+
+
+def cut_parts(parts: Sequence[StepRow], most_tokens: int) -> Iterator[list[StepRow]]:
+    """Yield the windows of rows, in order, with at most `most_tokens` tokens together."""
+    batch: list[StepRow] = []
+    tokens = 0
+    for part in parts:
+        if batch and tokens + part.tokens > most_tokens:
+            yield batch
+            batch, tokens = [], 0
+        batch.append(part)
+        tokens += part.tokens
+    yield batch
 
 
 def padded(rows: Sequence[Example], pad_id: int) -> dict[str, Tensor]:

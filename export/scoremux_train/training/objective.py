@@ -27,16 +27,44 @@ def soft_targets(target: Tensor, levels: Tensor, spread: Tensor, width: int) -> 
     return on_level + beside * share[:, None]
 
 
+def window_means(logits: Tensor, rows: Sequence[StepRow]) -> Tensor:
+    """mean[b] = Σ w[i] · logits[i] / Σ w[i] over the windows i of row b, with w the tokens that a window adds.
+
+    logits float32 [N, L_max] of all windows of the rows, in order; the means are float32 [B, L_max]. A row without
+    windows keeps its logits.
+    """
+    if not any(row.example.windows for row in rows):
+        return logits
+    owner, shares = [], []
+    for place, row in enumerate(rows):
+        adds = [max(1, part.adds) for part in row.example.parts]
+        owner += [place] * len(adds)
+        shares += [count / sum(adds) for count in adds]
+    weighted = logits * torch.tensor(shares, device=logits.device)[:, None]
+    means = logits.new_zeros(len(rows), logits.shape[1])
+    return means.index_add(0, torch.tensor(owner, device=logits.device), weighted)
+
+
 def loss(logits: Tensor, rows: Sequence[StepRow]) -> Tensor:
-    """Return the weighted sum of the rows' cross entropies.
+    """Return the weighted sum of the rows' cross entropies; of an item, the mean of those of its traits.
 
     logits float32 [B, L_max]; the sum is a scalar.
     """
-    width, device = logits.shape[1], logits.device
-    level = torch.tensor([row.example.level for row in rows])
-    levels = torch.tensor([row.levels for row in rows])
-    spread = torch.tensor([row.of.recipe.spread for row in rows])
-    weight = torch.tensor([row.weight for row in rows], device=device)
+    device = logits.device
+    targets = [(place, row, *target) for place, row in enumerate(rows) for target in row.targets]
+    if not targets:  # rows of items without a level
+        return (logits * 0).sum()
+    if any(row.of.traits for row in rows):
+        width = max(size for _, _, _, size, _, _ in targets)
+        first = torch.tensor([first for _, _, first, *_ in targets])
+        columns = (first[:, None] + torch.arange(width)).clamp(max=logits.shape[1] - 1)
+        place = torch.tensor([place for place, *_ in targets])
+        logits = logits[place.to(device)[:, None], columns.to(device)]
+    width = logits.shape[1]
+    level = torch.tensor([level for *_, level, _ in targets])
+    levels = torch.tensor([size for _, _, _, size, _, _ in targets])
+    spread = torch.tensor([row.of.recipe.spread for _, row, *_ in targets])
+    weight = torch.tensor([weight for *_, weight in targets], device=device)
     target = soft_targets(level, levels, spread, width).to(device)
     beyond = (torch.arange(width) >= levels[:, None]).to(device)
     own_logits = logits.masked_fill(beyond, -torch.inf)

@@ -3,7 +3,7 @@
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from scoremux_engine.model.backbone import HeadLinear, Site
-from scoremux_engine.model.tokens import Tokenizer
+from scoremux_engine.model.tokens import Tokenizer, Tokens
 from scoremux_engine.packages.package import check_room
 from scoremux_engine.packages.task import Task
+from scoremux_evidence.rows.similar_texts import related
 from scoremux_evidence.rows.table import Rows
 from scoremux_export.opening.base import weights_digest
 from scoremux_export.opening.classifier import Classifier
@@ -27,6 +28,10 @@ from scoremux_train.training.batches import Example
 from scoremux_train.training.table_layout import TableLayout
 from scoremux_train.training.trainer import Trainer
 
+MOST_CUT, WINDOW_TOKENS = 0.01, 256
+"""The share of texts above which they are read in windows, and the tokens of a window."""
+
+_FEW_TOKENS, _MOST_WINDOWS = 64, 64
 WHOLE = -1
 """Stands for the fold of the final table, which is trained on all rows."""
 
@@ -39,6 +44,9 @@ class PreparedTask:
         examples: The rows as the model sees them.
         groups: The number of each row's group; rows of one group are held out together.
         fold_of: The fold in which each row is held out; a number of none of them without folds.
+        traits: Of an item with traits, in its order: the rows of each, and their places among those of the item.
+        cut: How many rows are longer than the backbone reads at once.
+        folder: The adapter's folder, empty for the task's own.
     """
 
     task: Task
@@ -47,16 +55,27 @@ class PreparedTask:
     examples: Sequence[Example]
     groups: Sequence[int]
     fold_of: Sequence[int]
+    traits: "Sequence[tuple[PreparedTask, Sequence[int]]]" = ()
+    cut: int = 0
+    folder: str = ""
 
     @property
     def levels(self) -> int:
-        return len(self.task.levels)
+        """The width of the head."""
+        return self.task.width
 
     @property
     def human(self) -> list[int]:
-        """The level that a human gave each row."""
+        """The level that a human gave each row; of an item, the mean of its traits' levels, to deal rows by."""
+        if self.traits:
+            return [_mean_level(example.levels) for example in self.examples]
         levels: list[int] = self.rows.level.astype(int).tolist()
         return levels
+
+    @property
+    def epoch_tokens(self) -> int:
+        """The tokens that an epoch reads, windows included."""
+        return sum(len(part.tokens) for example in self.examples for part in example.parts)
 
 
 @dataclass(frozen=True)
@@ -98,7 +117,12 @@ def prepare(
     """
     torch.manual_seed(plan.seed)  # for Linears of the head that transformers starts at random
     backbone = _Backbone.open(source, plan)
-    tasks = [_prepare_task(data.tasks[name], data.training[name], plan, backbone) for name in chosen]
+    tasks = [
+        _prepare_item(data, name, plan, backbone)
+        if name in data.items
+        else _prepare_task(data.tasks[name], data.training[name], plan, backbone)
+        for name in chosen
+    ]
     rank = max(task.recipe.rank for task in tasks)
     levels = max(task.levels for task in tasks)
     layout = TableLayout(backbone.sites, backbone.head, rank, levels)
@@ -129,34 +153,105 @@ class _Backbone:
         return cls(classifier, tokenizer, weights_digest(source), sites, head)
 
 
-def _prepare_task(task: Task, training: TrainingRows, plan: Plan, backbone: _Backbone) -> PreparedTask:
+def _prepare_item(data: Data, name: str, plan: Plan, backbone: _Backbone) -> PreparedTask:
+    """Prepare an item with traits: its responses are those that have a level of a trait.
+
+    Raises DataError where rows of one response have different texts.
+    """
+    item = data.items[name]
+    parts = [data.training[own.id] for own, *_ in item.slices.values()]
+    joined = Rows.joined([part.rows for part in parts])
+    place_of: dict[tuple[str, str], int] = {}
+    for place, (_, row, administration) in enumerate(joined.response_keys()):
+        first = place_of.setdefault((row, administration), place)
+        if joined.text[first] != joined.text[place]:
+            raise DataError(f"item {name}: rows of {row} have different texts for its traits")
+    rows = joined.where([place_of[key] for key in sorted(place_of)])
+    numbers = {key: number for number, key in enumerate(sorted(place_of))}
+    levels = [[-1] * len(parts) for _ in numbers]
+    places = [[numbers[key[1:]] for key in part.rows.response_keys()] for part in parts]
+    for trait, (part, of_trait) in enumerate(zip(parts, places, strict=True)):
+        for place, level in zip(of_trait, part.rows.level.astype(int).tolist(), strict=True):
+            levels[place][trait] = level
+    groups = related([text or "" for text in rows.text], rows.texts("student"))
+    prepared = _prepare_task(item, TrainingRows(rows, groups), plan, backbone, levels)
+    traits = []
+    for (own, *_), part, of_trait in zip(item.slices.values(), parts, places, strict=True):
+        fold_of = [prepared.fold_of[place] for place in of_trait]
+        traits.append((PreparedTask(own, prepared.recipe, part.rows, [], part.groups, fold_of, folder=name), of_trait))
+    return replace(prepared, traits=traits)
+
+
+def _prepare_task(
+    task: Task, training: TrainingRows, plan: Plan, backbone: _Backbone, of_traits: Sequence[Sequence[int]] = ()
+) -> PreparedTask:
     """Assign the rows of a task to folds, and turn them into what the model sees.
 
-    Raises DataError where the task's input leaves no room to responses.
+    of_traits: the levels of each row's traits, where the task is an item. Raises DataError where the input leaves
+    no room to responses.
     """
     rows, groups = training
     tokenizer, classifier = backbone.tokenizer, backbone.classifier
-    levels = rows.level.astype(int).tolist()
+    levels = [_mean_level(row) for row in of_traits] or rows.level.astype(int).tolist()
     fold_of = [WHOLE - 1] * len(rows)
     if plan.folds:
         fold_of = assign(levels, groups, plan.folds, plan.seed, task.id, "folds")
     recipe = plan.of(task.id)
-    try:
-        if task.layout is not None:
-            check_room(task.layout, tokenizer)
-    except ValueError as error:
-        raise DataError(f"task {task.id}: input: {error}") from error
-    if task.layout is not None and task.layout.windows:
-        raise DataError(f"task {task.id}: `scoremux train` does not train with windows yet; train with PEFT")
     times = Counter(rows.id)
     examples = []
-    tokenized = tokenizer.encode([task.render(text or "") for text in rows.text])
-    for (_, name, administration), level, tokens in zip(rows.response_keys(), levels, tokenized, strict=True):
-        more = [administration] if times[name] > 1 else []
+    try:
+        task, tokenized, cut = _tokenized(task, [text or "" for text in rows.text], tokenizer, recipe)
+    except ValueError as error:
+        raise DataError(f"task {task.id}: input: {error}") from error
+
+    def example(key: int, level: int, traits: Sequence[int], tokens: Tokens) -> Example:
         ids = tokens.ids or [classifier.pad_id]  # as in serving
         types = (tokens.types or [0]) if classifier.token_types else ()
-        examples.append(Example(derived_key(task.id, name, *more), level, ids, types))
-    return PreparedTask(task, recipe, rows, examples, groups, fold_of)
+        windows = [example(derived_key("window", key, n), 0, (), one) for n, one in enumerate(tokens.windows)]
+        return Example(key, level, ids, types, traits, windows, tokens.adds)
+
+    marks = of_traits or [()] * len(rows)
+    for (_, name, administration), level, traits, tokens in zip(
+        rows.response_keys(), levels, marks, tokenized, strict=True
+    ):
+        more = [administration] if times[name] > 1 else []
+        examples.append(example(derived_key(task.id, name, *more), level, traits, tokens))
+    return PreparedTask(task, recipe, rows, examples, groups, fold_of, cut=cut)
+
+
+def _tokenized(
+    task: Task, texts: Sequence[str], tokenizer: Tokenizer, recipe: Recipe
+) -> tuple[Task, Sequence[Tokens], int]:
+    """Return the task, the tokens of its texts, and how many are longer than the backbone reads at once.
+
+    The task gets windows where more than 1 in 100 texts would be cut, unless it has some or the recipe has none; they
+    hold twice the longest text. Raises ValueError where the task's text leaves no room to responses.
+    """
+    if task.layout is not None:
+        check_room(task.layout, tokenizer)
+    tokens = tokenizer.encode([task.render(text) for text in texts])
+    if task.layout is not None and task.layout.windows:
+        return task, tokens, sum(len(one.ids) > tokenizer.max_tokens for one in tokens)
+    cut = sum(one.truncated for one in tokens)
+    if not recipe.windows or cut <= MOST_CUT * len(texts):
+        return task, tokens, cut
+    around = tokenizer.max_tokens - tokenizer.room(task.render(""))
+    size = min(tokenizer.max_tokens, WINDOW_TOKENS + (around if around > _FEW_TOKENS else 0))
+    for most in (_MOST_WINDOWS, 0):
+        fields = task.model_dump(exclude_defaults=True)
+        windows = {"tokens": size, "most": most or min(_MOST_WINDOWS, 2 * max(len(one.windows) for one in tokens))}
+        fields["input"] = {**fields.get("input", {}), "windows": windows}
+        task = Task(**fields)
+        if task.layout is not None:
+            check_room(task.layout, tokenizer)
+        tokens = tokenizer.encode([task.render(text) for text in texts])
+    return task, tokens, cut
+
+
+def _mean_level(levels: Sequence[int]) -> int:
+    """Return the mean of the levels of traits that are there, rounded."""
+    given = [level for level in levels if level >= 0]
+    return round(sum(given) / len(given))
 
 
 def assign(levels: Sequence[int], groups: Sequence[int], folds: int, *seed: object) -> list[int]:
@@ -201,8 +296,8 @@ def _fingerprint(plan: Plan, tasks: Sequence[PreparedTask], model: Any, device: 
         digest.update(task.task.model_dump_json().encode())
         columns = (task.rows.id, task.human, task.examples, task.groups, task.fold_of)
         for name, level, example, *held_out in zip(*columns, strict=True):
-            tokens = list(example.tokens), list(example.token_types)
-            digest.update(repr((name, level, *tokens, *held_out)).encode())
+            tokens = [(list(part.tokens), list(part.token_types), part.adds) for part in example.parts]
+            digest.update(repr((name, level, list(example.levels), tokens, *held_out)).encode())
     for name, parameter in sorted(model.state_dict().items()):
         digest.update(name.encode() + np.ascontiguousarray(parameter.cpu().numpy()).tobytes())
     digest.update(device.partition(":")[0].encode())

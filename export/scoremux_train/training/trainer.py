@@ -22,13 +22,14 @@ from scoremux_train.training.batches import (
     Example,
     StepRow,
     TrainingSet,
+    cut_parts,
     micro_batches,
     padded,
     step_rows,
     whole_tables,
 )
 from scoremux_train.training.checkpoint import TrainingState
-from scoremux_train.training.objective import descend, loss
+from scoremux_train.training.objective import descend, loss, window_means
 from scoremux_train.training.packed import PackedPass, Packing
 from scoremux_train.training.shortcuts import freeze_linears, pack_rows, skip_unread_tokens, use_fused_attention
 from scoremux_train.training.side_products import RowDropout, RowPlaces, SideProducts
@@ -170,21 +171,43 @@ class Trainer:
     def _gradient(
         self, values: Tensor, step: int, replica: _Replica, batch: Sequence[StepRow]
     ) -> tuple[Tensor, Tensor]:
-        """Return the tables that a batch reads, int64 [G], and the gradients of its loss, float32 [G, width]."""
+        """Return the tables that a batch reads, int64 [G], and the gradients of its loss, float32 [G, width].
+
+        Windows that do not fit into a micro-batch are computed twice: all of them for the logits, then a part at a time
+        with the gradients of its logits.
+        """
         batch = sorted(batch, key=lambda row: row.table)
-        dropout = RowDropout(batch, step) if any(row.of.recipe.dropout for row in batch) else None
-        tables, leaf, logits = self._forward(replica, batch, values, dropout)
-        loss(logits, batch).backward()  # type: ignore[no-untyped-call]
-        return tables, leaf.grad.cpu()  # type: ignore[union-attr]
+        parts = list(cut_parts([part for row in batch for part in row.parts], MICRO_TOKENS))
+
+        def forward(part: Sequence[StepRow]) -> tuple[Tensor, Tensor, Tensor]:
+            dropout = RowDropout(part, step) if any(row.of.recipe.dropout for row in part) else None
+            return self._forward(replica, part, values, dropout)
+
+        if len(parts) == 1:
+            tables, leaf, logits = forward(parts[0])
+            loss(window_means(logits, batch), batch).backward()  # type: ignore[no-untyped-call]
+            return tables, leaf.grad.cpu()  # type: ignore[union-attr]
+        with torch.no_grad():
+            logits = torch.cat([forward(part)[2] for part in parts])
+        logits.requires_grad_()
+        loss(window_means(logits, batch), batch).backward()  # type: ignore[no-untyped-call]
+        present = torch.tensor(sorted({row.table for row in batch}))
+        gradient = torch.zeros(len(present), self.layout.width)
+        for part, of_logits in zip(parts, torch.split(logits.grad, [*map(len, parts)]), strict=True):  # type: ignore[arg-type]
+            tables, leaf, again = forward(part)
+            again.backward(of_logits)  # type: ignore[no-untyped-call]
+            gradient.index_add_(0, torch.searchsorted(present, tables), leaf.grad.cpu())  # type: ignore[union-attr]
+        return present, gradient
 
     @torch.inference_mode()
     def _predict(
         self, values: Tensor, replica: _Replica, batch: Sequence[StepRow]
     ) -> list[tuple[StepRow, Probabilities]]:
         batch = sorted(batch, key=lambda row: row.table)
-        logits = self._forward(replica, batch, values)[2].cpu()
+        parts = cut_parts([part for row in batch for part in row.parts], 2 * MICRO_TOKENS)
+        logits = torch.cat([self._forward(replica, part, values)[2] for part in parts])
         return [
-            (row, torch.softmax(of_row[: row.of.levels], 0).numpy()) for row, of_row in zip(batch, logits, strict=True)
+            (row, _shares(of_row, row)) for row, of_row in zip(batch, window_means(logits, batch).cpu(), strict=True)
         ]
 
     def _forward(
@@ -215,3 +238,10 @@ class Trainer:
         scaling = torch.ones(2, device=self._device)
         tables = self.layout.tables(values.to(self._device), scaling)
         return replica.logits(rows, [0, 0, 1], tables)
+
+
+def _shares(logits: Tensor, row: StepRow) -> Probabilities:
+    """Return the probabilities of the levels, those of each trait after one another. logits: float32 [L_max]."""
+    of_traits = [torch.softmax(logits[first : first + size], 0) for first, size in row.of.slices]
+    shares: Probabilities = torch.cat(of_traits).numpy()
+    return shares

@@ -236,7 +236,9 @@ def test_figures_weigh_rows_and_say_when_one_level_was_predicted_throughout() ->
     console = Console(file=io.StringIO(), width=200)
     print_agreement(console, OutOfFold.of([constant]))
     printed = console.file.getvalue()  # type: ignore[attr-defined]
-    card_text = card(constant, check(Data({"t": task}, {"t": rows_of(*rows)}), 5)[0], Plan(), OutOfFold.of([constant]))
+    card_text = card(
+        constant, {"t": check(Data({"t": task}, {"t": rows_of(*rows)}), 5)[0]}, Plan(), OutOfFold.of([constant])
+    )
     assert "mean of" not in printed, "of one task"
     for text in (printed, card_text):
         assert "nan" not in text.lower() and "no interval" in text
@@ -296,7 +298,7 @@ def test_routed_rows_beside_a_sample_of_all_responses_are_part_of_no_figure(tmp_
         trained = TrainedTask(prepared, _last(np.eye(2, dtype=np.float32)[machine]), torch.zeros(0))
         console = Console(file=io.StringIO(), width=200)
         print_agreement(console, OutOfFold.of([trained]))
-        text = card(trained, check(data, 5)[0], Plan(), OutOfFold.of([trained]))
+        text = card(trained, {trained.prepared.task.id: check(data, 5)[0]}, Plan(), OutOfFold.of([trained]))
         return CrossValidated.of(trained), console.file.getvalue() + text + "".join(remarks(data, check(data, 5)))  # type: ignore[attr-defined]
 
     sample, routed = responses(1000, 0.6), responses(1500, 0.0, chosen_by="route")
