@@ -102,7 +102,7 @@ def serve(
     profile: Annotated[
         str | None,
         Option(
-            help="cpu, cpu-reference, gpu-onnx, gpu-tensorrt, or FILE.toml "
+            help="cpu, cpu-reference, gpu, gpu-onnx, gpu-tensorrt, or FILE.toml "
             "(default: REPOSITORY/profile.toml if it exists, else cpu).",
             rich_help_panel=_PROFILE,
         ),

@@ -15,6 +15,8 @@ LOOPBACK = "127.0.0.1"
 _NUMBERS = ("bank_bytes", "micro_batch_tokens", "queue_rows", "queue_bytes", "metrics_tasks", "audit_rotate_bytes")
 _FILES = ("audit_log", "audit_key_file")
 """Keys that the scorer takes too."""
+ON_CPU, ON_GPU = ("float32", "bfloat16", "int8"), ("float32", "tf32", "float16", "bfloat16")
+"""Precisions of the runner openvino, and of onnxruntime on a GPU."""
 DEFAULT = "cpu"
 
 Seconds = Annotated[float, Field(le=86_400, allow_inf_nan=False)]
@@ -36,13 +38,15 @@ class Profile(BaseModel, extra="forbid", frozen=True):
     )
     device: Literal["cpu", "cuda", "tensorrt"] = Field(
         default="cpu",
-        description="With runner `onnxruntime`: its execution provider. `cuda` and `tensorrt` were never run on a GPU.",
+        description="With runner `onnxruntime`: its execution provider. On `cuda`, the adapters of resident tasks stay "
+        "in the GPU's memory. `cuda` and `tensorrt` were never run on a GPU.",
     )
-    precision: Literal["float32", "bfloat16", "int8"] = Field(
+    precision: Literal["float32", "tf32", "float16", "bfloat16", "int8"] = Field(
         default="float32",
         description="With runner `openvino`: `float32` needs AVX2, `bfloat16` instructions for bfloat16, `int8` "
-        "AVX-512 or VNNI; one that this processor has no kernels for is refused. `onnxruntime` computes in float32, a "
-        "plan in the precision that it was built in.",
+        "AVX-512 or VNNI; one that this processor has no kernels for is refused. `onnxruntime` computes in "
+        "float32 on the CPU; on `cuda` also in `tf32` (inputs of products rounded to 11 bits), and in `float16` and "
+        "`bfloat16`, whose graphs `scoremux export reduced` writes. A plan has the precision that it was built in.",
     )
     threads: int = Field(
         default=0, ge=0, description="Threads of the runner, or of Triton's own ONNX Runtime backend; 0: all cores."
@@ -65,7 +69,7 @@ class Profile(BaseModel, extra="forbid", frozen=True):
     selftest: Literal["short", "off"] = Field(
         default="short",
         description="Before the first row, `short` scores random mixes of the store's tasks for a second and refuses "
-        "to serve if a bit changes; `off` skips that. None with runner `triton`.",
+        "to serve if a bit changes; `off` skips that. None with runner `triton`, and on a GPU.",
     )
     uncalibrated: Literal["human", "machine"] = Field(
         default="human",
@@ -133,8 +137,13 @@ class Profile(BaseModel, extra="forbid", frozen=True):
     def _fits_together(self) -> "Profile":
         if (self.runner == "triton") != (self.backend != "none"):
             raise ValueError("runner 'triton' and a backend other than 'none' go together")
-        if self.runner != "openvino" and self.precision != "float32":
+        if self.runner == "onnxruntime" and self.device == "cuda":
+            if self.precision not in ON_GPU:
+                raise ValueError(f"on a GPU the runner onnxruntime computes in {', '.join(ON_GPU)}")
+        elif self.runner != "openvino" and self.precision != "float32":
             raise ValueError(f"the runner {self.runner} computes in float32, not {self.precision}")
+        if self.runner == "openvino" and self.precision not in ON_CPU:
+            raise ValueError(f"the runner openvino computes in {', '.join(ON_CPU)}")
         if self.runner == "openvino" and self.device != "cpu":
             raise ValueError(f"the runner openvino computes on the cpu, not on {self.device}")
         if self.audit_key_file and not self.audit_log:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from typer import Argument, Option
+
+if TYPE_CHECKING:
+    from scoremux_engine.model.plan import PlanParity
 
 export = typer.Typer(
     no_args_is_help=True,
@@ -92,6 +95,23 @@ def measure(repository: Annotated[Path, Argument(help="Model repository with an 
 
 
 @export.command()
+def reduced(
+    repository: Annotated[Path, Argument(help="Model repository with an exported backbone.")],
+    precision: Annotated[str, Option(help="float16 or bfloat16.")] = "float16",
+) -> None:
+    """Write the graph in a precision that the profile `gpu` computes in, and compare it with float32.
+
+    Example: scoremux export reduced REPO --precision float16
+    """
+    from scoremux_engine.model.backbone import Backbone
+    from scoremux_export.plans.reduced_precision import compare_reduced, write_reduced
+
+    backbone = Backbone.open(repository / "backbone" / "1")
+    typer.echo(f"written: {write_reduced(backbone, precision)}")
+    _print_parity(precision, compare_reduced(backbone, precision))
+
+
+@export.command()
 def plan(
     repository: Annotated[Path, Argument(help="Model repository with an exported backbone.")],
     precision: Annotated[str, Option(help="float32, float16 or bfloat16.")] = "float16",
@@ -113,7 +133,11 @@ def plan(
         f"{len(spec.profiles)} profiles, {precision}"
     )
     if spec.parity is not None:
-        console.print(
-            f"{precision} against float32 on ONNX Runtime: max |Δlogit| {spec.parity.max_abs_logit_difference:.1e}, "
-            f"{spec.parity.levels_changed} of {spec.parity.rows} random rows change their level"
-        )
+        _print_parity(precision, spec.parity)
+
+
+def _print_parity(precision: str, parity: PlanParity) -> None:
+    typer.echo(
+        f"{precision} against float32 on ONNX Runtime: max |Δlogit| {parity.max_abs_logit_difference:.1e}, "
+        f"{parity.levels_changed} of {parity.rows} random rows change their level"
+    )

@@ -99,7 +99,8 @@ class Pool:
             name: PagedArray((capacity, *shape), dtypes.get(name, np.dtype(np.float32)))
             for name, shape in input_shapes(backbone, size).items()
         }
-        self.tables = Tables({name: pages.array for name, pages in self._pages.items()})
+        self._writes = np.zeros(capacity, np.int64)
+        self.tables = Tables({name: pages.array for name, pages in self._pages.items()}, self._writes)
         self.slot_bytes: int = sum(array[0].nbytes for array in self.tables.arrays.values())
         self.used_bytes = 0
         """Memory that the slots in use take, in whole pages."""
@@ -122,6 +123,7 @@ class Pool:
         except BaseException:
             self.release(slot)
             raise
+        self._writes[slot] += 1
         return slot
 
     def release(self, slot: int) -> None:

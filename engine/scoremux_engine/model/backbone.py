@@ -25,6 +25,9 @@ SITES = "sites.safetensors"
 SPEC = "backbone.json"
 MEASURED = "measured{}.safetensors"
 
+REDUCED = {"float16": "backbone.fp16.onnx", "bfloat16": "backbone.bf16.onnx"}
+"""Precision → the graph in it, which `scoremux export reduced` writes."""
+
 INPUT_IDS = "input_ids"
 ATTENTION_MASK = "attention_mask"
 TOKEN_TYPE_IDS = "token_type_ids"

@@ -25,9 +25,13 @@ class Tables:
     A.<site> [G, D_in, R], B.<site> [G, R, D_out], weight.<head> [G, D_in, D_out], bias.<head> [G, D_out]; for sites
     that take them M.<site> and bias.<site> [G, D_out]; for layers that read prefixes K.<layer> and V.<layer>
     [G, heads, P, width].
+
+    Attributes:
+        writes: How often each place of G was written so far, where that changes; None: the arrays stay as they are.
     """
 
     arrays: dict[str, Array]
+    writes: npt.NDArray[np.int64] | None = None
 
     @cached_property
     def sizes(self) -> tuple[tuple[int, ...], ...]:
@@ -40,7 +44,7 @@ class Tables:
         if not any(map(is_prefix_input, self.arrays)):
             return self
         arrays = {name: a[:, :, :0] if is_prefix_input(name) else a for name, a in self.arrays.items()}
-        return Tables(arrays)
+        return Tables(arrays, self.writes)
 
 
 def size_class(tables: Mapping[str, Array], levels: int) -> SizeClass:

@@ -17,7 +17,7 @@ NO_TENSORRT = "plans are served by Triton's TensorRT backend alone: scoremux ser
 
 @dataclass(frozen=True)
 class RunnerChoice:
-    """name: one of RUNNERS; device: for onnxruntime; precision: for openvino.
+    """name: one of RUNNERS; device: for onnxruntime; precision: for openvino, and for onnxruntime on a GPU.
 
     threads: on the CPU, None for all cores; streams: micro-batches computed at once, None for one a thread.
     """
@@ -54,10 +54,13 @@ class RunnerChoice:
         """Load the backbone. Raises RunnerError for a runner that is not offered or not installed."""
         # Imported here: a runner's library is needed only where that runner is used.
         if self.name == "onnxruntime":
+            from scoremux_engine.runners.device import DeviceRunner
             from scoremux_engine.runners.onnxruntime import OnnxRuntimeRunner
 
+            if self.device == "cuda":
+                return DeviceRunner(backbone, self.device, self.precision)
             if self.precision != "float32":
-                raise RunnerError(f"the onnxruntime runner computes in float32 only, not {self.precision}")
+                raise RunnerError(f"onnxruntime computes in float32 only on the {self.device}, not in {self.precision}")
             return OnnxRuntimeRunner(backbone, self.device, self.threads, self.streams)
         if self.name == "openvino":
             try:

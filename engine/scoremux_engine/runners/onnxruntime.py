@@ -1,4 +1,4 @@
-"""The reference runner: ONNX Runtime, float32, in this process, on the CPU or a GPU."""
+"""The reference runner: ONNX Runtime in this process, in float32 on the CPU."""
 
 import os
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime
 
 from scoremux_engine.errors import RunnerError
-from scoremux_engine.model.backbone import Backbone
+from scoremux_engine.model.backbone import REDUCED, Backbone
 from scoremux_engine.model.provenance import library_arithmetic
 from scoremux_engine.model.tables import Tables
 from scoremux_engine.runners.arithmetic import name_of, probe_digest
@@ -18,19 +18,19 @@ from scoremux_engine.runners.runner import BackboneRunner, Floats, RowInputs, St
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
 
-_OPTIONS = {"cuda": {"use_tf32": "0"}}
-"""Options of providers: CUDA's own default rounds the inputs of float32 products to 11 bits."""
+TF32 = "tf32"
+"""Inputs of float32 products are rounded to 11 bits, which is the CUDA provider's own default."""
 
 
 class OnnxRuntimeRunner(BackboneRunner):
-    """Runs `backbone.onnx` in float32.
+    """Runs `backbone.onnx`.
 
     device: ``cpu``, ``cuda`` or ``tensorrt``: the execution provider. One that is absent is an error, never replaced.
     threads and streams: on the CPU, as `Streams.of` takes them; a GPU runs one micro-batch after the other.
+    precision: ``float32``; on a GPU also ``tf32`` and those of `REDUCED`, which have graphs of their own.
     graph: another graph with the inputs and outputs of `backbone.onnx`.
     """
 
-    precision = "float32"
     anytime = True
 
     def __init__(
@@ -40,8 +40,10 @@ class OnnxRuntimeRunner(BackboneRunner):
         threads: int | None = None,
         streams: int | None = None,
         *,
+        precision: str = "float32",
         graph: Path | None = None,
     ) -> None:
+        self.precision = precision
         shared = Streams.of(threads, streams if device == "cpu" else 1)
         self.overlap = self.streams = shared.count
         self._device, self._threads = device, shared.threads
@@ -52,12 +54,11 @@ class OnnxRuntimeRunner(BackboneRunner):
         options.enable_mem_pattern = False
         provider = _available(device)
         self.in_place = self.express = device == "cpu"
-        graph = graph or backbone.onnx
+        graph = graph or _graph(backbone, precision)
+        tf32 = {"use_tf32": str(int(precision == TF32))} if device == "cuda" else {}
         self._kept = backbone.spec.kept
         try:
-            self._session = onnxruntime.InferenceSession(
-                str(graph), options, providers=[(provider, _OPTIONS.get(device, {}))]
-            )
+            self._session = onnxruntime.InferenceSession(str(graph), options, providers=[(provider, tf32)])
         except Exception as error:  # onnxruntime raises many unrelated types
             raise RunnerError(f"ONNX Runtime cannot load {graph}: {error}") from error
         if self._session.get_providers()[0] != provider:
@@ -74,6 +75,18 @@ class OnnxRuntimeRunner(BackboneRunner):
     def _compute(self, rows: RowInputs, tables: Tables, outputs: list[str]) -> Sequence[Floats]:
         computed: list[Floats] = self._session.run(outputs, {**rows.feeds, **tables.arrays})
         return computed
+
+
+def _graph(backbone: Backbone, precision: str) -> Path:
+    if precision in ("float32", TF32):
+        return backbone.onnx
+    if precision not in REDUCED:
+        raise RunnerError(f"precision is {precision!r}; ONNX Runtime computes in float32, {TF32}, {', '.join(REDUCED)}")
+    graph = backbone.folder / REDUCED[precision]
+    if not graph.is_file():
+        command = f"scoremux export reduced {backbone.folder.parents[1]} --precision {precision}"
+        raise RunnerError(f"{graph} is missing: run `{command}`")
+    return graph
 
 
 def _available(device: str) -> str:

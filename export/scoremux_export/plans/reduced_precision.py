@@ -9,7 +9,7 @@ import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 
-from scoremux_engine.model.backbone import ONNX, Backbone, head_inputs, magnitude_input, site_inputs
+from scoremux_engine.model.backbone import ONNX, REDUCED, Backbone, head_inputs, magnitude_input, site_inputs
 from scoremux_engine.model.buckets import SizeClass
 from scoremux_engine.model.plan import PlanParity
 from scoremux_engine.model.tables import Tables, input_shapes
@@ -22,7 +22,6 @@ from scoremux_files.atomic import replacing
 
 FLOAT = ir.DataType.FLOAT
 NARROW = {"float16": ir.DataType.FLOAT16, "bfloat16": ir.DataType.BFLOAT16}
-FILES = {"float16": "backbone.fp16.onnx", "bfloat16": "backbone.bf16.onnx"}
 
 _GROUPS, _ROWS = 8, 64
 _PRODUCTS = ("MatMul", "Gemm")
@@ -42,7 +41,7 @@ def write_reduced(backbone: Backbone, precision: str) -> Path:
     model = ir.load(backbone.onnx)
     head = [name for linear in backbone.spec.head for name in head_inputs(linear.name)]
     reduce(model, NARROW[precision], frozenset(head))
-    path = backbone.folder / FILES[precision]
+    path = backbone.folder / REDUCED[precision]
     constants = (value.const_value for value in model.graph.initializers.values())
     large = sum(tensor.nbytes for tensor in constants if tensor is not None) > ONE_FILE_BYTES
     if large:  # the graph names the file of its weights, so that file keeps its name
@@ -77,7 +76,7 @@ def compare_reduced(backbone: Backbone, precision: str) -> PlanParity:
 @contextmanager
 def reduced_runner(backbone: Backbone, precision: str) -> Iterator[OnnxRuntimeRunner]:
     """Give a runner that computes what the reduced graph says, on the CPU."""
-    model = ir.load(backbone.folder / FILES[precision])
+    model = ir.load(backbone.folder / REDUCED[precision])
     as_float32(model, NARROW[precision])
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / ONNX

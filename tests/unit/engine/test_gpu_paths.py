@@ -19,7 +19,7 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig
 from benchmarks.gpu import _grouped_kernel
 from scoremux_engine.errors import RunnerError
 from scoremux_engine.model.backbone import Backbone
-from scoremux_engine.runners.onnxruntime import OnnxRuntimeRunner
+from scoremux_engine.runners.choose import RunnerChoice
 from scoremux_server.triton import repository
 
 
@@ -63,7 +63,10 @@ def test_outputs_of_the_model_backbone_are_asked_for_in_cpu_memory(scorer: Any) 
     assert logits.tolist() == [[1, 1]]
 
 
-def test_float32_is_not_tf32_in_the_runner(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("precision", "tf32"), [("float32", "0"), ("tf32", "1")])
+def test_float32_is_not_tf32_in_the_runner(
+    backbone: Backbone, monkeypatch: pytest.MonkeyPatch, precision: str, tf32: str
+) -> None:
     asked = []
 
     def session(_graph: str, _options: Any, providers: Any) -> Any:
@@ -73,8 +76,8 @@ def test_float32_is_not_tf32_in_the_runner(backbone: Backbone, monkeypatch: pyte
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
     monkeypatch.setattr(onnxruntime, "InferenceSession", session)
     with pytest.raises(RunnerError, match="CUDAExecutionProvider did not start"):
-        OnnxRuntimeRunner(backbone, "cuda")
-    assert asked == [("CUDAExecutionProvider", {"use_tf32": "0"})]
+        RunnerChoice("onnxruntime", "cuda", precision).make(backbone)
+    assert asked == [("CUDAExecutionProvider", {"use_tf32": tf32})]
 
 
 @pytest.mark.parametrize("gpu", [False, True])

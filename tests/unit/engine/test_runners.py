@@ -28,7 +28,7 @@ from scoremux_server.triton.installation import Installation
     [
         (RunnerChoice("pytorch"), "'pytorch'; there are onnxruntime, openvino"),
         (RunnerChoice("openvino", precision="int4"), "precision is 'int4'"),
-        (RunnerChoice("onnxruntime", precision="int8"), "float32 only, not int8"),
+        (RunnerChoice("onnxruntime", precision="int8"), "float32 only on the cpu, not in int8"),
     ],
 )
 def test_an_unknown_runner_or_precision_is_refused(backbone: Backbone, choice: RunnerChoice, sentence: str) -> None:

@@ -271,8 +271,8 @@ def test_without_a_promise_of_bits_the_level_and_a_tolerance_are_compared(store:
     assert ask(asked)[0] is good
     asked.forget()  # a restarted server may have other kernels
     assert ask(asked)[0] is good
-    exact = {name: Profile.read(name).equal_bits for name in ("cpu", "gpu-onnx", "gpu-tensorrt")}
-    assert exact == {"cpu": True, "gpu-onnx": False, "gpu-tensorrt": False}
+    exact = {name: Profile.read(name).equal_bits for name in ("cpu", "gpu", "gpu-onnx", "gpu-tensorrt")}
+    assert exact == {"cpu": True, "gpu": False, "gpu-onnx": False, "gpu-tensorrt": False}
 
 
 def test_first_scored_task_is_the_canary_and_a_changed_bit_stays_wrong_after_a_reconnection(store: Path) -> None:

@@ -24,13 +24,18 @@ from scoremux_server.tuning.trials import Candidate, Trial, read_sample, rows_fo
 from scoremux_server.tuning.tune import _reasons, _write_profile
 
 
-def test_the_four_profiles_are_what_they_are_called_and_settings_come_last() -> None:
-    assert names() == ["cpu", "cpu-reference", "gpu-onnx", "gpu-tensorrt"]
+def test_the_profiles_are_what_they_are_called_and_settings_come_last() -> None:
+    assert names() == ["cpu", "cpu-reference", "gpu", "gpu-onnx", "gpu-tensorrt"]
     assert Profile.read("cpu-reference").choice == REFERENCE
     assert Profile.read("cpu").choice == Profile().choice == DEFAULT
     for name, backend in (("gpu-onnx", "onnxruntime"), ("gpu-tensorrt", "tensorrt")):
         profile = Profile.read(name)
         assert (profile.runner, profile.backend, profile.triton) == ("triton", backend, "/opt/tritonserver")
+    assert Profile.read("gpu").choice == RunnerChoice("onnxruntime", "cuda")
+    assert Profile.read("gpu", ["precision=tf32"]).choice.precision == "tf32"
+    for name, precision in (("cpu", "tf32"), ("gpu", "int8"), ("gpu-onnx", "float16"), ("cpu-reference", "bfloat16")):
+        with pytest.raises(SetupError, match="computes in float32"):
+            Profile.read(name, [f"precision={precision}"])
     profile = Profile.read("cpu", ["threads=3", "start_timeout_s=1.5", "selftest=off", "bank_bytes = 1000000"])
     assert (profile.threads, profile.start_timeout_s, profile.selftest) == (3, 1.5, "off")
     assert profile.bank_bytes == 1_000_000
@@ -92,7 +97,7 @@ def test_what_is_wrong_in_a_file_is_named(tmp_path: Path, text: str, sentence: s
         ("notice_s=6", "unknown key notice_s"),
         ("address=", "address: String should have at least 1 character"),
         ("audit_key_file=/keys/audit", "audit_key_file is of no use without audit_log"),
-        ("precision=auto", "precision: Input should be 'float32', 'bfloat16' or 'int8'"),
+        ("precision=auto", "precision: Input should be 'float32', 'tf32', 'float16', 'bfloat16' or 'int8'"),
         ("precision=int8", "the runner onnxruntime computes in float32, not int8"),
         ("runner=triton", "runner 'triton' and a backend other than 'none' go together"),
         ("backend=python", "runner 'triton' and a backend other than 'none' go together"),
@@ -108,7 +113,7 @@ def test_unknown_profiles_gpus_of_openvino_and_a_metrics_address_of_its_own() ->
     assert Profile.read("cpu", ["metrics_address=0:0::1"]).metrics_address == "::1"
     with pytest.raises(SetupError, match="the runner openvino computes on the cpu, not on cuda"):
         Profile.read("cpu", ["device=cuda"])
-    with pytest.raises(SetupError, match=r"unknown profile tpu; there are cpu, cpu-reference, gpu-onnx"):
+    with pytest.raises(SetupError, match=r"unknown profile tpu; there are cpu, cpu-reference, gpu, gpu-onnx"):
         Profile.read("tpu")
 
 

@@ -1,0 +1,28 @@
+"""Tolerances of a GPU's precisions: no family is refused wrongly, and a wrong product is refused in each."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from emulated import EMULATED, emulated
+from families import each_family
+from scoremux_engine.model.backbone import Backbone
+from scoremux_engine.runners.choose import REFERENCE
+from scoremux_engine.runners.expected import distances, expected_outputs
+
+COSINE_OF_9_TENTHS = 0.484
+
+
+@pytest.mark.parametrize("family", each_family())
+def test_rounding_is_allowed_and_a_wrong_product_refused(
+    exported_family: Callable[[str], Path], family: str, tmp_path: Path
+) -> None:
+    backbone = Backbone.open(exported_family(family) / "backbone" / "1")
+    backbone.measured = {**backbone.measured, **expected_outputs(backbone, REFERENCE.make(backbone))}
+    for precision in EMULATED:
+        (right,) = distances(backbone, emulated(backbone, precision, tmp_path))
+        (wrong,) = distances(backbone, emulated(backbone, precision, tmp_path, COSINE_OF_9_TENTHS))
+        print(family, precision, right, "wrong:", wrong)
+        assert 1e-6 < right.farthest <= right.allowed, precision
+        assert wrong.is_too_far, precision
