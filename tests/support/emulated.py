@@ -12,37 +12,37 @@ from scoremux_export.plans.reduced_precision import FLOAT, NARROW, as_float32, r
 EMULATED = (TF32, *NARROW)
 _SPLIT = np.float32(2**13 + 1)
 """x · 2¹³ + x splits float32 x: 11 of its 24 bits are the upper part (Veltkamp)."""
-_PRODUCTS = ("MatMul", "Gemm")
+_PRODUCTS, _NOISE = ("MatMul", "Gemm"), 0.484
 
 
-def emulated(backbone: Backbone, precision: str, folder: Path, noise: float = 0.0) -> OnnxRuntimeRunner:
-    """Return a runner of a precision. With noise, the weight of the first product has noise of that size beside it."""
+def emulated(backbone: Backbone, precision: str, folder: Path, wrong: int | None = None) -> OnnxRuntimeRunner:
+    """Return a runner of a precision; the weight of the product number `wrong`, from the end, has noise beside it.
+
+    Its products then have a cosine of 0.9 with the true ones. Raises IndexError where there is no such product.
+    """
     model = ir.load(backbone.onnx)
-    if noise:
-        _disturb(model, noise)
+    if wrong is not None:
+        _disturb(model, wrong)
     if precision == TF32:
         _round_to_tf32(model)
     else:
         head = [name for linear in backbone.spec.head for name in head_inputs(linear.name)]
         reduce(model, NARROW[precision], frozenset(head))
         as_float32(model, NARROW[precision])
-    path = folder / f"{precision}-{noise}.onnx"
-    ir.save(model, path)
+    path = folder / f"{precision}-{wrong}.onnx"
+    ir.save(model, path, external_data=f"{path.name}.data")
     runner = OnnxRuntimeRunner(backbone, threads=1, graph=path)
     runner.precision = precision
     return runner
 
 
-def _disturb(model: ir.Model, noise: float) -> None:
-    for node in model.graph:
-        weight = node.inputs[1] if node.op_type in _PRODUCTS else None
-        if weight is not None and weight.is_initializer() and weight.const_value.numpy().ndim == 2:
-            values = weight.const_value.numpy()
-            drawn = np.random.default_rng(0).normal(0, 1, values.shape)
-            disturbed = values + drawn * noise * np.linalg.norm(values) / np.linalg.norm(drawn)
-            weight.const_value = ir.tensor(disturbed.astype(np.float32), name=weight.name)
-            return
-    raise AssertionError("no product with a weight")
+def _disturb(model: ir.Model, wrong: int) -> None:
+    read = [node.inputs[1] for node in reversed(model.graph) if node.op_type in _PRODUCTS]
+    weights = [value for value in read if value.is_initializer() and value.const_value.numpy().ndim == 2]
+    values = weights[wrong].const_value.numpy()
+    drawn = np.random.default_rng(0).normal(0, 1, values.shape)
+    disturbed = values + drawn * _NOISE * np.linalg.norm(values) / np.linalg.norm(drawn)
+    weights[wrong].const_value = ir.tensor(disturbed.astype(np.float32), name=weights[wrong].name)
 
 
 def _round_to_tf32(model: ir.Model) -> None:

@@ -38,8 +38,8 @@ outputs of a deep model move as far as they are from float32's.
 
 _ALLOWED = {
     "float32": (5e-3, 5e-3, 1.0),
-    "tf32": (5e-3, 0.02, 2.0),
-    "float16": (0.015, 0.05, 2.0),
+    "tf32": (5e-3, 5e-3, 1.0),
+    "float16": (0.015, 0.015, 1.0),
     "bfloat16": (0.015, 0.1, 2.0),
     "int8": (0.015, 0.2, 1.5),
 }
