@@ -117,7 +117,7 @@ def plan(
     precision: Annotated[str, Option(help="float32, float16 or bfloat16.")] = "float16",
     rank: Annotated[int, Option(min=1, help="Largest LoRA rank.")] = 16,
     levels: Annotated[int, Option(min=1, help="Most levels of a task.")] = 8,
-    groups: Annotated[int, Option(min=1, help="Most tasks of a micro-batch.")] = 1024,
+    groups: Annotated[int, Option(min=1, help="Most tasks of a micro-batch; those of more tasks are split.")] = 64,
 ) -> None:
     """Build a TensorRT plan of the backbone, on the GPU that will run it.
 

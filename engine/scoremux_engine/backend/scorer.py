@@ -274,7 +274,7 @@ def _runner(parameters: Parameters, backbone: Backbone) -> BackboneRunner:
     if parameters.choice.name != TRITON:
         return parameters.choice.make(backbone)
     call = partial(_call_backbone, parameters.backbone_model)
-    return TritonRunner(call, backbone.spec, parameters.choice.precision, parameters.arithmetic)
+    return TritonRunner(call, backbone.spec, parameters.choice.precision, parameters.arithmetic, parameters.groups)
 
 
 def _call_backbone(model: str, inputs: Arrays, names_out: list[str]) -> list[Floats]:

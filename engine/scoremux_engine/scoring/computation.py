@@ -30,10 +30,11 @@ class TableLookup:
     once for all micro-batches in a row that need no others.
     """
 
-    def __init__(self, spec: BackboneSpec, dtypes: DTypes, *, in_place: bool) -> None:
+    def __init__(self, spec: BackboneSpec, dtypes: DTypes, *, in_place: bool, most_groups: int = 0) -> None:
         self._spec = spec
         self._dtypes = dtypes
         self._in_place = in_place
+        self._most_shared = min(SHARED_GROUPS, most_groups or SHARED_GROUPS)
         self._copied: dict[SizeClass, tuple[dict[str, int], Tables]] = {}
 
     def find(self, versions: Sequence[Version], soon: Iterable[Version] = ()) -> tuple[Ints, Tables]:
@@ -49,7 +50,7 @@ class TableLookup:
         if tables is None or any(version.digest not in index for version in versions):
             members = {version.digest: version for version in versions}
             more = members | {version.digest: version for version in soon if version.size == size}
-            members = more if len(more) <= SHARED_GROUPS else members
+            members = more if len(more) <= self._most_shared else members
             index = {digest: place for place, digest in enumerate(members)}
             adapters = [version.tables for version in members.values()]
             tables = stack(adapters, self._spec, size, self._dtypes)
@@ -65,14 +66,20 @@ class Computation:
         self._spec = spec
         self._runner = runner
         self._in_flight = in_flight
-        self._lookup = TableLookup(spec, runner.dtypes, in_place=runner.in_place)
+        self._lookup = TableLookup(spec, runner.dtypes, in_place=runner.in_place, most_groups=runner.most_groups)
 
     def run(self, part: MicroBatch, request: RowRequest) -> Outputs:
         """Return the outputs of a micro-batch; its time and shape count for the request.
 
-        The vectors of rows whose decisions need them come anyway.
+        The vectors of rows whose decisions need them come anyway. Rows of more groups than the runner takes are halved.
         """
         rows, trace = part.rows, request.trace
+        most = self._runner.most_groups
+        if most and len({row.version.digest for row in rows}) > most:
+            part = replace(part, pooled=part.pooled or any(row.needs_pooled for row in rows))
+            middle = len(rows) // 2
+            halves = [replace(part, rows=half) for half in (rows[:middle], rows[middle:])]
+            return Outputs.joined([self.run(half, request) for half in halves])
         with trace.stage(TABLES):
             versions = [row.version for row in rows]
             group, tables = self._lookup.find(versions, request.plan.versions)

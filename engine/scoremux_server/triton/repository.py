@@ -56,10 +56,8 @@ def assemble(
     if backend is None:
         _append(target / SCORER, _parameters(scorer))
         return [SCORER]
-    arithmetic, precision = _assemble_backbone(
-        target / backbone_model, repository / BACKBONE / "1", backend, parameters
-    )
-    called = {"runner": "triton", "backbone_model": backbone_model, "arithmetic": arithmetic, "precision": precision}
+    called = _assemble_backbone(target / backbone_model, repository / BACKBONE / "1", backend, parameters)
+    called |= {"runner": "triton", "backbone_model": backbone_model}
     _append(target / SCORER, _parameters({**scorer, **called}))
     return [backbone_model, SCORER]
 
@@ -74,8 +72,8 @@ def _refuse_incomplete(repository: Path, store: Path) -> None:
         raise SetupError(f"{store} holds no tasks: run `scoremux tasks add DIR… --store {store}`")
 
 
-def _assemble_backbone(target: Path, exported: Path, backend: str, parameters: dict[str, str]) -> tuple[str, str]:
-    """Write the model `backbone`; return the names of the arithmetic and the precision that it computes in."""
+def _assemble_backbone(target: Path, exported: Path, backend: str, parameters: dict[str, str]) -> dict[str, str]:
+    """Write the model `backbone`; return the scorer's parameters about it."""
     if backend not in BACKENDS:
         raise SetupError(f"backend is {backend!r}; the model backbone is served by {', '.join(BACKENDS)}")
     source, file = models() / BACKBONE, BACKENDS[backend]
@@ -87,8 +85,9 @@ def _assemble_backbone(target: Path, exported: Path, backend: str, parameters: d
         raise SetupError(f"{exported / file} is missing; {backend} needs it (scoremux export plan)")
     try:
         spec = Backbone.open(exported).spec
-        lines = _of_plan(exported, spec) if file == PLAN else backbone_tensors(spec, {})
-        precision = PlanSpec.read(exported, spec.digest).precision if file == PLAN else "float32"
+        plan = PlanSpec.read(exported, spec.digest) if file == PLAN else None
+        lines = _of_plan(exported, spec, plan) if plan else backbone_tensors(spec, {})
+        precision, groups = (plan.precision, plan.groups) if plan else ("float32", 0)
     except BackboneError as error:
         raise SetupError(str(error)) from error
     if file is None:
@@ -105,7 +104,8 @@ def _assemble_backbone(target: Path, exported: Path, backend: str, parameters: d
         if has_gpu():
             lines.append(_FLOAT32_ON_GPU)
     _append(target, lines)
-    return _arithmetic_of(backend, precision, parameters), precision
+    arithmetic = _arithmetic_of(backend, precision, parameters)
+    return {"arithmetic": arithmetic, "precision": precision, "groups": str(groups)}
 
 
 def _arithmetic_of(backend: str, precision: str, parameters: Mapping[str, str]) -> str:
@@ -118,9 +118,8 @@ def _arithmetic_of(backend: str, precision: str, parameters: Mapping[str, str]) 
     return library_arithmetic(f"{IN_TRITON}{backend}", precision, device)
 
 
-def _of_plan(exported: Path, spec: BackboneSpec) -> list[str]:
-    """Return the tensors, and the instance with all profiles of the plan. Raises BackboneError, SetupError."""
-    plan = PlanSpec.read(exported, spec.digest)
+def _of_plan(exported: Path, spec: BackboneSpec, plan: PlanSpec) -> list[str]:
+    """Return the tensors, and the instance with all profiles of the plan. Raises SetupError."""
     if plan.runtime != "tensorrt":
         raise SetupError(
             f"{exported / PLAN} was built with {plan.runtime}, and Triton's own backend loads plans of tensorrt: build "

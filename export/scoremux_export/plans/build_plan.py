@@ -31,7 +31,7 @@ class PlanRanges:
     """The sizes that a plan must be able to run: padded tokens of a micro-batch, tasks in it, rank, levels and rows."""
 
     budget_tokens: int = BUDGET_TOKENS
-    groups: int = 1024
+    groups: int = 64
     rank: int = 16
     levels: int = 8
     rows: int = 512

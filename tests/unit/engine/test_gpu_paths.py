@@ -1,6 +1,7 @@
 """What a GPU would meet, proven without one: outputs in CPU memory, float32 without TF32, kernels that compile."""
 
 import importlib
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,9 +18,15 @@ from triton.compiler import ASTSource
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from benchmarks.gpu import _grouped_kernel
+from making import write_plan
+from scoremux_engine import Engine
 from scoremux_engine.errors import RunnerError
 from scoremux_engine.model.backbone import Backbone
-from scoremux_engine.runners.choose import RunnerChoice
+from scoremux_engine.model.tables import Tables
+from scoremux_engine.runners.choose import REFERENCE, RunnerChoice
+from scoremux_engine.runners.onnxruntime import OnnxRuntimeRunner
+from scoremux_engine.runners.runner import Outputs, RowInputs
+from scoremux_engine.store.store import Store
 from scoremux_server.triton import repository
 
 
@@ -101,3 +108,38 @@ def test_the_kernel_of_the_benchmark_compiles_for_gpus(capability: int, kind: st
     source = ASTSource(_grouped_kernel, signature=signature, constexprs=sizes)
     compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32))
     assert f".target sm_{capability}" in compiled.asm["ptx"]
+
+
+def test_micro_batches_of_more_tasks_than_a_plan_takes_are_split(mixed_repository: Path) -> None:
+    class Few(OnnxRuntimeRunner):
+        most_groups, calls = 2, list[int]()
+
+        def run(self, rows: RowInputs, tables: Tables, *, pooled: bool = False) -> Outputs:
+            self.calls.append(len(next(iter(tables.arrays.values()))))
+            return super().run(rows, tables, pooled=pooled)
+
+    backbone = Backbone.open(mixed_repository / "backbone" / "1")
+    runner = Few(backbone, threads=1)
+    runner.in_place = False
+    engine = Engine(backbone, Store(mixed_repository / "store"), runner)
+    engine.bank.describe()
+    tasks = engine.bank.tasks * 3
+    texts = [f"host {'sends ' * (number % 7)}" for number in range(len(tasks))]
+    expected = Engine.open(mixed_repository, runner=REFERENCE)
+    runner.calls.clear()
+    assert engine.logits(texts, tasks).tobytes() == expected.logits(texts, tasks).tobytes()
+    assert engine.embed(texts, tasks).tobytes() == expected.embed(texts, tasks).tobytes()
+    assert max(runner.calls) == 2
+
+
+def test_a_plans_contexts_take_memory_only_while_they_compute(small_repository: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "repository"
+    shutil.copytree(small_repository, folder)
+    write_plan(folder / "backbone" / "1", Backbone.open(folder / "backbone" / "1").spec)
+    repository.assemble(tmp_path / "models", folder, folder / "store", backend="tensorrt")
+    configs = [
+        text_format.Parse((tmp_path / "models" / name / "config.pbtxt").read_text(encoding="utf-8"), ModelConfig())
+        for name in ("backbone", "scorer")
+    ]
+    strategy = configs[0].parameters["execution_context_allocation_strategy"].string_value
+    assert (strategy, configs[1].parameters["groups"].string_value) == ("ON_PROFILE_CHANGE", "8")
