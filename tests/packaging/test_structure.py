@@ -63,6 +63,7 @@ FORBIDDEN = (
 PATTERN = re.compile("|".join(FORBIDDEN), re.MULTILINE)
 
 
+@pytest.mark.nightly
 def test_listing_benchmarks_loads_no_runner() -> None:
     # It turns off oneDNN's cache of kernels by a variable, which the children of all benchmarks would inherit.
     code = "import sys, benchmarks.registry; assert 'scoremux_engine.runners.precisions' not in sys.modules"

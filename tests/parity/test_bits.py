@@ -14,8 +14,9 @@ from saf import ADAPTERS, SafRow, compare_with_peft, needs_data, read_rows
 from scoremux_engine import Engine
 
 
-@pytest.mark.parametrize("limit", ["", "AVX2"])
+@pytest.mark.parametrize("limit", ["", pytest.param("AVX2", marks=pytest.mark.nightly)])
 def test_small_models_have_the_recorded_bits(limit: str) -> None:
+    """`test_mixed_stores.py` compares AVX2 with what the processor has."""
     compare(compute(limit))
 
 
@@ -48,6 +49,7 @@ def test_there_are_27_tasks_and_the_sample_covers_them(saf_repository: Path) -> 
     assert len(engine.bank.tasks) == len(list(ADAPTERS.iterdir())) == 27
 
 
+@pytest.mark.nightly
 @needs_data
 def test_saf_test_responses_get_pefts_level_through_triton(saf_repository: Path) -> None:
     """Two responses of each task; `tests/slow/test_saf.py` takes all 680."""

@@ -102,6 +102,7 @@ def test_model_that_reads_padding_is_refused_by_name(encoder: Path, tmp_path: Pa
         export_backbone(str(source), Opening("query,value"), tmp_path / "out")
 
 
+@pytest.mark.nightly
 def test_a_pooler_so_steep_that_float32_is_coarser_than_the_tolerance_is_proved_by_float64(tmp_path: Path) -> None:
     source = make_encoder(tmp_path / "source")
     encoder = transformers.BertModel.from_pretrained(source)
@@ -111,6 +112,7 @@ def test_a_pooler_so_steep_that_float32_is_coarser_than_the_tolerance_is_proved_
     assert export_backbone(str(source), Opening("query,value"), tmp_path / "out").spec.parity.rows == 19
 
 
+@pytest.mark.nightly
 def test_weights_in_a_file_of_another_name_are_exported_without_their_digest(encoder: Path, tmp_path: Path) -> None:
     source = shutil.copytree(encoder, tmp_path / "model")
     (source / "model.safetensors").rename(source / "other.safetensors")

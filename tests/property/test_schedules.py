@@ -67,7 +67,7 @@ def wait_for(request: RowRequest) -> None:
     assert request.finished.wait(120), "a request was never answered"
 
 
-@pytest.mark.parametrize("schedules", [300, pytest.param(3000, marks=pytest.mark.nightly)])
+@pytest.mark.parametrize("schedules", [100, pytest.param(3000, marks=pytest.mark.nightly)])
 def test_every_row_of_random_schedules_is_computed_once_or_dropped_for_a_reason(schedules: int) -> None:
     draw = random.Random(5)
     dropped = shared = 0

@@ -158,7 +158,8 @@ def scored_by(url: str, log: Path) -> list[Scored]:
             time.sleep(0.2)
 
 
-@pytest.mark.parametrize("runner", [pytest.param("onnxruntime", marks=pytest.mark.nightly), "openvino"])
+@pytest.mark.nightly
+@pytest.mark.parametrize("runner", ["onnxruntime", "openvino"])
 def test_a_tritonserver_started_by_hand_scores(repository: Path, tmp_path: Path, runner: str) -> None:
     if runner != "openvino":  # parameters override the defaults
         with (repository / "models" / "scorer" / "config.pbtxt").open("a") as config:

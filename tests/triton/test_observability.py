@@ -140,6 +140,7 @@ def test_the_watcher_tells_of_canaries(served: Serving) -> None:
     assert 0 < total / count < 60
 
 
+@pytest.mark.nightly
 def test_a_restarted_triton_has_few_labels_with_its_selftest_off(small_repository: Path, tmp_path: Path) -> None:
     with (
         serving(small_repository, tmp_path, "metrics_tasks=2", "selftest=off") as server,

@@ -160,7 +160,8 @@ def serve_command(repository: Path, folder: Path) -> list[str]:
     return [SCOREMUX, "serve", *port_options(), "--repository", str(repository), "--log", str(folder / "log")]
 
 
-@pytest.mark.parametrize("reader", [pytest.param("goes", marks=pytest.mark.nightly), "sleeps"])
+@pytest.mark.nightly
+@pytest.mark.parametrize("reader", ["goes", "sleeps"])
 def test_who_reads_its_output_is_no_condition_of_serving(small_repository: Path, tmp_path: Path, reader: str) -> None:
     ours, theirs = os.pipe()
     process = subprocess.Popen(serve_command(small_repository, tmp_path), stdout=theirs, stderr=subprocess.PIPE)

@@ -25,6 +25,8 @@ from scoremux_server.triton.server import TritonServer
 from waiting import free_endpoints, until
 from watching import Watched, responses, score, unwatched, watched
 
+NIGHTLY = pytest.mark.nightly
+
 
 @pytest.fixture(scope="module")
 def serving(small_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
@@ -36,8 +38,8 @@ def serving(small_repository: Path, tmp_path_factory: pytest.TempPathFactory) ->
     ("whose", "number", "cause"),
     [
         ("stub", signal.SIGKILL, "the stub of scorer is dead"),
-        ("stub", signal.SIGSTOP, "a canary has no answer after 3 s|.* is not healthy."),
-        ("server", signal.SIGKILL, "Triton ended with status -9"),
+        pytest.param("stub", signal.SIGSTOP, "a canary has no answer after 3 s|.* is not healthy.", marks=NIGHTLY),
+        pytest.param("server", signal.SIGKILL, "Triton ended with status -9", marks=NIGHTLY),
         ("server", signal.SIGSTOP, "a canary has no answer after 3 s"),
     ],
 )
@@ -112,8 +114,13 @@ def test_a_new_stub_that_dies_before_its_first_canary_is_restarted(
 @pytest.mark.parametrize(
     ("whose", "number", "cause"),
     [
-        ("stub", signal.SIGKILL, "the stub of scorer died|Triton (stopped with|was not ready)|.* is not healthy"),
-        pytest.param("stub", signal.SIGSTOP, "Triton (stopped|was not ready after 20 s)", marks=pytest.mark.nightly),
+        pytest.param(
+            "stub",
+            signal.SIGKILL,
+            "the stub of scorer died|Triton (stopped with|was not ready)|.* is not healthy",
+            marks=NIGHTLY,
+        ),
+        pytest.param("stub", signal.SIGSTOP, "Triton (stopped|was not ready after 20 s)", marks=NIGHTLY),
         ("Triton", signal.SIGABRT, "Triton stopped with status -6"),
     ],
 )
@@ -140,7 +147,8 @@ def scores(server: TritonServer) -> bool:
         return False
 
 
-@pytest.mark.parametrize("folder", ["run", pytest.param("log", marks=pytest.mark.nightly)])
+@pytest.mark.nightly
+@pytest.mark.parametrize("folder", ["run", "log"])
 def test_folders_that_somebody_tidied_away_are_made_again(small_repository: Path, tmp_path: Path, folder: str) -> None:
     with watched(small_repository, tmp_path / "logs" / "triton.log") as watch:
         before = score(watch, responses(9))

@@ -102,6 +102,7 @@ def test_desk_in_postgresql_has_every_response_and_decision(release: Path) -> No
     assert sum(counts.values()) == len(expected(release)["rows"])
 
 
+@pytest.mark.nightly
 def test_audit_log_is_replayed_and_jobs_and_api_go_on(release: Path) -> None:
     log = shutil.copy(release / "audit.jsonl", release / "before.jsonl")
     parts = {path: path.read_bytes() for path in release.glob("job-unfinished/part-*.parquet")}

@@ -145,7 +145,7 @@ def test_a_right_start_is_not_refused_in_any_size_class(
     assert not any(one.is_too_far for one in distances(backbone, runner, LIVE))
 
 
-@pytest.mark.parametrize("family", ["qwen3", "modernbert"])
+@pytest.mark.parametrize("family", ["qwen3", pytest.param("modernbert", marks=pytest.mark.nightly)])
 def test_rows_with_prefixes_and_without_bias_are_checked_too(
     exported_family: Callable[[str], Path], family: str
 ) -> None:

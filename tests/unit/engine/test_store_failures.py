@@ -224,9 +224,9 @@ NAMES = [
 ]  # fmt: skip
 
 
-@pytest.fixture(params=[11, pytest.param(1, marks=pytest.mark.nightly)], ids=["some", "all"])
+@pytest.fixture(params=[31, pytest.param(1, marks=pytest.mark.nightly)], ids=["some", "all"])
 def every(request: pytest.FixtureRequest) -> int:
-    """At which operations there are faults: every eleventh is tried, or all are."""
+    """At which operations there are faults: one in 31 is tried, or all are."""
     return int(request.param)
 
 
