@@ -1,0 +1,219 @@
+"""The first hour on a machine with a GPU: each step in a process of its own, bounded in time, its rows on disk at once.
+
+    pip install -e '.[gpu]'
+    python -m benchmarks gpu_hour --work FOLDER
+
+Rows are appended to FOLDER/gpu_hour.jsonl as soon as a step ends; a step that fails does not stop the next. Without a
+GPU the same steps run on ONNX Runtime's CPU provider, but for those that need a card, which are named as skipped. Not
+among the steps yet: profile `gpu-onnx` through Triton, a TensorRT plan, peers, and a job of 100,000 rows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import subprocess
+import time
+from collections.abc import Callable, Iterable
+from multiprocessing import get_context
+from pathlib import Path
+from queue import Empty
+from typing import Any
+
+from benchmarks.case import case
+from benchmarks.rows import Row
+from benchmarks.stores import store_of
+from scoremux_engine.model.provenance import has_gpu, processor_name
+
+Rows = list[dict[str, Any]]
+PRECISIONS = ("float32", "tf32", "float16", "bfloat16")
+BUDGETS = (2048, 8192, 16_384, 65_536)
+CAPABILITIES = (80, 89, 90, 100)
+WORDS = ["the", "router", "sends", "a", "packet", "to", "its", "next", "hop", "and", "an", "address", "names", "hosts"]
+
+
+def device() -> str:
+    return "cuda" if has_gpu() else "cpu"
+
+
+def card(_: argparse.Namespace) -> Rows:
+    """Name the card and its driver."""
+    if not has_gpu():
+        return [{"card": f"none ({processor_name()})"}]
+    query = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
+    return [{"card": subprocess.run(query, capture_output=True, text=True, check=True).stdout.strip()}]
+
+
+def kernels_compiled(_: argparse.Namespace) -> Rows:
+    """Compile the kernel of `benchmarks/gpu.py` for each kind of card."""
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    from benchmarks.gpu import _grouped_kernel
+
+    sizes, rows = {"ADD": True, "S": 32, "K": 64, "N": 64}, []
+    for kind in ("fp32", "fp16", "bf16"):
+        pointers = {"x": f"*{kind}", "table": f"*{kind}", "group": "*i64", "out": f"*{kind}"}
+        numbers = {"tokens": "i32", "d_in": "i32", "d_out": "i32", **dict.fromkeys(sizes, "constexpr")}
+        source = ASTSource(_grouped_kernel, signature=pointers | numbers, constexprs=sizes)
+        for capability in CAPABILITIES:
+            triton.compile(source, target=GPUTarget("cuda", capability, 32))
+            rows.append({"setting": f"{kind}, sm_{capability}", "figure": "compiled"})
+    return rows
+
+
+def kernels_checked(_: argparse.Namespace) -> Rows:
+    """Compare the kernel with its oracle on the card."""
+    from benchmarks.gpu import check
+
+    return [{"setting": "largest relative difference", "figure": f"{check():.1e}"}]
+
+
+def kernel_forms(arguments: argparse.Namespace) -> Rows:
+    """Time the forms of the adapters' products at 27 and 1,000 tasks (`benchmarks/gpu.py`)."""
+    from benchmarks.gpu import measure
+
+    settings = {"models": ["minilm", "mpnet-base"], "precisions": ["float16", "float32"], "tasks": [27, 1000]}
+    sizes = {"rows": arguments.rows, "budget": BUDGETS[2], "rounds": arguments.rounds}
+    found = measure(argparse.Namespace(**settings, **sizes))
+    return [{"setting": f"{r['model']}, {r['precision']}, {r['tasks']} tasks, {r['way']}", **r} for r in found]
+
+
+def _runner(arguments: argparse.Namespace, precision: str) -> Any:
+    from scoremux_engine.runners.device import DeviceRunner
+
+    from scoremux_engine.model.backbone import REDUCED, Backbone
+    from scoremux_export.plans.reduced_precision import write_reduced
+
+    backbone = Backbone.open(arguments.repository / "backbone" / "1")
+    if precision in REDUCED and not (backbone.folder / REDUCED[precision]).exists():
+        write_reduced(backbone, precision)
+    return backbone, DeviceRunner(backbone, device(), precision)
+
+
+def distances_by_precision(arguments: argparse.Namespace) -> Rows:
+    """Compare each precision with the expected outputs."""
+    from scoremux_engine.runners.expected import distances
+
+    rows = []
+    for precision in PRECISIONS:
+        try:
+            found = " · ".join(map(str, distances(*_runner(arguments, precision))))
+        except Exception as error:  # a card without bfloat16, say
+            found = f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"
+        rows.append({"setting": precision, "figure": found})
+    return rows
+
+
+def _engine(arguments: argparse.Namespace, precision: str, budget: int = BUDGETS[0]) -> Any:
+    from scoremux_engine import Engine
+    from scoremux_engine.store.store import Store
+
+    backbone, runner = _runner(arguments, precision)
+    engine = Engine(backbone, Store(arguments.repository / "store"), runner, budget_tokens=budget)
+    engine.bank.describe()
+    return engine, runner
+
+
+def mixes(arguments: argparse.Namespace) -> Rows:
+    """Compare the bits of rows in random mixes with those of the rows alone."""
+    from scoremux_engine.selftest import run_selftest
+
+    rows = []
+    for precision in ("float32", "float16"):
+        test = run_selftest(_engine(arguments, precision)[0], mixes=arguments.mixes)
+        rows.append({"setting": f"{precision}, {test.mixes} mixes", "figure": str(test.changed or "no bit changed")})
+    return rows
+
+
+def rates(arguments: argparse.Namespace) -> Rows:
+    """Time made-up short answers by precision and micro-batch; count the tables that are copied."""
+    draw, rows = random.Random(0), []
+    texts = [" ".join(draw.choices(WORDS, k=draw.randint(3, 25))) for _ in range(arguments.rows)]
+    for precision in ("float32", "float16"):
+        for budget in BUDGETS if has_gpu() else BUDGETS[:2]:
+            engine, runner = _engine(arguments, precision, budget)
+            tasks = draw.choices(engine.bank.tasks, k=len(texts))
+            engine.logits(texts, tasks)
+            copied, took = runner.slots_copied + runner.tables_copied, []
+            for _ in range(arguments.rounds):
+                started = time.perf_counter()
+                engine.logits(texts, tasks)
+                took.append(time.perf_counter() - started)
+            copied = runner.slots_copied + runner.tables_copied - copied
+            figure = f"{len(texts) / sorted(took)[len(took) // 2]:,.0f} rows/s, {copied} tables copied"
+            rows.append({"setting": f"{precision}, {budget} tokens", "figure": figure, "seconds": took})
+    return rows
+
+
+Step = Callable[[argparse.Namespace], Rows]
+STEPS: tuple[tuple[Step, bool, float], ...] = (
+    (card, False, 30),
+    (kernels_compiled, False, 180),
+    (kernels_checked, True, 180),
+    (kernel_forms, True, 900),
+    (distances_by_precision, False, 300),
+    (mixes, False, 300),
+    (rates, False, 600),
+)
+"""What is measured, whether it needs a card, and how many seconds it may take."""
+
+
+def _in_child(step: Step, arguments: argparse.Namespace, results: Any) -> None:
+    try:
+        results.put(step(arguments))
+    except Exception as error:
+        results.put(f"failed: {type(error).__name__}: {error}")
+
+
+def _run(step: Step, arguments: argparse.Namespace, seconds: float) -> Rows | str:
+    context = get_context("spawn")
+    results = context.Queue()
+    child = context.Process(target=_in_child, args=(step, arguments, results))
+    child.start()
+    ends, found = time.monotonic() + seconds, "failed: the process died"
+    while time.monotonic() < ends:
+        alive = child.is_alive()
+        try:
+            found = results.get(timeout=1)
+            break
+        except Empty:
+            if not alive:
+                break
+    else:
+        found = f"failed: it took more than {seconds:.0f} s"
+    child.kill()
+    child.join()
+    return found
+
+
+@case(
+    columns="step; setting; figure; status; seconds = step_s:.0f; card",
+    keys="card step setting",
+    options={
+        "--repository": {"type": Path, "help": "an exported backbone with a store (default: 27 example tasks)"},
+        "--mixes": {"type": int, "default": 300, "help": "random mixes of rows (default: %(default)s)"},
+    },
+    defaults={"rows": 2048, "rounds": 5},
+)
+def gpu_hour(arguments: argparse.Namespace, work: Path) -> Iterable[Row]:
+    """The first hour on a GPU."""
+    arguments.repository = arguments.repository or store_of(27, work)
+    name, out = "", work / "gpu_hour.jsonl"
+    for step, needs_card, seconds in STEPS:
+        started = time.perf_counter()
+        found: Rows | str = "skipped: needs a card"
+        if has_gpu() or not needs_card:
+            found = _run(step, arguments, seconds)
+        status, rows = (found, [{}]) if isinstance(found, str) else ("ok", found)
+        name = name or rows[0].get("card", "")
+        about = {"card": name, "step": step.__name__, "status": status, "step_s": time.perf_counter() - started}
+        made = [{**about, **row} for row in rows]
+        with out.open("a", encoding="utf-8") as file:
+            file.writelines(f"{json.dumps(row)}\n" for row in made)
+            file.flush()
+            os.fsync(file.fileno())
+        yield from made
