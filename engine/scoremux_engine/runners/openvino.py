@@ -3,6 +3,7 @@
 import ctypes
 import math
 import queue
+import re
 import threading
 import time
 from collections.abc import Callable, Hashable, Iterable, Sequence
@@ -44,6 +45,13 @@ _LARGE, _GIVEN_BACK_S = 1 << 18, 20.0
 
 _COMPARED_ROWS = 8
 """How many rows of a shape have to have the same bits on all cores as on a stream."""
+
+
+_MARK = np.uint32(0x7FC0DEAD)
+"""The bits of a float32, a NaN, that no kernel writes."""
+
+_NO_MEMORY = re.compile(r"memory|alloc", re.IGNORECASE)
+_MORE_MEMORY = "give the server more memory, or serve with fewer threads: --set threads=1"
 
 
 def read(backbone: Backbone) -> openvino.Model:
@@ -120,9 +128,9 @@ class OpenVinoRunner(BackboneRunner):
         try:
             options = precisions.options(self.precision, streams.count, streams.threads)
             return core.compile_model(model, "CPU", {**options, "CPU_RUNTIME_CACHE_CAPACITY": _KEPT_ENTRIES})
-        except RuntimeError as error:
-            cause = str(error).strip().splitlines()[-1]
-            raise RunnerError(f"OpenVINO cannot compile {self._path} in {self.precision}: {cause}") from error
+        except (RuntimeError, MemoryError) as error:
+            message = f"OpenVINO cannot compile {self._path} in {self.precision}: {cause_of(error)}"
+            raise RunnerError(message) from error
 
     @cached_property
     def arithmetic(self) -> str:
@@ -189,11 +197,24 @@ class _Request:
         self._bound: Tables | None = None
         self._arrays: dict[str, Array] = {}
 
-    def infer(self, tables: Tables, feeds: dict[str, Ints], names_out: Iterable[str]) -> list[Floats]:
+    def infer(self, tables: Tables, feeds: dict[str, Ints], names_out: Sequence[str]) -> list[Floats]:
+        """Return copies of outputs, whose memory the next run writes to.
+
+        Where memory is short, OpenVINO 2026.4 may return without an error and without having written anything: the
+        outputs are those of the run before. So these are marked first, and a mark that is left is an error.
+        """
         self._bind(tables)
-        out = self._request.infer(feeds, share_inputs=True, share_outputs=True)
-        # Copied, since the request's next run writes to the same memory.
-        return [np.array(out[name], dtype=np.float32) for name in names_out]
+        for name in names_out:
+            self._request.get_tensor(name).data.view(np.uint32)[:] = _MARK
+        try:
+            out = self._request.infer(feeds, share_inputs=True, share_outputs=True)
+        except (RuntimeError, MemoryError) as error:
+            raise RunnerError(f"OpenVINO cannot compute a micro-batch: {cause_of(error)}") from error
+        outputs = [np.array(out[name], dtype=np.float32) for name in names_out]
+        rows = len(feeds[names.GROUP])
+        if any(len(output) != rows or (output.view(np.uint32) == _MARK).any() for output in outputs):
+            raise RunnerError(f"OpenVINO computed nothing and gave no error, as where memory is short; {_MORE_MEMORY}")
+        return outputs
 
     def _bind(self, tables: Tables) -> None:
         """Set the table inputs, once for all micro-batches that share them."""
@@ -203,6 +224,13 @@ class _Request:
         for name, array in arrays.items():
             self._request.set_tensor(name, _tensor(array))
         self._bound, self._arrays = tables, arrays  # kept alive: the request only points at them
+
+
+def cause_of(error: Exception) -> str:
+    """Return the line of OpenVINO's message that says why; the lines above it name its own files. With a remedy."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    out_of_memory = next((line.strip() for line in lines if _NO_MEMORY.search(line)), "")
+    return f"{out_of_memory}; {_MORE_MEMORY}" if out_of_memory else lines[-1].strip()
 
 
 def _with_bfloat16_inputs(model: Any, inputs: Iterable[str]) -> Any:

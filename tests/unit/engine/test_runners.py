@@ -8,16 +8,18 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
+import openvino
 import pytest
 from openvino import opset13 as ops
 
 from scoremux_engine.errors import RunnerError
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.model.provenance import library_arithmetic, openvino_arithmetic, processor_name
+from scoremux_engine.model.tables import Tables
 from scoremux_engine.runners import portable_math, precisions
 from scoremux_engine.runners.arithmetic import name_of, probe_digest, read_record
 from scoremux_engine.runners.choose import RunnerChoice
-from scoremux_engine.runners.openvino import OpenVinoRunner
+from scoremux_engine.runners.openvino import OpenVinoRunner, _Request
 from scoremux_engine.runners.runner import Streams, available_cores
 from scoremux_engine.runners.segments import STEP, Segments
 from scoremux_server.triton.installation import Installation
@@ -48,6 +50,36 @@ def test_hardware_that_is_absent_is_said_and_never_replaced(backbone: Backbone, 
         pytest.skip("this onnxruntime has GPU providers")
     with pytest.raises(RunnerError, match=r"ExecutionProvider; .*pip install 'scoremux\[gpu\]'"):
         RunnerChoice("onnxruntime", device=device).make(backbone)
+
+
+class IdleRequest:
+    """A request of OpenVINO that returns without an error and without computing, as where memory is short."""
+
+    def __init__(self, failure: str = "") -> None:
+        self.outputs = {"logits": openvino.Tensor(np.ones((2, 3), np.float32))}
+        self.failure = failure
+
+    def get_tensor(self, name: str) -> openvino.Tensor:
+        return self.outputs[name]
+
+    def infer(self, *_: Any, **__: Any) -> dict[str, Any]:
+        if self.failure:
+            raise RuntimeError(self.failure)
+        return {name: tensor.data for name, tensor in self.outputs.items()}
+
+
+@pytest.mark.parametrize("rows", [2, 1])
+def test_outputs_of_the_run_before_are_never_taken_for_those_of_this_one(rows: int) -> None:
+    request = _Request(IdleRequest(), {})
+    with pytest.raises(RunnerError, match=r"computed nothing and gave no error, .* more memory, .* --set threads=1"):
+        request.infer(Tables({}), {"group": np.zeros(rows, np.int64)}, ["logits"])
+
+
+def test_error_of_little_memory_is_openvinos_line_about_it_and_the_remedy() -> None:
+    failure = "Exception from src/inference/src/cpp/infer_request.cpp:224:\nstd::bad_alloc\nat node 7\n"
+    with pytest.raises(RunnerError) as error:
+        _Request(IdleRequest(failure), {}).infer(Tables({}), {"group": np.zeros(2, np.int64)}, ["logits"])
+    assert str(error.value).startswith("OpenVINO cannot compute a micro-batch: std::bad_alloc; give the server more")
 
 
 CORES = len(os.sched_getaffinity(0))
