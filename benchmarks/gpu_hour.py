@@ -83,9 +83,8 @@ def kernel_forms(arguments: argparse.Namespace) -> Rows:
 
 
 def _runner(arguments: argparse.Namespace, precision: str) -> Any:
-    from scoremux_engine.runners.device import DeviceRunner
-
     from scoremux_engine.model.backbone import REDUCED, Backbone
+    from scoremux_engine.runners.device import DeviceRunner
     from scoremux_export.plans.reduced_precision import write_reduced
 
     backbone = Backbone.open(arguments.repository / "backbone" / "1")
