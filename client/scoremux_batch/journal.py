@@ -27,7 +27,8 @@ class JobState:
         source: Index of the source in which the next part begins.
         position: Where in that source the next part begins.
         counts: Rows by task and status.
-        people: Rows by route, condition and read-behind, such as `route` and `human:LOW_CONFIDENCE`.
+        people: Rows by route, condition and read-behind, such as `route` and `human:LOW_CONFIDENCE`, and rows whose
+            text was cut.
         arithmetic: Names of the arithmetics that the rows were computed in.
     """
 

@@ -59,6 +59,7 @@ def write_part(folder: Path, part: Slice, scored: Sequence[Scored], read_behind:
     routes = Counter(map(_destination, scored))
     conditions = Counter(row.condition for row in scored if row.condition)
     picked = len(table) - table["read_behind"].null_count
+    cut = sum(row.truncated for row in scored)
     return {
         **part.resume(),
         "files": int(part.filled),
@@ -70,6 +71,7 @@ def write_part(folder: Path, part: Slice, scored: Sequence[Scored], read_behind:
             "route": dict(sorted(routes.items())),
             "condition": dict(sorted(conditions.items())),
             "read behind": {"picked": picked} if read_behind else {},
+            "text": {"cut at its end": cut} if cut else {},
         },
     }
 

@@ -20,9 +20,11 @@ from scoremux_batch.journal import NO_TASK, JobState, tally_name
 from scoremux_batch.slices import read_slices
 from scoremux_batch.sources import SourceFile
 from scoremux_client.contract import MACHINE
+from scoremux_files.rows.readers import read_records
 from scoremux_files.terminal import print_table
 
 _EVERY_S = 10.0
+_FIRST_ROWS = 100
 _MOST_TASKS, _MOST_SHOWN = 40, 10
 
 
@@ -42,6 +44,7 @@ class ProgressReport:
         self._started = self._printed_at = time.monotonic()
         self._rows_before, self._bytes_before = state.rows, self._bytes(state)
         self.rows = state.rows
+        self._first_bytes = self._bytes_of_first_rows()
         columns = (TextColumn("scoring"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[note]}"))
         self._bar = Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal)
         self._task = self._bar.add_task("scoring", total=self._total, note="")
@@ -53,8 +56,8 @@ class ProgressReport:
             return
         self._printed_at = now
         rows, read_bytes = self.rows, self._bytes(state)
-        if state.rows:
-            read_bytes += ahead * (read_bytes // state.rows)  # an estimate, until the part is written
+        a_row_bytes = read_bytes / state.rows if state.rows else self._first_bytes
+        read_bytes += int(ahead * a_row_bytes)  # an estimate, until the part is written
         rate = (rows - self._rows_before) / max(now - self._started, 1e-9)
         note = f"{rows:,} rows, {rate:,.0f} rows/s"
         self._bar.update(self._task, completed=read_bytes, note=note)
@@ -76,6 +79,12 @@ class ProgressReport:
             return self._starts[-1]
         source = self._job.sources[state.source]
         return self._starts[state.source] + int(state.position.offset * _bytes_of_step(source))
+
+    def _bytes_of_first_rows(self) -> float:
+        """Return how many bytes a row has, by the first rows of the first file; 0 where it has none."""
+        records = list(islice(read_records(Path(self._job.sources[0].path), self._job.layout), _FIRST_ROWS))
+        read = records[-1].after.offset * _bytes_of_step(self._job.sources[0]) if records else 0.0
+        return read / max(1, len(records))
 
 
 @cache
@@ -141,8 +150,10 @@ def _print_tasks(console: Console, state: JobState, statuses: list[str]) -> None
 
 
 def _print_people(console: Console, state: JobState) -> None:
-    """Print who goes where and why: routes, conditions, and what people score too."""
-    if set(state.people.get("route", {})) <= {MACHINE} and not state.people.get("read behind"):
+    """Print who goes where and why: routes, conditions, what people score too, and whose text was cut."""
+    if set(state.people.get("route", {})) <= {MACHINE} and not (
+        state.people.get("read behind") or state.people.get("text")
+    ):
         return
     rows = [
         (name if kind == "route" else f"{kind} {name}", f"{count:,}", f"{count / max(1, state.statuses.total()):.1%}")

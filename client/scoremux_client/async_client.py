@@ -7,7 +7,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable
 
 from scoremux_client.calls.call import Call, Options
 from scoremux_client.client import SLOW_S, BaseClient, Frame, source_of
-from scoremux_client.frames import FrameRows
+from scoremux_client.frames import FrameRows, Scores
 from scoremux_client.rows import AnyRow, Scored
 
 
@@ -27,9 +27,9 @@ class AsyncClient(BaseClient):
 
     async def score(
         self, responses: Iterable[AnyRow] | AsyncIterable[AnyRow], *, deadline_s: float | None = None
-    ) -> list[Scored]:
+    ) -> Scores:
         """As `Client.score`. Cancelling the task cancels what is in flight."""
-        return [scored async for scored in self._drive(responses, self._options_of(deadline_s, remember=True))]
+        return Scores([s async for s in self._drive(responses, self._options_of(deadline_s, remember=True))])
 
     def score_iter(
         self, responses: Iterable[AnyRow] | AsyncIterable[AnyRow], *, deadline_s: float | None = None

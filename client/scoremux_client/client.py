@@ -18,7 +18,7 @@ from scoremux_client.calls.servers import Retries, Servers
 from scoremux_client.calls.traits import Traits
 from scoremux_client.contract import MAX_BATCH_ROWS, outputs
 from scoremux_client.errors import InputError
-from scoremux_client.frames import FrameRows
+from scoremux_client.frames import FrameRows, Scores
 from scoremux_client.rows import AnyRow, Scored
 from scoremux_client.served_tasks import ServedTask, served_tasks
 from scoremux_client.transports.connect import connect_all, headers_with
@@ -138,17 +138,18 @@ class Client(BaseClient):
     ('r1', 'OK', 1.0)
     """
 
-    def score(self, responses: Iterable[AnyRow], *, deadline_s: float | None = None) -> list[Scored]:
+    def score(self, responses: Iterable[AnyRow], *, deadline_s: float | None = None) -> Scores:
         """Return one `Scored` for each row, in order. A row that cannot be scored comes back with its status.
 
-        A row is a `Response`, or a dict with `task`, `text` and, if you like, `id`; its other keys are ignored.
+        A row is a `Response`, or a dict with `task`, `text` and, if you like, `id`; its other keys are ignored. The
+        list has `to_frame()`, and a notebook shows it as a table.
 
         Raises:
             TransportError: some rows got no outcome until patience ended; `rows` has their positions.
             DeadlineError: the call took longer than `deadline_s` seconds.
             InputError: the task or text of a row is neither str nor bytes.
         """
-        return list(self._drive(responses, self._options_of(deadline_s, remember=True)))
+        return Scores(self._drive(responses, self._options_of(deadline_s, remember=True)))
 
     def score_iter(self, responses: Iterable[AnyRow], *, deadline_s: float | None = None) -> Iterator[Scored]:
         """Yield one `Scored` for each response, in order, holding a bounded part of the iterable in memory.
@@ -170,7 +171,8 @@ class Client(BaseClient):
             frame: of pandas or Polars, or any other with Arrow's PyCapsule interface, which becomes a table of pyarrow.
             task, text: Names of the columns of task ids and of texts.
 
-        Raises InputError where a column is missing, or a new one is there already, and as `score` does.
+        Where the frame has a column of that name, the new one is called `machine_level`, `machine_score` and so on.
+        Raises InputError where a column is missing, or such a new one is there already, and as `score` does.
         """
         rows = FrameRows(frame, task, text)
         scored: Frame = rows.with_outcomes(self.score(rows.responses(), deadline_s=deadline_s))

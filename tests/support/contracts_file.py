@@ -86,7 +86,7 @@ def contracts() -> Contracts:
         made[f"columns: {name}"] = {field.name: str(field.type) for field in schema}
     made["columns: data frames"] = dict.fromkeys(FRAMES, "")
     made["Python, desk"] = {f"{module}.{name}": "" for module, names in BRIDGE.items() for name in names.split()}
-    public = (*scoremux.__all__, *scoremux_client.__all__, *scoremux_engine.__all__)
+    public = (*dir(scoremux), *scoremux_client.__all__, *scoremux_engine.__all__)
     made["Python"] = dict.fromkeys(public, "")
     return {kind: dict(sorted(names.items())) for kind, names in sorted(made.items())}
 

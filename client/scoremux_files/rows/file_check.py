@@ -6,7 +6,7 @@ from pathlib import Path
 
 from scoremux_files.errors import InputError, reading
 from scoremux_files.rows.readers import read_records
-from scoremux_files.rows.row_layout import Row, RowLayout
+from scoremux_files.rows.row_layout import Row, RowLayout, renamed_by
 from scoremux_files.rows.text_files import NO_TEXT, NOT_UTF8, UTF16, refuse_foreign
 
 _BLOCK_BYTES = 1 << 20
@@ -24,7 +24,7 @@ def check_file(path: Path, layout: RowLayout) -> bool:
     records = list(islice(read_records(path, layout), _FIRST_ROWS))
     for record in records:
         if record.line is None:
-            raise InputError(f"{path}: {record.reason}")
+            raise InputError(f"{path}: {record.reason}{_renamed(path, layout, record.reason)}")
     if suffix == ".jsonl":
         _check_objects(path, [record.values for record in records], layout)
     return bool(records)
@@ -55,4 +55,8 @@ def _check_objects(path: Path, records: list[Row], layout: RowLayout) -> None:
         raise InputError(f"{path}: its first lines are not JSON objects; a .jsonl file has one object in each line")
     names = list(dict.fromkeys(name for values in objects for name in values))
     if objects and (reason := layout.refusal(names)):
-        raise InputError(f"{path}: {reason}")
+        raise InputError(f"{path}: {reason}{_renamed(path, layout, reason)}")
+
+
+def _renamed(path: Path, layout: RowLayout, reason: str) -> str:
+    return renamed_by(path, *(name for name in layout.named if f"no column {name} (" in reason))

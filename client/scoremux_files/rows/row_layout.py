@@ -57,7 +57,8 @@ def column_names(options: Sequence[str] | None, data: Path | None = None, **name
     """Return the names of columns by key, as `--column KEY=NAME` gives them; KEY alone stands for KEY=KEY.
 
     Args:
-        data: The first file of the command: names in `columns.toml` beside it count where no option does.
+        data: The first file of the command: names in `columns.toml` beside it count where no option does, unless the
+            file lacks them and has the name that counts otherwise.
         names: The keys of the command, with the name that counts if none is given. A key that begins with a tuple may
             have several names.
 
@@ -65,6 +66,9 @@ def column_names(options: Sequence[str] | None, data: Path | None = None, **name
         InputError: A value is not KEY=NAME, or has another key.
     """
     written = {key: name for key, name in columns_beside(data).items() if key in names}
+    if written and data and data.is_file():
+        there = _names_in(data)
+        written = {key: name for key, name in written.items() if name in there or names[key] not in there}
     chosen = dict(names) | {
         key: ((*name,) if isinstance(name, list) else (name,)) if isinstance(names[key], tuple) else name
         for key, name in written.items()
@@ -81,6 +85,20 @@ def column_names(options: Sequence[str] | None, data: Path | None = None, **name
     if chosen.get("text", "") in [name for name in (chosen.get("id"), chosen.get("task")) if name]:
         raise InputError("--column: texts and ids are in one column; messages show ids, so name another column")
     return chosen
+
+
+def _names_in(data: Path) -> list[str]:
+    """Return the columns of a file's first row."""
+    from scoremux_files.rows.readers import read_records
+
+    first = next(iter(read_records(data, RowLayout(every_column=True))), None)
+    return list(first.values) if first else []
+
+
+def renamed_by(data: Path, *columns: str) -> str:
+    """Return what follows a message that names missing columns: which file beside the data named one of them."""
+    names = [name for name in columns_beside(data).values() if name in columns]
+    return f"; {data.parent / COLUMNS} says {names[0]}" if names else ""
 
 
 def list_columns(names: Sequence[str]) -> str:

@@ -31,7 +31,7 @@ from scoremux_files.errors import InputError, first_of
 from scoremux_files.rows.codes import Codes
 from scoremux_files.rows.columns import encode
 from scoremux_files.rows.readers import CHOSEN_BY, cell_text, files_of, read_records, same_text
-from scoremux_files.rows.row_layout import Record, RowLayout, list_columns
+from scoremux_files.rows.row_layout import Record, RowLayout, list_columns, renamed_by
 
 REPEATED = "are given twice, with the same text and levels"
 SECOND_RATER = "are given by a second rater, whose level counts beside the first"
@@ -82,7 +82,8 @@ class Labels:
         absent = [getattr(columns, key) for key in (*keys, *columns.named()) if key not in self.present]
         absent += [name for name in columns.groups if name not in self.names]
         if absent and self.names:
-            raise InputError(f"{first_of([*map(str, self.paths)])} has no column {absent[0]}{column_hint(self.names)}")
+            hint = column_hint(self.names) + renamed_by(self.paths[0], absent[0])
+            raise InputError(f"{first_of([*map(str, self.paths)])} has no column {absent[0]}{hint}")
 
     def words_hint(self, columns: LabelColumns) -> str:
         """Return which words are in place of levels and how to map them; empty where they may be texts."""
@@ -173,7 +174,8 @@ class _Lines:
         self._parts.append(self._usable(file, cells, numbers, unread, headers))
         self.present |= fields
         if self._strict and names and "level" in self._needed and not fields & {"level", "score"}:
-            raise InputError(f"{file} has no column {self._columns.level}{column_hint(self.names)}")
+            hint = column_hint(self.names) + renamed_by(file, self._columns.level)
+            raise InputError(f"{file} has no column {self._columns.level}{hint}")
 
     def _records(self, file: Path) -> Iterator[Record]:
         """Yield the lines of a file; a line with columns of traits as a line for each trait that it has points of."""

@@ -4,6 +4,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any
 
 import pandas as pd
@@ -11,7 +12,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from scoremux_client import InputError, ScoringClient
+from scoremux_client import InputError, ScoringClient, frames
 from scoremux_client.frames import COLUMNS
 from scoremux_client.testing import FakeTransport
 
@@ -84,11 +85,35 @@ def test_types_are_the_wires_own_and_an_index_of_pandas_stays() -> None:
 def test_columns_that_do_not_fit_are_named(make: Callable[[Any], Any]) -> None:
     with pytest.raises(InputError, match="0 columns 'answer'; it has item, text"):
         score(make({"item": ["t-1"], "text": ["x"]}))
-    frame = make({**DATA, "score": DATA["grade"], "level": DATA["grade"]})
-    with pytest.raises(InputError, match="has columns level, score already"):
+    frame = make({**DATA, "level": DATA["grade"], "machine_level": DATA["grade"]})
+    with pytest.raises(InputError, match="has columns machine_level already"):
         score(frame)
     with pytest.raises(InputError, match="row 0: task and text are str and int"):
         score(make({"item": ["t-1"], "answer": [1]}))
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_levels_of_people_stay_beside_the_machines(make: Callable[[Any], Any]) -> None:
+    scored = score(make({**DATA, "level": DATA["grade"]}))
+    assert column(scored, "level") == DATA["grade"]
+    assert column(scored, "machine_level") == [2, 1, -1, -1, -1, 2]
+    assert column(scored, "status") == STATUSES
+
+
+def test_outcomes_become_a_frame_and_a_table_of_a_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
+    with ScoringClient(FakeTransport(TASKS)) as client:
+        scores = client.score([{"task": "t-1", "text": "secret", "id": f"<r{n}>"} for n in range(30)])
+    frame = scores.to_frame()
+    assert type(frame) is pd.DataFrame and list(frame.columns) == ["id", "task", *COLUMNS]
+    assert list(frame["level"]) == [2] * 30 and frame["id"][29] == "<r29>"
+    monkeypatch.setattr(frames, "find_spec", lambda name: None if name == "pandas" else find_spec(name))
+    assert type(scores.to_frame()) is pl.DataFrame
+    monkeypatch.setattr(frames, "find_spec", lambda _name: None)
+    assert type(scores.to_frame()) is pa.Table
+    shown = scores._repr_html_()
+    assert shown.count("<tr>") == 21 and "30 rows; the first 20 are shown" in shown
+    assert "<td>&lt;r0&gt;</td><td>t-1</td><td>OK</td><td>2</td><td>1.00</td>" in shown and "secret" not in shown
+    assert scores[:2] == list(scores)[:2]
 
 
 class Relation:

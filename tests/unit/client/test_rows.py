@@ -146,7 +146,8 @@ def test_a_response_is_shown_without_its_text(text: Any) -> None:
 
 
 def test_every_public_name_is_there() -> None:
-    for name in scoremux.__all__:
+    assert {"Client", "Engine", "Response"} <= set(dir(scoremux))
+    for name in dir(scoremux):
         assert getattr(scoremux, name) is not None
     with pytest.raises(AttributeError, match="nobody"):
         getattr(scoremux, "nobody")  # noqa: B009
@@ -174,6 +175,19 @@ def test_name_without_its_extra_says_how_to_install_it() -> None:
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     last = ended.stderr.strip().splitlines()[-1]
     assert last == "ImportError: scoremux.Engine needs tokenizers: pip install 'scoremux[serve]'"
+
+
+def test_a_base_installation_completes_and_imports_the_names_that_it_has() -> None:
+    code = (
+        "import importlib.util as u, rlcompleter, sys; found = u.find_spec;"
+        "u.find_spec = lambda name, *of: None if name == 'tokenizers' else found(name, *of);"
+        "sys.modules.update(dict.fromkeys(('tokenizers', 'pydantic', 'pyarrow', 'typer')));"
+        "from scoremux import *; import scoremux;"
+        "completer = rlcompleter.Completer({'scoremux': scoremux});"
+        "print(Client.__name__, completer.complete('scoremux.Cl', 0), 'Engine' in dir(scoremux))"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert said == "Client scoremux.Client( False\n"
 
 
 def test_agreement_of_two_columns() -> None:

@@ -219,6 +219,24 @@ def test_words_and_levels_without_rows_are_named_with_what_maps_them(data: Path)
     assert run_here("train", data, "--check", "--column", "score=level").returncode == 0
 
 
+def test_standard_name_counts_where_the_renamed_column_is_absent(data: Path) -> None:
+    (data.parent / "columns.toml").write_text('task = "item"\ntext = "Antwort"\nstudent = "pupil"\n')
+    data.write_text("task,text,level\n" + "".join(f"t,answer {n},{n % 3}\n" for n in range(60)))
+    columns = label_columns(None, "level", data=data)
+    assert (columns.task, columns.text, columns.student) == ("task", "text", "pupil")
+    assert label_columns(["text=Antwort"], data=data).text == "Antwort"
+
+
+def test_error_about_a_renamed_column_names_the_file_that_renamed_it(data: Path) -> None:
+    renamed = f"; {data.parent / 'columns.toml'} says "
+    data.write_text(data.read_text().replace("Antwort", "words"))
+    assert renamed + "Antwort" in run_here("train", data, "--check").stderr
+    score = ("score", data, "--out", data.parent / "out", "--url", "127.0.0.1:9")
+    assert renamed + "Antwort" in run_here(*score).stderr
+    said = run_here(*score, "--column", "text=other").stderr
+    assert "no column other" in said and renamed not in said
+
+
 def test_texts_in_the_column_of_levels_are_not_shown(data: Path) -> None:
     (data.parent / "columns.toml").unlink()
     said = run_here(
