@@ -33,7 +33,7 @@ class DeviceRunner(OnnxRuntimeRunner):
 
     Args:
         device: ``cuda``, or ``cpu`` to try the same path without a GPU.
-        precision: ``float32``, ``tf32``, or a reduced graph's (`Backbone.graph`).
+        precision: ``float32``, ``tf32``, or that of a reduced graph (`REDUCED`).
 
     Attributes:
         slots_copied: How many slots were copied so far.
