@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from making import make_encoder
 from mixed_store import train_adapter
 from scoremux_client import Response, ScoringClient
 from scoremux_client.errors import ScoremuxError
@@ -24,35 +23,38 @@ PLAIN = {"target_modules": ["query", "value"]}
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_encoder(tmp_path_factory.mktemp("bases") / "small-bert")
-
-
-@pytest.fixture(scope="module")
-def trained(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained")
     for seed in range(3):
-        (train_adapter(model, folder / f"t-{seed}", seed, **PLAIN) / "task.json").unlink()
+        (train_adapter(encoder, folder / f"t-{seed}", seed, **PLAIN) / "task.json").unlink()
     return folder
 
 
 @pytest.fixture(scope="module")
-def served(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    scratch = tmp_path_factory.mktemp("served")
-    with serving(scratch / "repo", scratch, options=["--adapters", str(trained)], start_s=180) as server:
+def published(exported: Path, trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    repository = tmp_path_factory.mktemp("published") / "repo"
+    shutil.copytree(exported / "backbone", repository / "backbone")
+    assert publish([trained], repository)[0] == "adapters 3: 3 published now"
+    return repository
+
+
+@pytest.fixture
+def repository(published: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(published, tmp_path / "repo"))
+
+
+@pytest.mark.nightly
+def test_a_folder_of_adapters_is_served_by_one_command(trained: Path, tmp_path: Path) -> None:
+    """`test_pages.py` does it with MiniLM, whose backbone is there already."""
+    with serving(tmp_path / "repo", tmp_path, options=["--adapters", str(trained)], start_s=180) as server:
         assert "adapters 3: 3 published now" in server.output
         assert "tasks    t-0, t-1, t-2: id: the folder's name; levels 0 1 2: one for each" in server.output
         with ScoringClient(server.endpoints.grpc_url) as client:
             rows = [Response(f"t-{n % 3}", f"the router {n}") for n in range(9)]
             scored = client.score(rows)
     assert all(row.ok for row in scored)
-    assert scored == Engine.open(scratch / "repo").score([str(row.text) for row in rows], [row.task for row in rows])
-    return scratch / "repo"
-
-
-@pytest.fixture
-def repository(served: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(served, tmp_path / "repo"))
+    engine = Engine.open(tmp_path / "repo")
+    assert scored == engine.score([str(row.text) for row in rows], [row.task for row in rows])
 
 
 def publish(given: list[Path], repository: Path, **keys: Any) -> list[str]:
@@ -64,7 +66,7 @@ def publish(given: list[Path], repository: Path, **keys: Any) -> list[str]:
 
 
 def test_only_what_is_missing_is_done(
-    trained: Path, repository: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: Path, repository: Path, encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checked: list[str] = []
 
@@ -77,7 +79,7 @@ def test_only_what_is_missing_is_done(
     before = {path: path.stat().st_mtime_ns for path in repository.rglob("*")}
     assert publish([trained], repository) == ["adapters 3: 0 published now"]
     assert {path: path.stat().st_mtime_ns for path in repository.rglob("*")} == before
-    train_adapter(model, tmp_path / "t-9", 9, **PLAIN)
+    train_adapter(encoder, tmp_path / "t-9", 9, **PLAIN)
     (tmp_path / "tasks.csv").write_text("id,question\nt-9,Why does ice float?\n")
     said = publish([trained, tmp_path / "t-9"], repository, tasks=tmp_path / "tasks.csv")
     assert said == ["adapters 4: 1 published now", "tasks    t-9: from the table"]
@@ -88,10 +90,10 @@ def test_only_what_is_missing_is_done(
     assert set(Store(repository / "store").manifest().tasks) == {"t-0", "t-1", "t-2", "t-9"}
 
 
-def test_what_an_operator_took_back_stays_so(trained: Path, repository: Path, model: Path, tmp_path: Path) -> None:
+def test_what_an_operator_took_back_stays_so(trained: Path, repository: Path, encoder: Path, tmp_path: Path) -> None:
     store = Store(repository / "store")
     first = store.manifest().tasks["t-0"]
-    better = train_adapter(model, tmp_path / "t-0", 7, **PLAIN)
+    better = train_adapter(encoder, tmp_path / "t-0", 7, **PLAIN)
     publish([better], repository)
     store.rollback("t-0")
     store.retire(["t-1"])
@@ -103,9 +105,9 @@ def test_what_an_operator_took_back_stays_so(trained: Path, repository: Path, mo
 
 @pytest.mark.nightly
 def test_an_adapter_that_needs_a_closed_site_is_named_with_the_command_that_opens_it(
-    trained: Path, repository: Path, model: Path, tmp_path: Path
+    trained: Path, repository: Path, encoder: Path, tmp_path: Path
 ) -> None:
-    keyed = train_adapter(model, tmp_path / "keyed", 4, target_modules=["key"], use_dora=True)
+    keyed = train_adapter(encoder, tmp_path / "keyed", 4, target_modules=["key"], use_dora=True)
     with pytest.raises(ScoremuxError, match=r"keyed/.* needs the site .*\.key, which this backbone keeps") as refused:
         publish([trained, keyed], repository)
     program, group, *words = shlex.split(str(refused.value).splitlines()[-1].replace(f" {keyed}", f" --for {keyed}"))

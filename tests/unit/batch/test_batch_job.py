@@ -153,7 +153,7 @@ def test_jobs_of_format_1_are_resumed_or_finished(tmp_path: Path, url: str, monk
 
 
 def test_ctrl_c_stops_at_once_and_says_how_to_resume(tmp_path: Path, url: str) -> None:
-    sources = write_sources(tmp_path / "in", 10_000)
+    sources = write_sources(tmp_path / "in", 4_000)
     command = arguments(sources, tmp_path / "out", url)
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     until(lambda: list((tmp_path / "out").glob("part-*")), process)
@@ -161,9 +161,9 @@ def test_ctrl_c_stops_at_once_and_says_how_to_resume(tmp_path: Path, url: str) -
     _, errors = process.communicate(timeout=240)
     assert process.returncode == 130
     assert "re-run the same command to resume" in errors
-    assert len(rows(tmp_path / "out")) < 10_000  # it did not go on to the end
+    assert len(rows(tmp_path / "out")) < 4_000  # it did not go on to the end
     finish(command)
-    assert len(rows(tmp_path / "out")) == 10_000 + 2 * 9_900
+    assert len(rows(tmp_path / "out")) == 4_000 + 2 * 3_960
 
 
 def test_rows_of_an_unfinished_part_survive_ctrl_c(tmp_path: Path, url: str) -> None:
