@@ -13,9 +13,7 @@ from scoremux_evidence.promise.eligible import Eligible, reservations
 from scoremux_evidence.rows.rules import SAME_TEXT
 from scoremux_files.errors import first_of
 
-_COLUMNS = (
-    "task", "rows", "verdict", "temperature", "threshold", "to people", "promise", "chosen on", "levels", "version"
-)  # fmt: skip
+_COLUMNS = ("task", "rows", "verdict", "threshold", "to people", "promise", "version")
 _DRY = (
     "nothing was published (--dry-run), and this look at the promise is not recorded: publish what these rows say, "
     "whether or not it pleases; to wait for better rows breaks the promise's confidence"
@@ -45,7 +43,7 @@ def show(
     for name, decision in calibration.decisions.items():
         verdict, _ = calibration.verdicts.get(name, ("–", []))
         count = str(calibration.rows.tasks[name].count)
-        rows.append([name, count, str(verdict), *_cells(decision), short(versions.get(name))])
+        rows.append([name, count, str(verdict), *_threshold(decision.threshold), short(versions.get(name))])
     title = f"{len(rows)} tasks {'would be' if dry_run else 'are'} calibrated"
     show_result(as_json, values, _COLUMNS, rows, title, notes=notes)
 
@@ -192,25 +190,17 @@ def _promises(calibration: Calibration) -> list[str]:
     return lines
 
 
-def _cells(decision: Decision) -> list[str]:
-    temperature = decision.temperature
-    levels = decision.level_range
-    return [
-        f"{temperature.value:.2f}" if temperature else "–",
-        *(["–"] * 4 if decision.threshold is None else _threshold(decision.threshold)),
-        f"{levels.width:.1f} at {levels.confidence:.0%}" if levels else "–",
-    ]
-
-
-def _threshold(threshold: Threshold) -> list[str]:
+def _threshold(threshold: Threshold | None) -> list[str]:
+    """Return the least confidence that the machine keeps, the share of rows sent to people, and the promise."""
+    if threshold is None:
+        return ["–"] * 3
     promises = [f"exact ≥ {threshold.exact:.3g}"] if threshold.exact is not None else []
     promises += [f"critical ≤ {threshold.critical:.3g}"] if threshold.critical is not None else []
     promises += [f"≤ {threshold.within_of_humans:.3g} below humans"] if threshold.within_of_humans is not None else []
     promise = f"{', '.join(promises)} at {threshold.confidence:.0%}" if promises else "none"
     share = f"{threshold.share:.0%}"
-    source = threshold.source
-    if source == POOLED:
-        source = f"{threshold.tasks} tasks together"
     if threshold.least is None:
-        return [threshold.reason, share, "all to people", source]
-    return [f"{threshold.least:.3f}", share, promise, source]
+        return [threshold.reason, share, "all to people"]
+    if threshold.source == POOLED:
+        promise += f", {threshold.tasks} tasks together"
+    return [f"{threshold.least:.3f}", share, promise]

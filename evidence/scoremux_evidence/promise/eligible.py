@@ -224,7 +224,9 @@ def _last_hold(history: Iterable[HistoryLine]) -> date | None:
 
 def _held_out(rows: Rows, trained: TrainedVersions) -> Rows:
     """Return rows of one task that its adapter was not trained on, or that have a prediction from another fold."""
-    return rows.counting(rules.same_text(rows, trained)).without(rules.trained_on(rows, trained))
+    same_text, learned = rules.same_text(rows, trained), rules.trained_on(rows, trained)
+    rules.refuse_trained_texts(same_text[rules.SAME_TEXT], ~learned[rules.TRAINED_ON])
+    return rows.counting(same_text).without(learned)
 
 
 def _looks_of(

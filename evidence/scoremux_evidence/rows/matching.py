@@ -20,6 +20,8 @@ from scoremux_evidence.rows.weighing import SEEN_BY_START, heavy_rows, populatio
 from scoremux_files.rows.codes import Codes, Ints32
 from scoremux_files.rows.columns import arrow_texts, encode, numbered, present_columns, texts
 
+UNNAMED = "Nothing says who wrote a row (--column student=NAME): if students wrote several, intervals are too narrow."
+
 
 @dataclass(frozen=True)
 class Matched:
@@ -125,7 +127,7 @@ def match_truth(
         matched,
         rows=rows.plus(**{f"group {name}": groups[name] for name in columns.groups}),
         points=points,
-        population=" ".join(filter(None, (matched.population, trained.in_words()))),
+        population=" ".join(filter(None, (matched.population, trained.in_words(), "" if whose else UNNAMED))),
     )
     _refuse_points(matched, f"{truth}: {columns.level}")
     return matched
@@ -180,10 +182,11 @@ def _known(labels: Labels, columns: LabelColumns, absent: Collection[str], train
     (is_learned,) = learned.values()
     apart = {reason: of & ~np.isnan(level) & ~is_learned for reason, of in rules.not_a_sample(rows).items()}
     (is_apart,) = apart.values()
+    same_text = rules.same_text(rows, trained)
     left_out = {
         **apart,
         **learned,
-        **rules.same_text(rows, trained),
+        **same_text,
         **not_ok,
         **rules.without_level(rows, is_other_status),
         rules.NO_SECOND: rows.no_second,
@@ -194,6 +197,8 @@ def _known(labels: Labels, columns: LabelColumns, absent: Collection[str], train
     kept = ["version", "second", "weight", "routed", "behind", "sampled", "stated"]
     kept += [name for name in ("task", "administration", "cluster") if name in labels.present]
     kept += ["student"] if student else []
+    counts = ~np.isnan(level) & ~is_apart & ~is_learned
+    rules.refuse_trained_texts(same_text[rules.SAME_TEXT], counts)
     known = rows.only([*kept, *(f"group {name}" for name in groups)]).plus(
         id=ids,
         human=np.where(is_apart | is_learned, np.nan, level),

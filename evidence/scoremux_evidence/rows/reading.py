@@ -213,73 +213,51 @@ class _Lines:
         for cell in np.array(cells["level"], object)[rows.no_number]:
             if len(self.words) < _MOST_WORDS:
                 self.words[str("" if cell is None else cell).strip()] += 1
-        problems = dict(unread)
-        for place in np.flatnonzero(self._doubtful(rows, headers)).tolist():
-            problem = problems.get(place) or self._problem(rows, place, headers[place], self._needed)
-            if problem:
-                problems[place] = problem
-        for place, problem in sorted(problems.items()) if self._strict else ():
-            without_level = [key for key in self._needed if key != "level"]
-            is_blank = not self._problem(rows, place, headers[place], without_level)
-            if place in unread or rows.no_number[place] or not is_blank:
-                hint = column_hint(self.names) if problem.startswith("no ") else ""
-                where = file if numbers[place] is None else f"{file}, line {numbers[place]}"
-                raise InputError(f"{where}: {problem}{hint}")
+        problems = {place: ("line", why) for place, why in unread.items()}
+        for key, mask, why in self._faults(rows, headers):
+            for place in np.flatnonzero(mask).tolist():
+                problems.setdefault(place, (key, why))
         reasons: dict[str, Mask] = {}
-        for place, problem in sorted(problems.items()):
-            mask = reasons.setdefault(f"cannot be used: {problem}", np.zeros(len(rows), bool))
+        for place, (key, why) in sorted(problems.items()):
+            if self._strict and (key != "level" or rows.no_number[place]):
+                hint = column_hint(self.names) if why.startswith("no ") else ""
+                where = file if numbers[place] is None else f"{file}, line {numbers[place]}"
+                raise InputError(f"{where}: {why}{hint}")
+            mask = reasons.setdefault(f"cannot be used: {why}", np.zeros(len(rows), bool))
             mask[place] = True
         return rows.without(reasons)
 
-    def _doubtful(self, rows: Rows, headers: Sequence[dict[str, str]]) -> Mask:
-        """Return which rows `_problem` may find something in."""
+    def _faults(self, rows: Rows, headers: Sequence[dict[str, str]]) -> Iterator[tuple[str, Mask, str]]:
+        """Yield fields that are needed, which rows have no usable value of it, and why; the words quote no cell."""
         columns = self._columns
-        doubtful = np.zeros(len(rows), bool)
-        if "id" in self._needed:
-            doubtful |= np.array(["id" not in present for present in headers], bool)
-        if "task" in self._needed:
-            odd = [code for code, task in enumerate(rows.task.values) if not TASK_PATTERN.fullmatch(task)]
-            doubtful |= np.isin(rows.task.code, [-1, *odd])
-        if "text" in self._needed:
-            doubtful |= rows.text == np.array(None)
-        if "level" in self._needed:
-            doubtful |= np.isnan(rows.level) & np.isnan(rows.score)
-            doubtful |= (rows.probability <= 0) | (rows.probability > 1)
-        if columns.predicted:
-            doubtful |= rows.probabilities == np.array(None)
-        return doubtful
-
-    def _problem(self, rows: Rows, place: int, present: dict[str, str], needed: Collection[str]) -> str:
-        """Return why a row without the fields that are needed cannot be used, empty if it can; quotes no cell."""
-        columns = self._columns
-        task = rows.take_texts("task", np.array([place]))[0]
-        has = {
-            "id": "id" in present,
-            "task": bool(task),
-            "text": rows.text[place] is not None,
-            "level": not (isnan(rows.level[place]) and isnan(rows.score[place])),
+        fields = ("id", "task", "text", "level")
+        name = {key: headers[-1].get(key, getattr(columns, key)) if headers else "" for key in fields}
+        odd = [code for code, task in enumerate(rows.task.values) if not TASK_PATTERN.fullmatch(task)]
+        no_id = np.array(["id" not in present for present in headers], bool)
+        no_level = np.isnan(rows.level) & np.isnan(rows.score)
+        number = f"no number in {name['level']}"
+        if columns.score != name["level"]:
+            number += f" or {columns.score}" if columns.score else ", counted from 0"
+        # A cell that is no task's id may be a text, which must not be shown.
+        not_an_id = "is not a task's id (letters, digits, . _ -); name another column with --column task=NAME"
+        faults = {
+            "id": {f"no {name['id']}": no_id},
+            "task": {
+                f"no {name['task']}": rows.task.code < 0,
+                f"{name['task']} {not_an_id}": np.isin(rows.task.code, odd),
+            },
+            "text": {f"no {name['text']}": rows.text == np.array(None)},
+            "level": {
+                f"{number}; words need [levels] in columns.toml": no_level & rows.no_number,
+                number: no_level,
+                "probability is not a number above 0 and at most 1": (rows.probability <= 0) | (rows.probability > 1),
+            },
         }
-        for key in needed:
-            name = present.get(key, getattr(columns, key))
-            if key == "task" and task and not TASK_PATTERN.fullmatch(task):
-                # It may be a text, which must not be shown.
-                return (
-                    f"{name} is not a task's id (letters, digits, . _ -); name another column with --column task=NAME"
-                )
-            if has[key]:
-                continue
-            if key != "level":
-                return f"no {name}"
-            words = "; words need [levels] in columns.toml" if rows.no_number[place] else ""
-            if columns.score != name:
-                name += f" or {columns.score}" if columns.score else ", counted from 0"
-            return f"no number in {name}{words}"
-        if columns.predicted and rows.probabilities[place] is None:
-            return "probabilities is not a list of numbers"
-        probability = rows.probability[place]
-        if "level" in needed and not (isnan(probability) or 0 < probability <= 1):
-            return "probability is not a number above 0 and at most 1"
-        return ""
+        for key in self._needed:
+            for why, mask in faults[key].items():
+                yield key, mask, why
+        if columns.predicted:
+            yield "probabilities", rows.probabilities == np.array(None), "probabilities is not a list of numbers"
 
 
 def _fill(cells: dict[str, list[Any]], lines: int) -> None:

@@ -20,6 +20,9 @@ TRAINING = ("train", "training")
 
 Found = Mapping[str, Mask]
 _SUM_WITHIN = 1e-3
+_MOST_TRAINED = 0.5
+"""The greatest share of rows with a trained text of which figures are made."""
+
 
 SAME_TEXT = "have a text that the adapter was trained on, under another id, and count"
 TRAINED_ON = (
@@ -43,6 +46,17 @@ def same_text(rows: Rows, trained: TrainedVersions) -> Found:
     """Rows that count, and whose text the adapter learned in another row."""
     found = trained.find_texts(rows) & ~trained.find(rows) & (rows.probabilities == np.array(None))
     return {SAME_TEXT: found}
+
+
+def refuse_trained_texts(same_text: Mask, counts: Mask) -> None:
+    """Raise InputError where the adapter learned the texts of most rows that count, under other ids."""
+    trained = int((same_text & counts).sum())
+    if trained > _MOST_TRAINED * counts.sum():
+        raise InputError(
+            f"{trained:,} of {counts.sum():,} rows have a text that the adapter was trained on, under another id: "
+            "figures of them say nothing of other responses. Give responses that were held out, or the "
+            "predictions.parquet of `scoremux train`"
+        )
 
 
 def not_a_sample(rows: Rows) -> Found:

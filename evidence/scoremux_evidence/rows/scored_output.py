@@ -4,8 +4,9 @@ Columns: id (Arrow), status, task (without a pinned digest), version and, where 
 administration (`Codes`), machine (the level that the machine gave) and score (its points, both NaN without a score),
 width (how many probabilities a row has), expected (the mean level under them), stated (the greatest of them),
 confidence (P(level = human's level), or `stated` where the output has none), calibrated (whether it has confidences),
-to_people (whether a policy sends the row to people), low and high (the range of levels that holds a human's), and
-seen_by_start (whether the shared start of an earlier run was trained on its task).
+predicted (whether they are out-of-fold predictions), to_people (whether a policy sends the row to people), low and high
+(the range of levels that holds a human's), and seen_by_start (whether the shared start of an earlier run was trained on
+its task).
 """
 
 from collections.abc import Iterator, Mapping
@@ -35,7 +36,8 @@ def read_scored(path: Path) -> Rows:
     others = ("probabilities", "confidence", "version", "route", "score", "level_low", "level_high")
     more = ("fold", "points", "seen", "administration")
     columns = present_columns(path, (*needed, *others, *more), ("id", "task"))
-    if "fold" in columns and "status" not in columns:
+    is_predicted = "fold" in columns and "status" not in columns
+    if is_predicted:
         columns = _outcomes(columns)
     elif not columns.keys() >= {*needed}:
         present_columns(path, needed, needed)  # raises
@@ -62,6 +64,7 @@ def read_scored(path: Path) -> Rows:
         confidence=confidence if is_calibrated else spread.greatest,
         calibrated=np.full(len(ids), is_calibrated),
         stated=spread.greatest,
+        predicted=np.full(len(ids), is_predicted),
         to_people=_to_people(columns.get("route"), len(ids)),
         low=low,
         high=high,
@@ -81,10 +84,14 @@ def level_counts(scored: Rows) -> Ints32:
 
 
 def versions_of(scored: Rows) -> Iterator[tuple[str, str]]:
-    """Yield the tasks of an output with the versions that scored their rows."""
-    for task, version in np.unique(np.stack([scored.task.code, scored.version.code]), axis=1).T:
-        if min(task, version) >= 0:
-            yield scored.task.values[task], scored.version.values[version]
+    """Yield the tasks of an output with the versions that scored their rows, empty for rows that name none.
+
+    Out-of-fold predictions have no version: the adapter that made them had not seen the row.
+    """
+    rows = scored.where(~scored.predicted)
+    for task, version in np.unique(np.stack([rows.task.code, rows.version.code]), axis=1).T:
+        if task >= 0:
+            yield rows.task.values[task], rows.version.values[version] if version >= 0 else ""
 
 
 def _codes_of(columns: Mapping[str, Any], name: str, rows: int) -> Codes:

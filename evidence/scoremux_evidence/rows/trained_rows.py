@@ -11,11 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
+from scoremux_evidence.rows.similar_texts import fold
 from scoremux_evidence.rows.table import Mask, Rows
 from scoremux_files.errors import InputError, first_of, reading
 from scoremux_files.rows.readers import same_text
 
-_FORMAT = {"format": 1}
+_FOLDED = 2
+"""The format whose texts are compared without case, white space and punctuation (`fold`); 1 is more exact."""
+
 _MOST_BYTES = 1 << 24
 _MOST_SHOWN = 3
 
@@ -28,17 +31,19 @@ class TrainedRows:
         ids, administrations: Of the rows that have one.
         texts: Of the rows with an id.
         unnamed: Of the texts of rows without an id.
+        format: How texts are compared, see `_FOLDED`.
     """
 
     ids: frozenset[str] = frozenset()
     administrations: frozenset[str] = frozenset()
     texts: frozenset[str] = frozenset()
     unnamed: frozenset[str] = frozenset()
+    format: int = _FOLDED
 
     @classmethod
     def of(cls, rows: Rows) -> "TrainedRows":
         """Return the digests of rows."""
-        texts = np.array(_texts(rows), object)
+        texts = np.array(_texts(rows, _FOLDED), object)
         return cls(
             ids=frozenset(map(_digest, rows.id[rows.has_id])),
             administrations=frozenset(_digest(key[2]) for key in rows.where(rows.has_id).response_keys() if key[2]),
@@ -55,19 +60,17 @@ class TrainedRows:
             data = path.read_bytes() if path.stat().st_size <= _MOST_BYTES else b""
         try:
             values = json.loads(data)
-            if values.pop("format") != _FORMAT["format"]:
+            format_ = values.pop("format")
+            if format_ not in (1, _FOLDED):
                 raise ValueError
-            return cls(**{name: frozenset(digests) for name, digests in values.items()})
+            return cls(**{name: frozenset(digests) for name, digests in values.items()}, format=format_)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise InputError(f"{path}: it is not a list of digests that `scoremux train` wrote") from error
 
     def to_json(self) -> str:
         """Return the text that `read` reads; the digests are sorted."""
-        return json.dumps(_FORMAT | {name: sorted(digests) for name, digests in vars(self).items()}, indent=0) + "\n"
-
-    def plus(self, other: "TrainedRows | None") -> "TrainedRows":
-        """Return the digests of both."""
-        return self if other is None else TrainedRows(*(vars(self)[name] | vars(other)[name] for name in vars(self)))
+        digests = {name: sorted(of) for name, of in vars(self).items() if name != "format"}
+        return json.dumps({"format": self.format, **digests}, indent=0) + "\n"
 
     def find(self, rows: Rows) -> Mask:
         """Return the rows that the adapter was trained on: on their id or, where either side has no id, their text.
@@ -75,7 +78,7 @@ class TrainedRows:
         An id in an administration that training did not have is the id of another response, if the text is another.
         """
         found = np.zeros(len(rows), bool)
-        columns = zip(rows.response_keys(), rows.has_id.tolist(), _texts(rows), strict=True)
+        columns = zip(rows.response_keys(), rows.has_id.tolist(), _texts(rows, self.format), strict=True)
         for place, ((_, name, administration), has_id, text) in enumerate(columns):
             if not has_id or text in self.unnamed:
                 found[place] = text in self.texts or text in self.unnamed
@@ -86,7 +89,7 @@ class TrainedRows:
 
     def find_texts(self, rows: Rows) -> Mask:
         """Return the rows with a text that the adapter was trained on."""
-        return np.array([text in self.texts for text in _texts(rows)], bool)
+        return np.array([text != "" and text in self.texts for text in _texts(rows, self.format)], bool)
 
 
 @dataclass(frozen=True)
@@ -95,18 +98,18 @@ class TrainedVersions:
 
     Attributes:
         by_task: By task, of the versions that are known.
-        unknown: Tasks with a version of which it is not known.
+        unknown: Tasks with a version of which it is not known, or with rows that name no version.
         damaged: Sentences about files that cannot be read; their tasks are unknown.
     """
 
-    by_task: dict[str, TrainedRows]
+    by_task: dict[str, list[TrainedRows]]
     unknown: Sequence[str]
     damaged: Sequence[str] = ()
 
     @classmethod
     def of(cls, task: str, trained: TrainedRows | None) -> "TrainedVersions":
         """Return the training rows of a task's only version, None where they are not known."""
-        return cls({} if trained is None else {task: trained}, [])
+        return cls({} if trained is None else {task: [trained]}, [])
 
     @classmethod
     def read(cls, store: Path | None, versions: Iterable[tuple[str, str]]) -> "TrainedVersions":
@@ -114,7 +117,7 @@ class TrainedVersions:
 
         store: REPO/store; None: nothing is known. Raises InputError where it is not a store.
         """
-        by_task = dict[str, TrainedRows]()
+        by_task: dict[str, list[TrainedRows]] = {}
         unknown, damaged = dict[str, None](), list[str]()
         packages = None if store is None else packages_of(store)
         for task, version in sorted({*versions}):
@@ -124,7 +127,7 @@ class TrainedVersions:
                 trained = None
                 damaged.append(f"{task}: {error}.")
             if trained:
-                by_task[task] = trained.plus(by_task.get(task))
+                by_task.setdefault(task, []).append(trained)
             else:
                 unknown[task] = None
         return cls(by_task, [*unknown], damaged)
@@ -141,7 +144,8 @@ class TrainedVersions:
         found = np.zeros(len(rows), bool)
         for task, trained in self.by_task.items():
             part = np.flatnonzero(np.isin(rows.task.code, [-1, rows.task.place(task)]))
-            found[part] |= find(trained, rows.where(part))
+            for of_version in trained:
+                found[part] |= find(of_version, rows.where(part))
         return found
 
     def in_words(self) -> str:
@@ -163,9 +167,10 @@ def packages_of(store: Path) -> Path:
     return store / "packages"
 
 
-def _texts(rows: Rows) -> list[str]:
+def _texts(rows: Rows, format_: int) -> list[str]:
     """Return the digest of each row's text, empty where it has none."""
-    return ["" if text is None else _digest(same_text(text)) for text in rows.text]
+    plain = fold if format_ == _FOLDED else same_text
+    return ["" if text is None else _digest(plain(text)) for text in rows.text]
 
 
 def _digest(value: str) -> str:

@@ -72,7 +72,7 @@ def verdict_shown(judgement: Judgement, cell: int, rows: float = nan) -> Cell:
     verdict = Verdict(int(judgement.verdict[cell]))
     style, sign = STYLES[verdict]
     needed = rows_in_words(judgement.needed[cell], rows)
-    return Cell(f"{sign} {verdict}".strip(), f"({needed} rows)" if needed else "", style)
+    return Cell(f"{sign} {verdict}".strip(), f"({needed} rows)" if needed[:1].isdigit() else "", style)
 
 
 def group_shown(groups: Groups, cell: int) -> str:

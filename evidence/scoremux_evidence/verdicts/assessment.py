@@ -120,7 +120,7 @@ def assess(matched: Matched, criteria: Sequence[Criterion]) -> Assessment:
         ranges=measure_ranges(rows.low, rows.high, rows.human, rows.weight, task, cells),
         routing=measure_routing(figures["people"].value, rows.weight * rows.kept, right, task, stated),
         totals=measure_totals(matched, task, cells),
-        versions=tuple(tuple(version for of, version in versions if of == name) for name in tasks),
+        versions=tuple(tuple(version for of, version in versions if of == name and version) for name in tasks),
     )
 
 

@@ -267,7 +267,7 @@ def rows_in_words(needed: float, rows: float) -> str:
     The figure that `needed` is for has an error: the range is for the middle half of the likely true figures.
 
     >>> rows_in_words(300, 100), rows_in_words(300, 5), rows_in_words(math.nan, 100), rows_in_words(0, 100)
-    ('150 to 880', 'an unknown number of', '', '')
+    ('150 to 880', 'unknown', '', '')
     """
     if not needed > 0 or math.isnan(rows):
         return ""
@@ -275,7 +275,7 @@ def rows_in_words(needed: float, rows: float) -> str:
     fewest = max(rows / (distance + _QUARTILE) ** 2, rows + 1)
     most = rows / max(distance - _QUARTILE, 1e-6) ** 2
     if most > _UNKNOWN * fewest:
-        return "an unknown number of"
+        return "unknown"
     low, high = (f"{float(f'{end:.2g}'):,.0f}" for end in (fewest, most))
     return low if low == high else f"{low} to {high}"
 

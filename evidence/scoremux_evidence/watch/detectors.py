@@ -48,10 +48,8 @@ def error_detector(errors: Floats, promised: float) -> Floats:
         errors: 1 for an error, else 0, in order, [B, …]; further dimensions are series of their own.
         promised: The greatest promised share of errors.
     """
-    at_error, at_none, weight = _alternatives(promised)
-    if not len(weight):
-        return np.zeros(errors.shape)
-    return _shiryaev_roberts((np.where(error[..., None] > 0, at_error, at_none) for error in errors), weight)
+    bets, weight = _alternatives(promised)
+    return _betting(errors, promised, bets, weight) if len(weight) else np.zeros(errors.shape)
 
 
 def mean_detector(values: Floats, least: float, most: float) -> Floats:
@@ -65,9 +63,13 @@ def mean_detector(values: Floats, least: float, most: float) -> Floats:
 
 def cluster_detector(means: Floats, promised: float) -> Floats:
     """Return M after each cluster's mean share of errors, [U]: high where their mean is above the promised share."""
+    return _betting(means, promised, _CLUSTER_BETS, np.full(len(_CLUSTER_BETS), 1 / len(_CLUSTER_BETS)))
+
+
+def _betting(values: Floats, promised: float, bets: Floats, weight: Floats) -> Floats:
+    """Return M after each value, [B, …], of bets that their mean is above the promised share; weight: of each bet."""
     promised = _inside(promised)
-    bets = 1 + ((means - promised) / promised)[:, None] * _CLUSTER_BETS
-    return _shiryaev_roberts(bets, np.full(len(_CLUSTER_BETS), 1 / len(_CLUSTER_BETS)))
+    return _shiryaev_roberts((1 + (value[..., None] - promised) / promised * bets for value in values), weight)
 
 
 def spread_between_days(counts: Floats) -> float:
@@ -101,12 +103,11 @@ def share_detector(counts: Floats, least: float, most: float, spread: float) -> 
     return _shiryaev_roberts(np.exp(np.concatenate([gain, loss], axis=1)), _OF_BETS)
 
 
-def _alternatives(promised: float) -> tuple[Floats, Floats, Floats]:
-    """Return the likelihood ratios of an error and of none for each worse share of errors, and their weights."""
+def _alternatives(promised: float) -> tuple[Floats, Floats]:
+    """Return the bets whose gains are the likelihood ratios of each worse share of errors, and their weights."""
     promised = _inside(promised)
-    worse = promised + WORSE_BY
-    worse, weight = worse[worse < 1], _WEIGHT[worse < 1]
-    return worse / promised, (1 - worse) / (1 - promised), weight / weight.sum()
+    is_share = promised + WORSE_BY < 1
+    return WORSE_BY[is_share] / (1 - promised), _WEIGHT[is_share] / _WEIGHT[is_share].sum()
 
 
 def _inside(share: float) -> float:
@@ -169,23 +170,18 @@ def _bound(is_left_open: Callable[[float], bool], likeliest: float, end: float) 
     return inside
 
 
-def recovery(errors: Floats, promised: float) -> float:
-    """Return the e-value that the share of errors is below the promised one, after all of these rows.
+def recovery(values: Floats, promised: float, are_clusters: bool = False) -> float:
+    """Return the e-value that the share of errors is below the promised one, after all of these values.
 
-    It is a mixture over shares from 0 to `promised`; 20 or more says so with 95 % confidence, on whichever day.
+    It is a mixture over bets: of single reads, those whose gains are the likelihood ratios of shares from 0 to
+    `promised`. 20 or more says so with 95 % confidence, on whichever day.
+
+    Args:
+        values: Errors of reads, 0 or 1, or means of clusters.
     """
     promised = _inside(promised)
-    shares = promised * (np.arange(20) + 0.5) / 20
-    wrong = float(errors.sum())
-    right = float(len(errors) - errors.sum())
-    logs = wrong * np.log(shares / promised) + right * np.log((1 - shares) / (1 - promised))
-    return float(np.exp(np.minimum(logs, 690)).mean())
-
-
-def cluster_recovery(means: Floats, promised: float) -> float:
-    """Return the e-value of `recovery` from means of clusters."""
-    promised = _inside(promised)
-    logs = np.log1p(((promised - means) / (1 - promised))[:, None] * _CLUSTER_BETS).sum(axis=0)
+    bets = _CLUSTER_BETS if are_clusters else (np.arange(20) + 0.5) / 20
+    logs = np.log1p((promised - values)[:, None] / (1 - promised) * bets).sum(axis=0)
     return float(np.exp(np.minimum(logs, 690)).mean())
 
 
@@ -215,14 +211,15 @@ def reads_needed(promised: float, now: float, worse_by: float, rows_until_false:
     random = np.random.default_rng(1)
     most = 5000
     runs = 101
-    at_error, at_none, weight = _alternatives(promised)
+    bets, weight = _alternatives(promised)
     if not len(weight):
         return most
+    promised = _inside(promised)
     state = np.zeros((runs, len(weight)))
     needed = np.full(runs, most)
     for read in range(-200, most):
         wrong = random.random((runs, 1)) < (now if read < 0 else min(now + worse_by, 1.0))
-        state = (state + 1) * np.where(wrong, at_error, at_none)
+        state = (state + 1) * (1 + (wrong - promised) / promised * bets)
         if read >= 0:
             needed = np.minimum(needed, np.where(state @ weight >= rows_until_false, read + 1, most))
             if np.median(needed) <= read:

@@ -13,7 +13,6 @@ from scoremux_evidence.watch.detectors import (
     LEAST_CLUSTERS,
     alarms,
     cluster_detector,
-    cluster_recovery,
     clusters_needed,
     confidence_sequence,
     error_detector,
@@ -326,7 +325,7 @@ def _finding(
         papers=papers,
     )
     if finding.is_held:
-        finding.recovered = (cluster_recovery if task.has_clusters else recovery)(observed.values, promised)
+        finding.recovered = recovery(observed.values, promised, task.has_clusters)
     return finding
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from scoremux_client.errors import InputError
 from scoremux_evidence.rows.label_columns import LabelColumns
-from scoremux_evidence.rows.matching import Matched, match_files
+from scoremux_evidence.rows.matching import UNNAMED, Matched, match_files
 from scoremux_evidence.rows.rules import NO_SECOND
 from scoremux_evidence.verdicts.assessment import assess
 from scoremux_evidence.verdicts.comparison import compare
@@ -252,7 +252,7 @@ def test_rows_that_stand_for_others_weigh_one_over_their_probability(join: Join)
     ]
     joined = join(scored, truth)
     assert joined.rows.weight.tolist() == [10, 1]
-    assert joined.population.endswith("read.")
+    assert "n is the number of rows that were read." in joined.population and joined.population.endswith(UNNAMED)
     assert left(joined)["are validity papers or have no probability, and stand for no other rows"] == (2, ("1", "2"))
     exact = assess(joined, read_criteria()).figures["exact"]
     assert (exact.value[-1], exact.n[-1]) == (pytest.approx(10 / 11), 2)
@@ -264,7 +264,7 @@ def test_routed_rows_beside_a_sample_of_all_responses_are_left_out(join: Join) -
     truth: list[Row] = [{"id": n, "level": 1, "second": 9 if n == 20 else 1} for n in range(20, 40)]
     truth += [{"id": n, "level": 1, "chosen_by": "route"} for n in range(20)]
     joined = join(scored, truth, second="second")
-    assert len(joined.output) == 20 and joined.population == ""
+    assert len(joined.output) == 20 and joined.population.startswith("It is not known whether the adapters of a, b")
     assert np.flatnonzero(np.isnan(joined.rows.second)).tolist() == [0]
     assert left(joined)["were sent to people, beside a sample of all responses"][0] == 20
     behind = [{**row, "chosen_by": "read_behind", "probability": 0.5} for row in truth[:1]]

@@ -215,15 +215,27 @@ def test_rows_that_the_versions_were_trained_on_are_left_out(
     text = capsys.readouterr().out
     assert re.match(r"t-1 .* 600 ", cells(text, "t-1"))
     assert "300 rows were trained on by the adapter that scored them" in text
-    assert "It is not known whether the adapters of t-2 were trained on these rows" in text
+    assert "It is not known whether the adapters of t-2, t-3 were trained on these rows" in text, (
+        "rows of t-3 have no version"
+    )
     report(files[0], files[2], tmp_path / "r.html", tasks=tmp_path / "store")
     assert json.loads((tmp_path / "r.json").read_text())["rows"] == 806
     compare(files[1], files[0], files[2], tasks=tmp_path / "store")
     assert "Δ: on the 806 rows with a known level" in re.sub(r"\s+", " ", capsys.readouterr().out)
     evaluate(files[0], files[2])
-    assert "the adapters of t-1, t-2 were trained" in capsys.readouterr().out
+    assert "the adapters of t-1, t-2, t-3 were trained" in capsys.readouterr().out
     (package / "trained.json").write_text(TrainedRows.of(rows_of(*trained)).to_json())
     alone = write(tmp_path / "one.jsonl", [row | {"version": "a" * 64} for row in scored if row["task"] == "t-1"])
+    copies = [labelled(f"c-{n}", "t-1", 0, text=f"Text {n}.") for n in range(40)]
+    (package / "trained.json").write_text(TrainedRows.of(rows_of(*copies)).to_json())
+    rows = [json.loads(line) | {"text": f"TEXT {n % 40}"} for n, line in enumerate(files[2].read_text().splitlines())]
+    with pytest.raises(InputError, match=r"900 of 1,106 rows have a text that the adapter was trained on"):
+        evaluate(
+            files[0],
+            write(tmp_path / "copied.jsonl", [r | {"task": r["id"][:3]} for r in rows]),
+            tasks=tmp_path / "store",
+        )
+    (package / "trained.json").write_text(TrainedRows.of(rows_of(*trained)).to_json())
     with pytest.raises(InputError, match=r"no row .* were trained on by the adapter .* predictions\.parquet of"):
         evaluate(alone, files[2], tasks=tmp_path / "store")
 
