@@ -8,13 +8,15 @@ from pathlib import Path
 import pytest
 
 from emulated import EMULATED, emulated
-from families import QUICK, each_family
+from families import FAMILIES, QUICK
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.runners.choose import REFERENCE
 from scoremux_engine.runners.expected import distances, expected_outputs
 
 
-@pytest.mark.parametrize("family", each_family())
+@pytest.mark.parametrize(
+    "family", [pytest.param(name, marks=() if name == "qwen3" else pytest.mark.nightly) for name in FAMILIES]
+)
 def test_rounding_is_allowed_and_a_wrong_product_refused(
     exported_family: Callable[[str], Path], family: str, tmp_path: Path
 ) -> None:
