@@ -30,6 +30,12 @@ STYLE = {
     "figure.facecolor": "white",
     "figure.constrained_layout.use": True,
 }
+DARK = {
+    **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), "#e6edf3"),
+    **dict.fromkeys(("figure.facecolor", "axes.facecolor"), "#0d1117"),
+    "grid.color": "#30363d",
+}
+CORPORA = {"SCIENTSBANK": "short answers (mean 14 tokens)", "SAF": "SAF (mean 61 tokens)"}
 Rows = list[dict[str, Any]]
 
 
@@ -62,37 +68,45 @@ def load(rows: Rows) -> Any:
 
 
 def peers(rows: Rows) -> Any:
-    """Rows a second of every peer and of ours."""
-    rows = sorted((row for row in rows if "rows_per_s" in row), key=lambda row: float(row["rows_per_s"]))
-    figure, axis = pyplot.subplots(figsize=(9, 0.32 * len(rows) + 1))
-    colours = [BLUE if row["peer"].startswith("scoremux") else GREY if row["default"] else ORANGE for row in rows]
-    axis.barh(range(len(rows)), [row["rows_per_s"] for row in rows], color=colours)
+    """Rows a second of every peer and of ours, in one run of the benchmark."""
+    rows = [row for row in rows if row["command"] == rows[-1]["command"] and "rows_per_s" in row]
+    rows.sort(key=lambda row: float(row["rows_per_s"]))
+    figure, axis = pyplot.subplots(figsize=(9, 0.36 * len(rows) + 1))
+    axis.barh(range(len(rows)), [row["rows_per_s"] for row in rows], color=[_colour(row["peer"]) for row in rows])
     for place, row in enumerate(rows):
-        axis.text(row["rows_per_s"] * 1.03, place, f"{row['rows_per_s']:,.0f}", va="center", fontsize=8)
-    axis.set_yticks(range(len(rows)), [row["peer"] + (" (default)" if row["default"] else "") for row in rows])
-    axis.set_xscale("log")
-    axis.set_xlabel(f"rows/s, {rows[0]['rows']:,} responses to 27 tasks, mixed ({rows[0]['cores']} cores)")
+        axis.text(row["rows_per_s"], place, f"  {row['rows_per_s']:,.0f}", va="center")
+    axis.set_yticks(range(len(rows)), [row["peer"] for row in rows])
+    axis.grid(visible=False, axis="y")
+    processor = f"{rows[0]['cores']} cores of an {rows[0]['processor']}"
+    axis.set_xlabel(f"responses a second, 27 tasks mixed, {CORPORA[rows[0]['data']]}\n{processor}")
     return figure
+
+
+def _colour(peer: str) -> str:
+    return BLUE if peer.startswith("scoremux") else ORANGE if peer.startswith("PEFT") else GREY
 
 
 DRAWINGS: dict[str, tuple[Callable[[Rows], Any], tuple[str, ...]]] = {
     "load": (load, ("protocol", "mode")),
-    "peers": (peers, ("peer",)),
+    "peers": (peers, ("data", "peer")),
 }
 """Case → what draws it, and the keys of its rows."""
+IN_DARK_TOO = ("peers",)
+"""Pictures of README, which readers see in the light or the dark scheme."""
 
 
 def draw_all(folder: Path = FOLDER, results: Path = RESULTS) -> list[Path]:
     """Draw every case there are rows for into `folder`; return the files."""
     folder.mkdir(parents=True, exist_ok=True)
     drawn = []
-    with matplotlib.rc_context(STYLE):
-        for name, (draw, keys) in DRAWINGS.items():
-            if rows := latest(name, keys, results):
+    schemes = [(name, name, STYLE) for name in DRAWINGS]
+    schemes += [(name, f"{name}-dark", {**STYLE, **DARK}) for name in IN_DARK_TOO]
+    for name, file, style in schemes:
+        draw, keys = DRAWINGS[name]
+        if rows := latest(name, keys, results):
+            with matplotlib.rc_context(style):
                 figure = draw(rows)
-                if figure is None:
-                    continue
-                drawn.append(folder / f"{name}.svg")
+                drawn.append(folder / f"{file}.svg")
                 # No date: two drawings of the same rows are the same file.
                 figure.savefig(drawn[-1], metadata={"Date": None})
                 pyplot.close(figure)

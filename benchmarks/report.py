@@ -1,4 +1,4 @@
-"""Write the latest rows of every case into benchmarks/results.md, and the headline figures into README.md.
+"""Write the latest rows of every case into benchmarks/results.md, and the headline figures into its README.md.
 
 python -m benchmarks report
 """
@@ -24,7 +24,7 @@ START, END = "<!-- figures: python -m benchmarks report -->", "<!-- end of figur
 
 @dataclass(frozen=True)
 class Headline:
-    """A line of README's table.
+    """A line of the table of headlines.
 
     what: as the page says it; case: whose rows; where: the values that pick rows; figure: `str.format` over a row.
     """
@@ -112,7 +112,7 @@ def latest(case: Case, results: Path = RESULTS) -> list[dict[str, Any]]:
 
 
 def headlines(results: Path = RESULTS, proofs: Path = PROOFS) -> list[str]:
-    """Return README's table; figures of it that were never taken are named on standard error."""
+    """Return the table of headlines; figures of it that were never taken are named on standard error."""
     rows, missing = [], []
     table = [re.split(r"(?<!\\)\|", line.strip("|")) for line in proofs.read_text(encoding="utf-8").splitlines()]
     for title in PROVEN:
@@ -127,7 +127,7 @@ def headlines(results: Path = RESULTS, proofs: Path = PROOFS) -> list[str]:
         where = ", ".join(f"{key} {value}" for key, value in headline.where.items())
         missing += [] if len(rows) > before else [f"benchmark {headline.case}, {where}"]
     for what in missing:
-        print(f"README lacks a figure that was never taken: {what}", file=sys.stderr)
+        print(f"the headlines lack a figure that was never taken: {what}", file=sys.stderr)
     return markdown(["what", "figure", "processor"], rows)
 
 
@@ -167,6 +167,6 @@ def fill(page: Path, content: Sequence[str]) -> None:
 def main(_words: list[str]) -> None:
     """Draw the plots and write the figures of three pages."""
     draw_all()
-    fill(ROOT / "README.md", headlines())
+    fill(ROOT / "benchmarks" / "README.md", headlines())
     fill(ROOT / "benchmarks" / "results.md", tables())
     fill(ROOT / "benchmarks" / "scale.md", scale.tables())

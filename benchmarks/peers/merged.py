@@ -24,10 +24,14 @@ WRAPPED = "model."
 """What the exporter puts before the names of a classifier's parameters."""
 LIBRARIES = {"ONNX Runtime": None, "OpenVINO float32": "f32", "OpenVINO bfloat16": "bf16"}
 """Name → precision: None for ONNX Runtime's float32, or OpenVINO's own name of it."""
+PLAIN = "the plain backbone in OpenVINO, bfloat16"
 CORES = len(os.sched_getaffinity(0))
-PEERS = tuple(
-    Peer(f"{name}, merged models", "merged:Merged", {"precision": precision}, heavy=True, rounds=0)
-    for name, precision in LIBRARIES.items()
+PEERS = (
+    *(
+        Peer(f"a model for each task, {name}", "merged:Merged", {"precision": precision}, heavy=True, rounds=0)
+        for name, precision in LIBRARIES.items()
+    ),
+    Peer(PLAIN, "merged:OneModel", {"precision": "bf16"}, rounds=0),
 )
 
 
@@ -72,7 +76,7 @@ class OneModel(Merged):
         return dict.fromkeys(paths, next(iter(first.values())))
 
     def parts(self, rows: Sequence[Labelled], ids: Sequence[list[int]]) -> list[list[int]]:  # noqa: ARG002
-        return batches.by_length([len(i) for i in ids])
+        return batches.by_length([len(i) for i in ids], self.setting.rows)
 
 
 def open_model(path: Path, precision: str | None, at_once: int) -> Run:

@@ -1,11 +1,15 @@
 """A release: what it refuses, its notes, equal bytes of two builds; each page has its reader in the site."""
 
 import json
+import re
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import hatch_build
+from making import ROOT
 from pages import tracked
 from scoremux_server.triton.installation import BUNDLED_RELEASE
 from site_pages import navigation
@@ -41,6 +45,25 @@ def test_two_builds_have_equal_bytes_and_name_what_scanners_do_not_see(tmp_path:
         "scoremux-desk": "swagger-ui-dist",
     }
     assert "{}.{}".format(*BUNDLED_RELEASE) in unseen["scoremux"]["description"]
+
+
+def test_the_registrys_page_has_whole_links_where_the_repository_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    monkeypatch.setenv("SCOREMUX_REPOSITORY", "https://example.org/scoremux")
+    monkeypatch.setenv("SCOREMUX_COMMIT", "0123abc")
+    metadata: dict[str, Any] = {}
+    hatch_build.PageHook(str(ROOT), {}).update(metadata)
+    page = metadata["readme"]["text"]
+    assert "(https://example.org/scoremux/blob/0123abc/docs/README.md)" in page
+    assert 'src="https://example.org/scoremux/raw/0123abc/benchmarks/plots/peers.svg"' in page
+    links = re.findall(r'(?:\]\(|src="|srcset=")([^)"\s]+)', page)
+    assert len(links) >= 15 and all(link.startswith("https://") for link in links)
+    assert metadata["urls"]["Source"] == "https://example.org/scoremux"
+    monkeypatch.delenv("SCOREMUX_REPOSITORY")
+    monkeypatch.delenv("GITHUB_REPOSITORY", raising=False)
+    metadata = {}
+    hatch_build.PageHook(str(ROOT), {}).update(metadata)
+    assert metadata == {"readme": {"content-type": "text/markdown", "text": readme}}
 
 
 def test_every_page_has_a_reader() -> None:

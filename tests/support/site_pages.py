@@ -19,6 +19,7 @@ from typing import Any
 import typer
 from click import Context
 
+import scoremux
 from contracts_file import OPENAPI
 from making import ROOT
 from pages import tracked
@@ -26,7 +27,7 @@ from scoremux.app import build
 
 OUT = ROOT / ".pages"
 NAVIGATION: dict[str, list[str]] = {
-    "Start": ["README.md", "examples/tutorial/README.md", "examples/saf/README.md"],
+    "Start": ["README.md", "docs/README.md", "examples/tutorial/README.md", "examples/saf/README.md"],
     "Engineer of a platform": [
         "client/README.md", "client/wire.md", "desk/README.md", "*/scoremux_desk/api/*.md", "reference/http.md",
         "reference/python.md",
@@ -46,6 +47,7 @@ NAVIGATION: dict[str, list[str]] = {
 
 _SEARCHED = ("holds", "exit status", "LEVEL_RANGE")
 _LINK = re.compile(r"(?<=\]\()(?!https?:|#)([^)\s#]+)(?=[)#])")
+_PICTURE = re.compile(r'(?:src|srcset)="([^":]+)"')
 
 
 def make(out: Path) -> None:
@@ -103,7 +105,7 @@ def python() -> str:
     lines = ["# Python\n"]
     for package in ("scoremux", "scoremux_client", "scoremux_engine"):
         lines.append(f"## {package}\n")
-        for name in import_module(package).__all__:
+        for name in dir(scoremux) if package == "scoremux" else import_module(package).__all__:
             value = getattr(import_module(package), name)
             lines += [f"### {name}\n", *_described(name, value)]
             methods = inspect.getmembers(value, inspect.isfunction) if inspect.isclass(value) else []
@@ -177,7 +179,11 @@ def _with_links(page: str, docs: Path) -> str:
             _copy(target, docs / relative)
         return _place(link[1])
 
-    return _LINK.sub(place, (ROOT / page).read_text(encoding="utf-8"))
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for picture in _PICTURE.findall(text):
+        target = ((ROOT / page).parent / picture).resolve()
+        _copy(target, docs / target.relative_to(ROOT))
+    return _LINK.sub(place, text)
 
 
 def _copy(source: Path, target: Path) -> None:

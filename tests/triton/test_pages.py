@@ -20,13 +20,11 @@ ELSEWHERE = (
     "make ",
     "python3 -m venv ",
     "pip install ",
-    *(f"scoremux {c} " for c in ("serve", "ask", "tune", "sample", "review")),
+    *(f"scoremux {c} " for c in ("serve", "sample", "review")),
 )
-"""CI itself does the first three; the server below runs on free ports, and `ask` takes port 8001; test_profile.py tunes
-a small model."""
+"""CI itself does the first three, and test_demo.py runs the demo; the server below runs on free ports."""
 
 CLIENT = ("client/README.md", "evidence/README.md", "client/wire.md")
-SHORTER = {"scoremux selftest repo": "scoremux selftest repo --mixes 3 --longest 16"}
 
 
 @pytest.fixture
@@ -51,7 +49,7 @@ def reader(saf_repository: Path, tmp_path: Path) -> Path:
 
 def run(command: str, folder: Path, url: str) -> None:
     """Run a command of a page as written, but for what tests cannot have."""
-    _, *words = shlex.split(SHORTER.get(command, command).replace("localhost:8001", url))
+    _, *words = shlex.split(command.replace("localhost:8001", url))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         done = run_here(*words)
@@ -61,7 +59,7 @@ def run(command: str, folder: Path, url: str) -> None:
 def test_readme_gives_scores(reader: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     shell = [c for block in blocks("README.md") if block.language == "shell" for c in block.commands]
     commands = [command for command in shell if not command.startswith(ELSEWHERE)]
-    assert [command.split()[1] for command in commands] == ["selftest", "score", "report"]
+    assert [command.split()[1] for command in commands] == ["score"]
     (first,) = (command for command in shell if "--adapters" in command)
     assert first == "scoremux serve --repository repo --adapters adapters"
     # The copy of the hub's model that is here.
@@ -94,5 +92,5 @@ def test_readme_gives_scores(reader: Path, capsys: pytest.CaptureFixture[str], m
         monkeypatch.chdir(reader / "client")
         for snippet in snippets:
             exec(compile(snippet.text.replace("localhost:8001", url), snippet.where, "exec"), names)
-    (shown,) = (block.text for block in blocks("README.md") if block.language == "" and block.text.startswith("r1 "))
+    (shown,) = (block.text for block in blocks("README.md") if block.language == "" and block.text.startswith("OK "))
     assert capsys.readouterr().out.splitlines()[:3] == shown.splitlines()
