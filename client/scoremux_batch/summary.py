@@ -21,7 +21,7 @@ from scoremux_batch.slices import read_slices
 from scoremux_batch.sources import SourceFile
 from scoremux_client.contract import MACHINE
 from scoremux_files.rows.readers import read_records
-from scoremux_files.terminal import print_table
+from scoremux_files.terminal import counted, print_table
 
 _EVERY_S = 10.0
 _FIRST_ROWS = 100
@@ -133,9 +133,10 @@ def check(console: Console, job: Job) -> int:
     for name, counts in (("file", rows), ("task", tasks)):
         _print_table(console, (name, "rows"), ((key, f"{count:,}") for key, count in sorted(counts.items())))
     if tasks[NO_TASK]:
-        note = f"{tasks[NO_TASK]:,} rows have no task id in {job.layout.task}, and get INVALID_TASK"
+        note = f"rows without a task id in {job.layout.task}, which get INVALID_TASK: {tasks[NO_TASK]:,}"
         console.print(note, markup=False, soft_wrap=True)
-    console.print(f"{rows.total():,} rows in {len(job.sources):,} files, {rejected:,} rejected")
+    of_rows, of_files = counted(rows.total(), "row"), counted(len(job.sources), "file")
+    console.print(f"{of_rows} in {of_files}, {rejected:,} rejected")
     print_rejected(console, shown)
     return rejected
 

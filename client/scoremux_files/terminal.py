@@ -41,6 +41,11 @@ def takes(options: type[Options]) -> Callable[[Callable[[Options], None]], Calla
     return decorate
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun: "1 row", "2,000 rows"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 @contextmanager
 def ticking(console: Console, what: str, every_s: float = 10.0) -> Iterator[None]:
     """Print a line every few seconds until a long step is done."""

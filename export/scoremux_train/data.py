@@ -78,7 +78,8 @@ def read_data(paths: Sequence[Path], tasks: Mapping[str, JsonRow], columns: Labe
     rows = labels.rows.without(rules.of_no_task(labels.rows, tasks) if tasks else {})
     if not len(rows):
         why = next((f"the first: {place}: {reason}" for reason, (place, *_) in rows.left_out.items()), "")
-        why = f"{why}{column_hint(labels.names)}" if why else "the files are empty"
+        hint = column_hint(labels.names) if labels.names else ""
+        why = f"{why}{hint}" if why else "the files are empty"
         raise DataError(f"no usable row in {', '.join(map(str, paths))}; {labels.words_hint(columns) or why}")
     data = Data()
     parts = []

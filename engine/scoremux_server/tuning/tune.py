@@ -52,6 +52,8 @@ def tune(
     Example: scoremux tune repo --texts responses.jsonl
     """
     started = time.monotonic()
+    if not repository.is_dir():
+        raise InputError(f"there is no folder {repository}; give a repository that `scoremux export backbone` made")
     if not (dry_run or os.access(repository, os.W_OK)):
         raise InputError(f"{repository} cannot be written, and tune writes profile.toml there; --dry-run only measures")
     sample = read_sample(store or repository / "store", texts)

@@ -237,6 +237,17 @@ def test_error_about_a_renamed_column_names_the_file_that_renamed_it(data: Path)
     assert "no column other" in said and renamed not in said
 
 
+def test_file_in_another_encoding_and_a_repository_that_is_not_there_are_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "latin.csv").write_bytes("task,text,level\nt,Können,1\n".encode("latin-1"))
+    said = run_here("train", tmp_path / "latin.csv", "--check").stderr
+    assert said.endswith(
+        "latin.csv:2: cannot be used: not UTF-8; save it as UTF-8, or convert it: "
+        "iconv -f WINDOWS-1252 -t UTF-8 FILE > NEW\n"
+    )
+    said = run_here("tune", tmp_path / "nowhere", "--texts", tmp_path / "latin.csv").stderr
+    assert said.startswith(f"scoremux: there is no folder {tmp_path / 'nowhere'}; give a repository that ")
+
+
 def test_texts_in_the_column_of_levels_are_not_shown(data: Path) -> None:
     (data.parent / "columns.toml").unlink()
     said = run_here(
