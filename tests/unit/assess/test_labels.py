@@ -268,7 +268,7 @@ def test_a_report_names_the_task_of_a_damaged_list_and_reads_the_others(tmp_path
         (tmp_path / "packages" / version).mkdir(parents=True)
         (tmp_path / "packages" / version / "trained.json").write_text(content)
     versions = TrainedVersions.read(tmp_path, [("bad", "a"), ("good", "b")])
-    assert versions.by_task == {"good": trained}
+    assert versions.by_task == {"good": [trained]}
     assert "adapters of bad were" in versions.in_words() and "bad: " in versions.in_words()
     assert "it is not a list of digests" in versions.in_words()
 
