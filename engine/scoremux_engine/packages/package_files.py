@@ -39,7 +39,7 @@ _Digests = tuple[Annotated[str, Field(pattern="^([0-9a-f]{16})?$")], ...]
 
 
 class _TrainedJson(BaseModel, extra="forbid"):
-    format: Literal[1]
+    format: Literal[1, 2]
     ids: _Digests
     administrations: _Digests
     texts: _Digests
