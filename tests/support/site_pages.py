@@ -27,7 +27,7 @@ from scoremux.app import build
 
 OUT = ROOT / ".pages"
 NAVIGATION: dict[str, list[str]] = {
-    "Start": ["README.md", "docs/README.md", "examples/tutorial/README.md", "examples/saf/README.md"],
+    "Start": ["README.md", "docs/README.md", "examples/tutorial/README.md", "examples/[es]*/README.md"],
     "Engineer of a platform": [
         "client/README.md", "client/wire.md", "desk/README.md", "*/scoremux_desk/api/*.md", "reference/http.md",
         "reference/python.md",
