@@ -53,7 +53,7 @@ def evaluate(
     """
     from scoremux_evidence.rows.label_columns import label_columns
     from scoremux_evidence.rows.matching import match_files
-    from scoremux_evidence.show import tables
+    from scoremux_evidence.show import report_tables
     from scoremux_evidence.show.figure_tables import write_rsm, write_table
     from scoremux_evidence.verdicts.assessment import assess
     from scoremux_evidence.verdicts.verdicts import read_criteria
@@ -68,7 +68,7 @@ def evaluate(
         write_rsm(rsm, matched)
     console = Console(highlight=False, markup=False)
     print_notes(console, filter(None, [matched.population]))
-    verdicts = tables.tasks_table(assessed)
+    verdicts = report_tables.tasks_table(assessed)
     verdicts.print(console, [f"{row[0]} {row[1].small}" for row in verdicts.rows if row[1].small])
     if assessed.figures["people"].n[-1]:
         notes = []
@@ -76,9 +76,11 @@ def evaluate(
             reason = "no second reading of a row sent to people (--column second=NAME)"
             notes.append(f"The score of record is not measured: {reason}.")
         title = "Rows sent to people; agreement of all machine scores, the machine's share, the score of record:"
-        tables.figures_table(title, "Task", tables.lines_of_tasks(assessed), tables.ROUTES).print(console, notes)
-    if groups := [*tables.lines_of_groups(assessed.groups)]:
-        tables.figures_table("", "Group", groups, tables.GROUPS).print(console)
+        report_tables.figures_table(title, "Task", report_tables.lines_of_tasks(assessed), report_tables.ROUTES).print(
+            console, notes
+        )
+    if groups := [*report_tables.lines_of_groups(assessed.groups)]:
+        report_tables.figures_table("", "Group", groups, report_tables.GROUPS).print(console)
     print_notes(console, _last_notes(matched.rows.left_out, out, rsm))
 
 
@@ -118,7 +120,7 @@ def compare(
     """
     from scoremux_evidence.rows.label_columns import label_columns
     from scoremux_evidence.show.figure_tables import write_comparison
-    from scoremux_evidence.show.tables import comparison_table
+    from scoremux_evidence.show.report_tables import comparison_table
     from scoremux_evidence.verdicts.comparison import ALL
     from scoremux_evidence.verdicts.comparison import compare as compare_outputs
 

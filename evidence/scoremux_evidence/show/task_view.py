@@ -6,7 +6,7 @@ from math import isnan
 from scoremux_evidence.figures.agreement import OF_EXPECTED, STATISTICS
 from scoremux_evidence.figures.levels import LevelFigures
 from scoremux_evidence.show.plots import Plots
-from scoremux_evidence.show.tables import criteria_with, group_verdicts, rows_needed
+from scoremux_evidence.show.report_tables import criteria_with, group_verdicts, rows_needed
 from scoremux_evidence.show.words import View, shown, verdict_shown
 from scoremux_evidence.verdicts.assessment import MOST_DROPPED, Assessment
 from scoremux_evidence.verdicts.verdicts import Verdict

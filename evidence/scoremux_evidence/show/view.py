@@ -7,7 +7,7 @@ import numpy as np
 
 from scoremux_evidence.rows.matching import Matched
 from scoremux_evidence.show.plots import Plots
-from scoremux_evidence.show.tables import (
+from scoremux_evidence.show.report_tables import (
     GROUP_MEANS,
     GROUPS,
     ROUTES,
