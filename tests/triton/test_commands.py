@@ -56,7 +56,7 @@ def test_serve_score_evaluate_stop(small_repository: Path, tmp_path: Path) -> No
     truth.write_text("".join(json.dumps({"id": r["id"], "level": max(r["level"], 0)}) + "\n" for r in out))
     evaluated = run_here("evaluate", tmp_path / "out.jsonl", "--truth", truth)
     assert evaluated.returncode == 0, evaluated.stderr
-    assert re.search(r"all rows\s+40 1\.00 \[\.91, 1\.00\]", evaluated.stdout)
+    assert re.search(r"all rows\s+40 .*1\.00 \[\.91, 1\.00\]", evaluated.stdout)
     assert "1 rows have no score: UNKNOWN_TASK: x" in evaluated.stdout
 
 
@@ -229,7 +229,7 @@ def test_every_profile_renders_the_contract(planned: Path, container: Path, name
     given = {key: value.string_value for key, value in scorer.parameters.items()}
     precision = "float16" if profile.backend == "tensorrt" else profile.precision  # that of the plan (`write_plan`)
     assert (given["runner"], given["precision"]) == (profile.runner, precision)
-    assert (given["bank_bytes"], given["threads"], given["device"]) == ("4096", "2", "cpu")
+    assert (given["bank_bytes"], given["threads"], given["device"]) == ("4096", "2", profile.device)
     assert [w for w in words if w.startswith("--load-model=")] == [f"--load-model={m}" for m in sorted(configs)]
     assert "--model-control-mode=explicit" in words
     if profile.backend == "none":

@@ -47,14 +47,17 @@ PROVOKED = {
 
 @pytest.fixture
 def repository(own_repository: Path, backbone: Backbone, tmp_path: Path) -> Path:
-    """With a task whose logits are not finite, one whose package was damaged after its publication, and a decision."""
+    """With a task whose logits are not finite, a damaged package, a decision, and an item with traits."""
     tensors = adapter_tensors(backbone.spec, 4, 5, seed=1)
     tensors["base_model.model.classifier.weight"] = np.full_like(tensors["base_model.model.classifier.weight"], 3e38)
     tensors["base_model.model.classifier.weight"][::2] *= -1
     folder = make_adapter(tmp_path / "huge", backbone.spec, "huge", tensors=tensors)
     store = Store(own_repository / "store")
     decided = write_decision(make_adapter(tmp_path / "decided", backbone.spec, "decided", seed=3), make_decision())
-    store.add([folder, decided, make_adapter(tmp_path / "damaged", backbone.spec, "damaged", seed=2)], backbone)
+    traits = {"levels": None, "traits": {"a": {"levels": [0, 1]}, "b": {"levels": [0, 1, 2]}}}
+    item = make_adapter(tmp_path / "item", backbone.spec, "item", seed=4, task_json=traits)
+    damaged = make_adapter(tmp_path / "damaged", backbone.spec, "damaged", seed=2)
+    store.add([folder, decided, item, damaged], backbone)
     (store.package_folder(store.manifest().tasks["damaged"]) / "adapter_model.safetensors").write_bytes(b"")
     return own_repository
 
@@ -71,6 +74,7 @@ def every_status() -> list[Response]:
         Response("t-1", ""),
         Response("decided", ""),
         Response("decided", TEXT),
+        Response("item", TEXT),
     ]
 
 

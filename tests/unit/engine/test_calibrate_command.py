@@ -606,8 +606,8 @@ def test_a_task_with_few_labels_goes_to_people_until_it_is_calibrated(own_reposi
     (scored,) = Engine.open(own_repository).score(["the router"], ["of-29"])
     assert scored.route == "machine"
     whole = (adapter / "trained.json").read_text()
-    format_2, other = whole.replace('"format": 1', '"format": 2'), json.dumps({**json.loads(whole), "ids": ["r1"]})
-    for damaged in ('{"ids": 3}', "[" * 200_000, "", "[]", format_2, other, whole[:-3]):
+    format_3, other = (json.dumps({**json.loads(whole), **change}) for change in ({"format": 3}, {"ids": ["r1"]}))
+    for damaged in ('{"ids": 3}', "[" * 200_000, "", "[]", format_3, other, whole[:-3]):
         (adapter / "trained.json").write_text(damaged)
         with pytest.raises(PackageError, match=r"trained\.json: it is not a list of digests.*train again$"):
             store.add([adapter], engine.backbone)
