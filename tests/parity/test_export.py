@@ -121,6 +121,7 @@ def test_weights_in_a_file_of_another_name_are_exported_without_their_digest(enc
     assert export_backbone(str(source), Opening("query"), tmp_path / "out").spec.weights == ""
 
 
+@pytest.mark.nightly
 def test_a_second_export_replaces_the_first_and_its_store_only_when_asked(own_repository: Path, encoder: Path) -> None:
     old = Backbone.open(own_repository / "backbone" / "1").spec.digest
     with pytest.raises(ExportError, match=f"belongs to backbone {old[:12]}, .* with --replace-store$") as refused:
