@@ -1,8 +1,9 @@
 """Scored rows beside the levels that humans gave them, and every row that cannot be compared, counted by reason."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +12,14 @@ import pyarrow.compute as pc
 from scoremux_client.errors import InputError
 from scoremux_evidence.rows import rules
 from scoremux_evidence.rows.label_columns import LABEL_COLUMNS, LabelColumns
-from scoremux_evidence.rows.points import evenly_spaced, filled, holds_points, shown_points, take_levels
+from scoremux_evidence.rows.points import (
+    evenly_spaced,
+    filled,
+    holds_points,
+    published_points,
+    shown_points,
+    take_levels,
+)
 from scoremux_evidence.rows.reading import Labels, read_labels
 from scoremux_evidence.rows.scored_output import UNKNOWN_LEVELS, level_counts, read_scored, versions_of
 from scoremux_evidence.rows.table import RATED, Floats, Ints, Mask, Rows, by_cell, groups_of, own_numbers, undefined
@@ -72,14 +80,16 @@ def match_files(output: Path, truth: Path, columns: LabelColumns = LABEL_COLUMNS
         output: A file or folder that `scoremux score` wrote.
         truth: A .jsonl, .csv or .parquet file.
         columns: Names of the truth's columns.
-        tasks: The store, whose packages say which rows the versions were trained on; None: nothing is known.
+        tasks: The store, whose packages say which rows the versions were trained on and what points their levels
+            have; None: the first is not known, and points are as the output shows them.
 
     Raises:
         InputError: a file cannot be read, a column is missing, or no row has both.
     """
     scored = read_scored(output)
-    trained = TrainedVersions.read(tasks, versions_of(scored))
-    matched = match_truth(scored, truth, columns, trained, output)
+    versions = [*versions_of(scored)]
+    trained = TrainedVersions.read(tasks, versions)
+    matched = match_truth(scored, truth, columns, trained, output, published_points(tasks, versions))
     if not len(matched):
         reasons = "; ".join(f"{len(rows):,} {reason}" for reason, rows in matched.rows.left_out.items())
         raise InputError(
@@ -90,20 +100,29 @@ def match_files(output: Path, truth: Path, columns: LabelColumns = LABEL_COLUMNS
 
 
 def match_truth(
-    scored: Rows, truth: Path, columns: LabelColumns, trained: TrainedVersions, output: Path | None = None
+    scored: Rows,
+    truth: Path,
+    columns: LabelColumns,
+    trained: TrainedVersions,
+    output: Path | None = None,
+    published: Mapping[str, Sequence[float]] = MappingProxyType({}),
 ) -> Matched:
     """Read a file of known levels and match its rows.
 
     Args:
         trained: Rows that some version was trained on are left out.
         output: The file of `scored`, whose columns are groups and students where the truth has none of these names.
+        published: The points of the levels of tasks, where they are known from elsewhere than the output.
 
     Raises:
         InputError: As `match_files`, and where known levels are points.
     """
     labels = read_labels([truth], replace(columns, groups=(*columns.groups, "status")))
     has_points = "score" in labels.present
-    points = shown_points(scored.task.code, scored.machine, scored.score, level_counts(scored))
+    points = shown_points(scored.task.code, scored.machine, scored.score, counts := level_counts(scored))
+    for task, scale in published.items():
+        if len(scale) == counts[scored.task.place(task)]:
+            points[scored.task.place(task), : len(scale)] = scale
     if has_points:
         labels = replace(labels, rows=_with_levels(labels, scored, points))
     of_truth = "student" in labels.present

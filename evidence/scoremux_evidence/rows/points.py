@@ -1,11 +1,15 @@
 """Points that levels stand for, as far as scored rows show them, and the levels that points stand for."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 
 from scoremux_evidence.rows.table import Floats, Ints, Rows
+from scoremux_evidence.rows.trained_rows import packages_of
+from scoremux_files.errors import InputError, reading
 from scoremux_files.rows.codes import Ints32
 
 _MOST_LEVELS = 0.05
@@ -29,6 +33,31 @@ def shown_points(task: Ints32, level: Floats, score: Floats, levels: Ints32) -> 
     other = points[task, place] != worth
     points[task[other], place[other]] = np.inf
     return points
+
+
+def published_points(store: Path | None, versions: Iterable[tuple[str, str]]) -> dict[str, Sequence[float]]:
+    """Return the points of the levels of tasks whose versions are in a store and agree about them, by task.
+
+    Args:
+        store: REPO/store; None: nothing is known.
+        versions: Tasks and the digests of their packages, such as ("essay-1.grammar", "9f…").
+
+    Raises InputError where it is not a store, or a file there cannot be read.
+    """
+    found: dict[str, set[tuple[float, ...]]] = {}
+    for task, version in versions if store is not None else ():
+        file = packages_of(store) / version / "task.json"
+        if version and file.exists():
+            with reading(file):
+                content = file.read_bytes()
+            try:
+                described = json.loads(content)
+            except ValueError as error:
+                raise InputError(f"{file}: it is not JSON, so the package is damaged; publish {task} again") from error
+            traits = described.get("traits") or {}
+            levels = traits.get(task.rpartition(".")[2], described).get("levels")
+            found.setdefault(task, set()).add(tuple(levels or ()))
+    return {task: scale for task, (scale, *others) in found.items() if scale and not others}
 
 
 def evenly_spaced(points: Floats) -> Floats:

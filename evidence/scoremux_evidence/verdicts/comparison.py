@@ -13,6 +13,7 @@ from scoremux_evidence.figures.intervals import estimates
 from scoremux_evidence.figures.sums import fewer_rows
 from scoremux_evidence.rows.label_columns import LABEL_COLUMNS, LabelColumns
 from scoremux_evidence.rows.matching import Matched, match, match_truth
+from scoremux_evidence.rows.points import published_points
 from scoremux_evidence.rows.scored_output import UNKNOWN_LEVELS, level_counts, read_scored, versions_of
 from scoremux_evidence.rows.table import Mask, Reasons, Rows, Values, own_numbers, rated, units_of
 from scoremux_evidence.rows.trained_rows import TrainedVersions
@@ -104,8 +105,9 @@ def compare(
         raise InputError(f"{old} and {new} have no scored row in common" + (f" ({reasons})" if reasons else ""))
     known = None
     if truth is not None:
-        trained = TrainedVersions.read(tasks, (*versions_of(before), *versions_of(after)))
-        known = match_truth(after, truth, columns_of_truth, trained)
+        versions = (*versions_of(before), *versions_of(after))
+        trained = TrainedVersions.read(tasks, versions)
+        known = match_truth(after, truth, columns_of_truth, trained, published=published_points(tasks, versions))
         left_out = {**left_out, **known.rows.left_out}
     ratings, groups = _with_truth(pairs, known, len(after))
     names, (shares, *agreement) = _by_cell(ratings, pairs.rows.task, groups)

@@ -173,6 +173,30 @@ def test_points_are_the_levels_that_the_output_shows_or_people_leave_no_doubt_of
         join(scored, given)
 
 
+def test_points_are_those_of_a_store_where_the_output_shows_few(tmp_path: Path) -> None:
+    """A machine that never gives the highest and the lowest level of a task or of a trait."""
+    scale, shares = [1.0, 1.5, 4.0, 7.0], [0.25] * 4
+    described = {"v": {"id": "t-1", "levels": scale}, "w": {"id": "essay", "traits": {"ideas": {"levels": scale}}}}
+    for version, fields in described.items():
+        (tmp_path / "store/packages" / version).mkdir(parents=True)
+        (tmp_path / "store/packages" / version / "task.json").write_text(json.dumps(fields))
+    of_versions = (("t-1", "v"), ("essay.ideas", "w"))
+    scored = [
+        {**ok(f"{task} {n}", 1 + n % 2, task, score=scale[1 + n % 2], probabilities=shares), "version": version}
+        for task, version in of_versions
+        for n in range(8)
+    ]
+    truth = [{"id": f"{task} {n}", "points": scale[n % 4]} for task, _ in of_versions for n in range(8)]
+    for name, rows in (("scored.jsonl", scored), ("truth.jsonl", truth)):
+        (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    columns = LabelColumns(score="points")
+    matched = match_files(tmp_path / "scored.jsonl", tmp_path / "truth.jsonl", columns, tmp_path / "store")
+    assert matched.rows.human.tolist() == [n % 4 for n in range(8)] * 2
+    (tmp_path / "store/packages/v/task.json").write_text("{")
+    with pytest.raises(InputError, match=r"v/task\.json"):
+        match_files(tmp_path / "scored.jsonl", tmp_path / "truth.jsonl", columns, tmp_path / "store")
+
+
 @pytest.mark.parametrize("first", [1, 10])
 def test_whole_points_beyond_the_levels_are_refused_in_predictions_too(tmp_path: Path, join: Join, first: int) -> None:
     """Points 1 to 6, as of essays, are the levels 0 to 5; the machine never gave the highest and the lowest."""
