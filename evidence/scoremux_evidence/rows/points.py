@@ -44,8 +44,10 @@ def published_points(store: Path | None, versions: Iterable[tuple[str, str]]) ->
 
     Raises InputError where it is not a store, or a file there cannot be read.
     """
+    if store is None:
+        return {}
     found: dict[str, set[tuple[float, ...]]] = {}
-    for task, version in versions if store is not None else ():
+    for task, version in versions:
         file = packages_of(store) / version / "task.json"
         if version and file.exists():
             with reading(file):
