@@ -378,7 +378,8 @@ def test_reading_tools_stay_in_the_browser(browser: Browser, programme: Programm
     page.close()
 
 
-@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.nightly)])
+@pytest.mark.nightly
+@pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_no_page_violates_wcag_aa(browser: Browser, programme: Programme, scheme: Any) -> None:
     context = browser.new_context(viewport={"width": 1440, "height": 900}, color_scheme=scheme)
     page = open_page(context)
