@@ -1,4 +1,4 @@
-"""A job on Ray: tasks of a cluster read, score and write its slices; this process cuts the files and journals.
+"""A job on Ray: workers of a cluster read, score and write its slices; this process cuts the files and journals.
 
 Parts, their numbers and the journal are those of `job.run`, so either can resume the other's job. All machines see the
 sources and the folder under the same paths. Slices end in any order and are journaled in the job's own: one that ended
@@ -11,6 +11,7 @@ import socket
 from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -23,12 +24,15 @@ from scoremux_batch.job import Job
 from scoremux_batch.journal import Journal
 from scoremux_batch.parts import UnfinishedPart, remove_unfinished, write_part
 from scoremux_batch.slices import read_slices, read_source
+from scoremux_client.client import ScoringClient
 from scoremux_client.errors import TransportError, UnavailableError
 from scoremux_files.errors import InputError, ScoremuxError, first_line, reason
 from scoremux_files.rows.row_layout import Json, ReadPosition
 
 _TASKS_PER_SERVER = 4
 _CONNECT_S = 10.0
+_CPUS = 0.1
+"""Of a worker: it mostly waits for servers, and must not wait for a whole CPU beside this process."""
 _LOCAL = {"address": "local", "include_dashboard": False, "object_store_memory": 100 << 20}  # no row goes through Ray
 
 
@@ -49,16 +53,20 @@ def run(
     with _cluster():
         most = workers or _TASKS_PER_SERVER * len(connection.urls)
         count = max(1, min(most, int(ray.cluster_resources().get("CPU", 1))))
-        task: Any = ray.remote(num_cpus=1, max_retries=-1)(score_slice)
+        options = {"num_cpus": _CPUS, "max_restarts": -1, "max_task_retries": -1, "scheduling_strategy": "SPREAD"}
+        actor: Any = ray.remote(**options)(SliceScorer)
         slices, done = enumerate(read_slices(job, journal.state)), dict[int, Json]()
-        running, following = dict[Any, int](), 0
+        idle, running, following = list[Any](), dict[Any, tuple[int, Any]](), 0
         while True:
             for number, part in islice(slices, count - len(running)):
-                running[task.remote(folder, job, connection, Path.cwd(), part.index, part.start, part.number)] = number
+                scorer = idle.pop() if idle else actor.remote(folder, job, connection, Path.cwd())
+                running[scorer.score_slice.remote(part.index, part.start, part.number)] = number, scorer
             if not running:
                 break
             (ready,), _ = ray.wait(list(running), num_returns=1)
-            done[running.pop(ready)], seconds = ray.get(ready)
+            place, scorer = running.pop(ready)
+            done[place], seconds = ray.get(ready)
+            idle.append(scorer)
             latencies.extend(seconds)
             while following in done:
                 journal.add(done.pop(following))
@@ -67,19 +75,28 @@ def run(
     remove_unfinished(folder)
 
 
-def score_slice(
-    folder: Path, job: Job, connection: Connection, working_folder: Path, index: int, start: ReadPosition, number: int
-) -> tuple[Json, Latencies]:
-    """Score a slice, in a process of the cluster; return its line for the journal, and how long its requests took."""
-    os.chdir(working_folder)
-    latencies = array("f")
-    try:
-        with connection.open(latencies) as client:
-            ((part, scored),) = score_slices(job, islice(read_source(job, index, start, number), 1), client)
-        return write_part(folder, part, scored, job.people.read_behind), latencies
-    except ScoremuxError as error:
-        kind = TransportError if isinstance(error, TransportError) else InputError
-        raise kind(f"{job.sources[index].path}, after line {start.line}: {error}") from error
+class SliceScorer:
+    """Scores slices in a process of the cluster, with one client, which learns once how many rows a request carries."""
+
+    def __init__(self, folder: Path, job: Job, connection: Connection, working_folder: Path) -> None:
+        os.chdir(working_folder)
+        self._folder, self._job, self._connection = folder, job, connection
+        self._latencies: Latencies = array("f")
+
+    @cached_property
+    def _client(self) -> ScoringClient:
+        return self._connection.open(self._latencies)
+
+    def score_slice(self, index: int, start: ReadPosition, number: int) -> tuple[Json, Latencies]:
+        """Score a slice; return its line for the journal, and how long its requests took."""
+        job = self._job
+        del self._latencies[:]
+        try:
+            ((part, scored),) = score_slices(job, islice(read_source(job, index, start, number), 1), self._client)
+            return write_part(self._folder, part, scored, job.people.read_behind), self._latencies
+        except ScoremuxError as error:
+            kind = TransportError if isinstance(error, TransportError) else InputError
+            raise kind(f"{job.sources[index].path}, after line {start.line}: {error}") from error
 
 
 @contextmanager

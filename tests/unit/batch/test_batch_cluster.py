@@ -46,7 +46,7 @@ class RayCluster(NamedTuple):
 
     def scorers(self) -> list[psutil.Process]:
         children = [child for raylet in self.raylets for child in psutil.Process(raylet).children()]
-        return [child for child in children if child.cmdline()[:1] and "score_slice" in child.cmdline()[0]]
+        return [child for child in children if child.cmdline()[:1] and "SliceScorer" in child.cmdline()[0]]
 
 
 def slow(request: Any, context: Any) -> Any:
