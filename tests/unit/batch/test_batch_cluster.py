@@ -144,7 +144,7 @@ def test_alerts_and_read_behind_of_a_ray_job_are_those_of_a_local_one(tmp_path: 
         _, errors = process.communicate(timeout=240)
     assert process.returncode == 4, errors
     assert_same(tmp_path / "out", tmp_path / "whole")
-    lines = [row["line"] for row in alerts(tmp_path / "out" / "_alerts")]
+    lines = sorted(row["line"] for row in alerts(tmp_path / "out" / "_alerts"))  # tasks are scored one after the other
     assert lines == [n + 1 for n in range(ROWS) if n % 50 in (0, 2)]
 
 
