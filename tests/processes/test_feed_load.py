@@ -1,6 +1,7 @@
 """How soon a waiting follower learns of a decision, and what 200 followers cost the rows of another token."""
 
 import asyncio
+import os
 import statistics
 import subprocess
 import sys
@@ -117,7 +118,8 @@ def test_many_followers_leave_another_tokens_rows_alone(running: Running) -> Non
                 work.decide("anna", read.token, wait_s=0)
 
     command = [sys.executable, __file__, str(client.base_url), "30"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as followers:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as followers:
         time.sleep(5)
         deciding = threading.Thread(target=decide_all)
         deciding.start()
