@@ -5,7 +5,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, Field, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, Field, ValidationInfo, field_validator, model_validator
 
 from scoremux_client.contract import MOST_FEEDBACK_BYTES, TASK_ID_PATTERN, TOTAL
 from scoremux_decide.total import Total
@@ -19,6 +19,25 @@ TaskId = Annotated[str, Field(pattern=f"^{TASK_ID_PATTERN}$")]
 _FLOAT32_MAX = 3.4028234663852886e38
 
 
+def _refuse_unordered(levels: tuple[float, ...]) -> tuple[float, ...]:
+    if not all(abs(level) <= _FLOAT32_MAX for level in levels) or any(a >= b for a, b in pairwise(levels)):
+        raise ValueError("levels must be finite float32 numbers and ascending")
+    return levels
+
+
+def _refuse_unmatched(feedback: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+    levels = info.data.get("levels", ())
+    if len(feedback) != len(levels):
+        raise ValueError(f"{len(feedback)} texts for {len(levels)} levels")
+    if any(len(text.encode()) > MOST_FEEDBACK_BYTES for text in feedback):
+        raise ValueError(f"a text has more than {MOST_FEEDBACK_BYTES} bytes")
+    return feedback
+
+
+Levels = Annotated[tuple[float, ...], Field(min_length=2, max_length=MOST_LEVELS), AfterValidator(_refuse_unordered)]
+Feedback = Annotated[tuple[str, ...], AfterValidator(_refuse_unmatched)]
+
+
 class Trait(BaseModel, extra="forbid", frozen=True):
     """One of the scores that an item asks for.
 
@@ -27,19 +46,9 @@ class Trait(BaseModel, extra="forbid", frozen=True):
     name: for people.
     """
 
-    levels: tuple[float, ...] = Field(min_length=2, max_length=MOST_LEVELS)
-    feedback: tuple[str, ...] = ()
+    levels: Levels
+    feedback: Feedback = ()
     name: str = ""
-
-    @field_validator("levels")
-    @classmethod
-    def _ascending(cls, levels: tuple[float, ...]) -> tuple[float, ...]:
-        return _refuse_unordered(levels)
-
-    @field_validator("feedback")
-    @classmethod
-    def _by_level(cls, feedback: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-        return _refuse_unmatched(feedback, info.data.get("levels", ()))
 
 
 class Task(BaseModel, extra="forbid", frozen=True):
@@ -56,8 +65,8 @@ class Task(BaseModel, extra="forbid", frozen=True):
     """
 
     id: TaskId
-    levels: tuple[float, ...] = Field(default=(), min_length=2, max_length=MOST_LEVELS)
-    feedback: tuple[str, ...] = ()
+    levels: Levels = ()
+    feedback: Feedback = ()
     traits: dict[TraitName, Trait] = Field(default={}, min_length=2, max_length=64)
     total: Total | None = None
     language: str = ""
@@ -66,16 +75,6 @@ class Task(BaseModel, extra="forbid", frozen=True):
     rubric: str = ""
     input: Input | None = None
     untrained: bool = False
-
-    @field_validator("levels")
-    @classmethod
-    def _ascending(cls, levels: tuple[float, ...]) -> tuple[float, ...]:
-        return _refuse_unordered(levels)
-
-    @field_validator("feedback")
-    @classmethod
-    def _by_level(cls, feedback: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-        return _refuse_unmatched(feedback, info.data.get("levels", ()))
 
     @model_validator(mode="after")
     def _levels_or_traits(self) -> "Task":
@@ -148,17 +147,3 @@ class Task(BaseModel, extra="forbid", frozen=True):
             return parse_model(cls, data)
         except ValueError as error:
             raise PackageError(f"{path}: {error}") from error
-
-
-def _refuse_unordered(levels: tuple[float, ...]) -> tuple[float, ...]:
-    if not all(abs(level) <= _FLOAT32_MAX for level in levels) or any(a >= b for a, b in pairwise(levels)):
-        raise ValueError("levels must be finite float32 numbers and ascending")
-    return levels
-
-
-def _refuse_unmatched(feedback: tuple[str, ...], levels: tuple[float, ...]) -> tuple[str, ...]:
-    if len(feedback) != len(levels):
-        raise ValueError(f"{len(feedback)} texts for {len(levels)} levels")
-    if any(len(text.encode()) > MOST_FEEDBACK_BYTES for text in feedback):
-        raise ValueError(f"a text has more than {MOST_FEEDBACK_BYTES} bytes")
-    return feedback

@@ -46,9 +46,9 @@ def published_points(store: Path | None, versions: Iterable[tuple[str, str]]) ->
     """
     if store is None:
         return {}
-    found: dict[str, set[tuple[float, ...]]] = {}
+    packages, found = packages_of(store), dict[str, set[tuple[float, ...]]]()
     for task, version in versions:
-        file = packages_of(store) / version / "task.json"
+        file = packages / version / "task.json"
         if version and file.exists():
             with reading(file):
                 content = file.read_bytes()
