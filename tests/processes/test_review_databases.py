@@ -25,7 +25,7 @@ from desks import Work, check_counts, make_programme, scored_rows
 from scoremux_client.audit_lines import beginning, text_digest
 from scoremux_client.errors import InputError
 from scoremux_desk import exports, figures
-from scoremux_desk.database import log, reads, responses
+from scoremux_desk.database import log, reads
 from scoremux_desk.database.accounts import add_person
 from scoremux_desk.database.connection import Database
 from scoremux_desk.database.schema import (
@@ -85,7 +85,6 @@ def test_raters_at_once_read_every_row_once(database_name: str, tmp_path: Path) 
         verify(connection)
         levels = decision_rows.blind_levels(connection)
         assert all(figures.agreement(figures.pairs(levels, kind, "task"), "task") for kind in figures.KINDS)
-        assert figures.curve(levels, responses.count_chosen(connection)).policy is not None
     assert exports.export_labelled(programme.database, tmp_path / "labelled.parquet") > 50
     with pytest.raises(Exception, match="append-only"), programme.database.write() as connection:
         connection.execute(text("DELETE FROM record"))

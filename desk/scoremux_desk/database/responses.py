@@ -14,7 +14,6 @@ from scoremux_desk.database.schema import (
     ALERT,
     COUNTS,
     DECISION,
-    DRAWN,
     ERASED,
     IS_OPEN,
     PAPERS,
@@ -160,19 +159,6 @@ def count_states(connection: Connection) -> dict[str, int]:
     query = select(state, func.count())
     query = query.where(ROW.state.not_in(PAPERS)).group_by(state)
     return as_dict(connection, query)
-
-
-def count_chosen(connection: Connection) -> dict[tuple[str, str, str], float]:
-    """Return how many rows have a level of the machine, by task, version and how they were chosen to be read.
-
-    Rows that `scoremux sample` drew count as the responses that they stand for.
-    """
-    drawn = case((ROW.chosen_by == DRAWN, 1 / ROW.read_behind), else_=1.0)
-    place = (ROW.task, ROW.version, ROW.chosen_by)
-    query = select(*place, func.sum(drawn))
-    query = query.where(ROW.level >= 0).group_by(*place)
-    found_rows = connection.execute(query)
-    return {(task, version, chosen_by): number for task, version, chosen_by, number in found_rows}
 
 
 def rows_of(connection: Connection, chosen: Collection[int]) -> Iterator[Any]:

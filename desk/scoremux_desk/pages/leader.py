@@ -36,26 +36,19 @@ def progress(visit: Visit) -> Response:
 
 
 def agreement(visit: Visit) -> Response:
-    """Show how raters agree with each other, with validity papers and with the machine."""
+    """Show how raters agree with each other and with validity papers."""
     by, task, rater = (visit.request.query_params.get(name, "") for name in ("by", "task", "rater"))
     by = by if by in figures.GROUPINGS else "all"
     with visit.reading() as connection:
         levels = decision_rows.blind_levels(connection, task)
-        population = responses.count_chosen(connection)
         tasks = programme.all_items(connection)
         people = accounts.listed(connection)
     compared = {kind: figures.pairs(levels, kind, by, rater) for kind in figures.KINDS}
-    weights, about = figures.weights_beside_machine(levels, population, by, rater)
-    tables = {
-        kind: figures.agreement(pairs, by, weights if kind == "machine" else None) for kind, pairs in compared.items()
-    }
     number = len(tasks[task].levels) if task in tasks else 0
     return show(
         visit,
         "agreement.html",
-        tables=tables,
-        about=about,
-        curve=figures.curve(levels, population),
+        tables={kind: figures.agreement(pairs, by) for kind, pairs in compared.items()},
         kinds=figures.KINDS,
         groupings=figures.GROUPINGS,
         by=by,

@@ -160,8 +160,7 @@ def totals_by_rater(connection: Connection) -> Sequence[Any]:
 def blind_levels(connection: Connection, task: str = "") -> Sequence[Any]:
     """Return the levels that raters gave blind and not too fast, of one task or of all, in the order of the rows.
 
-    Columns: row, round, task, kind, level, at, lead, size, rater, and of the row machine_level, confidence,
-    known_level, chosen_by, read_behind, version and last_round.
+    Columns: row, round, task, kind, level, at, rater, and known_level of the row.
     """
     query = (
         select(
@@ -171,16 +170,8 @@ def blind_levels(connection: Connection, task: str = "") -> Sequence[Any]:
             DECISION.kind,
             DECISION.level,
             DECISION.at,
-            DECISION.lead,
-            DECISION.size,
             PERSON.name.label("rater"),
-            ROW.level.label("machine_level"),
-            ROW.confidence,
             ROW.known_level,
-            ROW.chosen_by,
-            ROW.read_behind,
-            ROW.version,
-            ROW.round.label("last_round"),
         )
         .join(people, PERSON.id == DECISION.person)
         .join(rows, ROW.id == DECISION.row)

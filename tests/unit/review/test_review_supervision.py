@@ -15,7 +15,9 @@ from scoremux_desk import figures
 from scoremux_desk.database.accounts import change_person
 from scoremux_desk.desk_policy import DeskPolicy
 from scoremux_desk.errors import LeaseLostError, ReviewError, TooLateError
+from scoremux_desk.pages.rendering import figure
 from scoremux_desk.reading.intake import add_papers
+from scoremux_evidence.figures.estimates import rounded
 
 POLICY = DeskPolicy(groups=False, undo_s=100)
 
@@ -300,3 +302,9 @@ def test_confusion_and_severity_of_made_up_raters(at_work: Any) -> None:
     work = at_work(40)
     page = work.programme.client("lee").get("/agreement?task=bio-7&rater=anna&by=week")
     assert page.status_code == 200
+
+
+def test_a_number_that_rounds_to_zero_has_no_minus() -> None:
+    numbers = (-0.004, -0.0, -0.006, 0.004)
+    assert [figure(number) for number in numbers] == ["0.00", "0.00", "−0.01", "0.00"]
+    assert [rounded(number, 3, "+") for number in (-0.0004, -0.0006)] == ["+0.000", "-0.001"]
