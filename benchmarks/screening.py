@@ -22,7 +22,7 @@ _CHECKPOINT_S = 20.0
 
 def parsed(recipe: Iterable[str]) -> dict[str, Any]:
     """Return the content of a `train.toml` with changes such as `lr=0.004`, `sites=query`."""
-    plan: dict[str, Any] = {"recipe": {}, "folds": FOLDS, "curve_folds": 0}
+    plan: dict[str, Any] = {"recipe": {}, "folds": FOLDS}
     for change in recipe:
         key, _, text = change.partition("=")
         value = json.loads(text) if text.replace(".", "").replace("-", "").replace("e", "").isdigit() else text

@@ -97,7 +97,7 @@ def ours(labelled: Any, folds: int, epochs: int) -> Took:
 
 
 def ours_aside(out: str, corpus: str, tasks: int, rows_a_task: int) -> None:
-    """Train five folds, the final tables and the learning curve for an epoch; write what it took."""
+    """Train five folds and the final tables for an epoch; write what it took."""
     arguments = argparse.Namespace(data=corpus, tasks=tasks, rows_a_task=rows_a_task)
     Path(out).write_text(json.dumps(asdict(ours(read(arguments), 5, 1))), encoding="utf-8")
 
@@ -115,7 +115,7 @@ def against(arguments: argparse.Namespace, work: Path) -> Iterator[Row]:
         pairs = list(zip(of, rounds["before"], strict=True))
         rate, cpu_rate = (float(np.median([getattr(took, name) for took in of])) for name in ("rate", "cpu_rate"))
         yield {
-            **{"data": arguments.data, "tasks": arguments.tasks, "way": "scoremux train, folds and learning curve"},
+            **{"data": arguments.data, "tasks": arguments.tasks, "way": "scoremux train, folds and the final tables"},
             **{"setting": f"{arguments.rows_a_task} rows a task, 1 epoch", "threads": 1, "rounds": len(of)},
             **{"code": code, "code_commit": commit(checkouts[code])},
             **{"rows_epochs_per_s": rate, "rows_epochs_per_cpu_s": cpu_rate},

@@ -82,7 +82,7 @@ def main() -> None:
     arguments = parser.parse_args()
     out = arguments.out
     write_data(arguments.folder, out)
-    recipe = f"folds = 0\ncurve_folds = 0\n\n[recipe]\nepochs = {arguments.epochs}\n"
+    recipe = f"folds = 0\n\n[recipe]\nepochs = {arguments.epochs}\n"
     (out / "train.toml").write_text(recipe, encoding="utf-8")
     train = ("--backbone", arguments.backbone, "--config", out / "train.toml", "--out", out / "trained")
     run("train", out / "train.csv", *train)

@@ -12,7 +12,6 @@ from scoremux_train.cross_validated import CrossValidated, OutOfFold
 from scoremux_train.recipe import Plan
 from scoremux_train.run import TrainedTask
 
-CURVE = "QWK on the same held-out responses, by how many others the adapter was trained on"
 ONLY_LEVEL = "level {} was predicted of every response; nothing was learned that tells responses apart"
 _FEW = 10
 """With fewer responses of a level, its card says that the figures tell little about it."""
@@ -45,7 +44,6 @@ def _sections(described: Task, check: TaskCheck, plan: Plan, out_of_fold: OutOfF
 {training}## Cross-validated agreement
 
 {_agreement(out_of_fold.of_task[described.id], plan.folds)}
-{_learning(described.id, out_of_fold)}
 ## Known limits
 
 {_limits(check)}
@@ -103,19 +101,6 @@ def _agreement(agreement: CrossValidated, folds: int) -> str:
         *(f"| {title} | {' | '.join(shown(figure))} |" for title, figure in agreement.figures.items()),
     ]
     return "\n".join(lines)
-
-
-def _learning(task: str, out_of_fold: OutOfFold) -> str:
-    curve = out_of_fold.curve
-    if curve is None or task not in curve.of_task:
-        return ""
-    of_task = "\n".join(curve.plot(curve.of_task[task])) or "undefined"
-    mean = "\n".join(curve.plot(curve.mean)) or "undefined"
-    forecast = "\n".join(out_of_fold.forecast([task]))
-    return (
-        f"\n## Learning curve\n\n{CURVE}, of this task:\n\n```\n{of_task}\n```\n\n"
-        f"As a mean of {curve.tasks} tasks of this run:\n\n```\n{mean}\n```\n\n{forecast}\n"
-    )
 
 
 def _limits(check: TaskCheck) -> str:

@@ -17,10 +17,10 @@ from scoremux_evidence.rows.weighing import ROUTED_BESIDE, ROUTED_ONLY
 from scoremux_files.rows.readers import text_check
 from scoremux_files.rows.writers import write_rows
 from scoremux_files.terminal import print_table
-from scoremux_train.card import CURVE, ONLY_LEVEL, card, shown
+from scoremux_train.card import ONLY_LEVEL, card, shown
 from scoremux_train.check import TaskCheck
 from scoremux_train.cross_validated import STATISTICS, OutOfFold
-from scoremux_train.run import ALL, TrainedTask
+from scoremux_train.run import TrainedTask
 from scoremux_train.training.adapter_files import write_adapter
 from scoremux_train.training.preparation import Prepared
 
@@ -94,7 +94,7 @@ def _write_predictions(out: Path, tasks: Sequence[TrainedTask]) -> None:
             "fold": prepared.fold_of,
             "level": prepared.human,
             "second_level": [None if math.isnan(second) else int(second) for second in rows.second],
-            "probabilities": [shares.tolist() for shares in task.predicted[ALL]],
+            "probabilities": [shares.tolist() for shares in task.predicted],
             "points": [described.levels] * count,
             "student": rows.student.texts(),
             "chosen_by": rows.chosen_by.texts(),
@@ -118,7 +118,7 @@ def _write_predictions(out: Path, tasks: Sequence[TrainedTask]) -> None:
 
 def print_agreement(console: Console, out_of_fold: OutOfFold) -> None:
     """Print the cross-validated agreement of every task, and the remarks that a reader needs first."""
-    of_task, curve = out_of_fold.of_task, out_of_fold.curve
+    of_task = out_of_fold.of_task
     say = partial(console.print, markup=False, soft_wrap=True)
     if routed := [name for name, agreement in of_task.items() if agreement.routed_only]:
         say(f"{', '.join(routed)}: {ROUTED_ONLY}")
@@ -129,10 +129,6 @@ def print_agreement(console: Console, out_of_fold: OutOfFold) -> None:
     for name, agreement in of_task.items():
         if agreement.only_level is not None:
             say(f"{name}: {ONLY_LEVEL.format(agreement.only_level)}")
-    if curve is not None:
-        say(f"\n{CURVE}, as a mean of {curve.tasks} tasks:")
-        for line in (*curve.plot(curve.mean), *out_of_fold.forecast(of_task)):
-            say(line)
 
 
 def _print_figures(console: Console, out_of_fold: OutOfFold) -> None:

@@ -58,7 +58,6 @@ class Plan(_Strict):
     Attributes:
         seed: The seed of everything that is drawn at random.
         folds: The number of folds for out-of-fold predictions; 0 makes none.
-        curve_folds: The number of folds that are also trained on a quarter and on half of their rows.
         sites, modules_to_save: The options of `scoremux export backbone`.
         base_model: PEFT's base_model_name_or_path, by default the backbone as it was named.
         tasks: Changes of the recipe for a task, by task id.
@@ -66,7 +65,6 @@ class Plan(_Strict):
 
     seed: int = 20241221
     folds: int = Field(default=5, ge=0)
-    curve_folds: int = Field(default=2, ge=0)
     sites: str = "all-linear"
     modules_to_save: tuple[str, ...] = ()
     base_model: str = ""

@@ -321,7 +321,7 @@ def test_an_item_is_trained_with_its_traits_in_windows_and_served_as_trained(mod
         lines.append({"id": f"e{number}", "item": "essay-1", "text": " ".join(words), "G": cells[0], "S": cells[1]})
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     (tmp_path / "columns.toml").write_text('task = "item"\n[traits]\ngrammar = "G"\nsyntax = "S"\n')
-    (tmp_path / "train.toml").write_text("folds = 2\ncurve_folds = 0\n[recipe]\nepochs = 4\n")
+    (tmp_path / "train.toml").write_text("folds = 2\n[recipe]\nepochs = 4\n")
     train([tmp_path / "rows.jsonl"], str(model), tmp_path / "out", None, tmp_path / "train.toml")
     described = json.loads((tmp_path / "out/essay-1/task.json").read_text())
     assert described["traits"] == {"grammar": {"levels": [1, 1.5, 2]}, "syntax": {"levels": [0, 1]}}
@@ -374,7 +374,7 @@ def test_every_row_gets_one_prediction_out_of_its_fold_and_every_adapter_a_card(
     assert {row["fold"] for row in found} == {0, 1, 2}
     text = (trained / "t-b" / "card.md").read_text()
     made_of = "40 responses", "epochs 5", "lr 0.002, spread"
-    for part in (*made_of, "Known limits", "of 40 responses", "| QWK |", "Learning curve"):
+    for part in (*made_of, "Known limits", "of 40 responses", "| QWK |"):
         assert part in text, part
 
 
@@ -398,7 +398,7 @@ def test_a_text_without_tokens_is_trained_as_the_padding_token_that_serving_make
     lines = write_labelled(tmp_path / "rows.jsonl", rows=24, tasks=("t-a",)).read_text().splitlines()
     rows = [json.loads(line) for line in lines] + [{"id": "empty", "task": "t-a", "text": "", "level": 0}]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (tmp_path / "train.toml").write_text("folds = 2\ncurve_folds = 0\n[recipe]\nepochs = 1\n")
+    (tmp_path / "train.toml").write_text("folds = 2\n[recipe]\nepochs = 1\n")
     train([tmp_path / "rows.jsonl"], str(tmp_path / "model"), tmp_path / "out", config=tmp_path / "train.toml")
     found = pq.read_table(tmp_path / "out" / "predictions.parquet").to_pylist()
     assert np.isfinite([row["probabilities"] for row in found]).all()
@@ -431,7 +431,7 @@ def test_no_table_has_seen_the_rows_that_it_predicts(model: Path, tmp_path: Path
         }
         for fold in range(3)
     }
-    assert len(trainer.rows) == 3 * (3 + 2 * 2 + 1)
+    assert len(trainer.rows) == 3 * (3 + 1)
     for name, rows in trainer.rows.items():
         fold = name.split("/")[1]
         assert not rows & held.get(int(fold), set()), name

@@ -20,7 +20,7 @@ def test_out_of_fold_agreement_is_that_of_new_students(tmp_path: Path, result: R
     model = make_encoder(tmp_path / "model")
     _students(tmp_path / "rows.jsonl", 60, 5, seed=1)
     new = _students(tmp_path / "new.jsonl", 1500, 1, seed=2)
-    (tmp_path / "train.toml").write_text("folds = 5\ncurve_folds = 0\n[recipe]\nepochs = 20\nlr = 0.003\n")
+    (tmp_path / "train.toml").write_text("folds = 5\n[recipe]\nepochs = 20\nlr = 0.003\n")
     shares = {}
     for column in ("student", ""):
         out = tmp_path / f"by-{column}"

@@ -6,10 +6,7 @@ import math
 import random
 import re
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +18,6 @@ from labelled import each, labelled, rows_of
 from scoremux.app import build
 from scoremux_engine.packages.task import Task
 from scoremux_evidence.commands.agreement_commands import evaluate, report
-from scoremux_evidence.figures.estimates import Figure
 from scoremux_evidence.rows.label_columns import LabelColumns
 from scoremux_evidence.rows.similar_texts import fold, related
 from scoremux_files.errors import InputError
@@ -29,12 +25,12 @@ from scoremux_files.locks import locked
 from scoremux_train.card import card
 from scoremux_train.check import as_json, check, remarks
 from scoremux_train.commands import train
-from scoremux_train.cross_validated import CrossValidated, LearningCurve, OutOfFold
+from scoremux_train.cross_validated import CrossValidated, OutOfFold
 from scoremux_train.data import Data, read_data, read_tasks, training_rows
 from scoremux_train.errors import DataError, RecipeError
 from scoremux_train.output import print_agreement
 from scoremux_train.recipe import Plan, Recipe
-from scoremux_train.run import ALL, QUARTERS, TrainedTask
+from scoremux_train.run import TrainedTask
 from scoremux_train.training.batches import Example, TrainingSet
 from scoremux_train.training.preparation import PreparedTask, assign
 
@@ -212,11 +208,6 @@ def test_a_second_run_on_one_folder_is_refused(tmp_path: Path) -> None:
         train([path], "a-model", tmp_path / "out")
 
 
-def _last(probabilities: Sequence[Any]) -> dict[int, Sequence[Any]]:
-    """Return predictions of tables that learned all other rows, as of a run without a learning curve."""
-    return {quarters: probabilities if quarters == ALL else [()] * len(probabilities) for quarters in QUARTERS}
-
-
 def test_figures_weigh_rows_and_say_when_one_level_was_predicted_throughout() -> None:
     levels = [n % 3 % 2 for n in range(60)]
     rows = [
@@ -228,11 +219,11 @@ def test_figures_weigh_rows_and_say_when_one_level_was_predicted_throughout() ->
     right = [
         np.array([1 - level, level], np.float32) if n % 2 else np.ones(2, np.float32) for n, level in enumerate(levels)
     ]
-    figures = CrossValidated.of(TrainedTask(prepared, _last(right), torch.zeros(0)))
+    figures = CrossValidated.of(TrainedTask(prepared, right, torch.zeros(0)))
     assert (figures.rows, figures.students, figures.weighted, figures.only_level) == (40, 30, True, None)
     # All get level 0 but rows of odd number and level 1: wrong are 10 of the 20 rows of weight 4.
     assert figures.figures["exact agreement"].value == pytest.approx((20 + 40) / 100)
-    constant = TrainedTask(prepared, _last([np.array([0.9, 0.1], np.float32)] * 60), torch.zeros(0))
+    constant = TrainedTask(prepared, [np.array([0.9, 0.1], np.float32)] * 60, torch.zeros(0))
     console = Console(file=io.StringIO(), width=200)
     print_agreement(console, OutOfFold.of([constant]))
     printed = console.file.getvalue()  # type: ignore[attr-defined]
@@ -256,7 +247,7 @@ def test_train_evaluate_and_report_print_the_same_mean_and_count_a_constant_mach
         machine = [0 if name == "same" or n in (1, 3, 5) else int(row.level) for n, row in enumerate(each(read))]
         probabilities = [np.eye(2, dtype=np.float32)[level] for level in machine]
         prepared = PreparedTask(data.tasks[name], Recipe(), read, [], [0] * 40, [n % 5 for n in range(40)])
-        trained.append(TrainedTask(prepared, _last(probabilities), torch.zeros(0)))
+        trained.append(TrainedTask(prepared, probabilities, torch.zeros(0)))
         scored += [
             {"id": row.id, "task": name, "status": "OK", "level": level, "probabilities": p.tolist()}
             for row, level, p in zip(each(read), machine, probabilities, strict=True)
@@ -295,7 +286,7 @@ def test_routed_rows_beside_a_sample_of_all_responses_are_part_of_no_figure(tmp_
         read = data.rows["t"]
         prepared = PreparedTask(data.tasks["t"], Recipe(), read, [], [0] * len(read), [0] * len(read))
         machine = [int(row.level if row.id.endswith("right") else 1 - row.level) for row in each(read)]
-        trained = TrainedTask(prepared, _last(np.eye(2, dtype=np.float32)[machine]), torch.zeros(0))
+        trained = TrainedTask(prepared, np.eye(2, dtype=np.float32)[machine], torch.zeros(0))
         console = Console(file=io.StringIO(), width=200)
         print_agreement(console, OutOfFold.of([trained]))
         text = card(trained, {trained.prepared.task.id: check(data, 5)[0]}, Plan(), OutOfFold.of([trained]))
@@ -317,53 +308,3 @@ def test_routed_rows_beside_a_sample_of_all_responses_are_part_of_no_figure(tmp_
     years, said = figures(last_year + responses(1500, 0.0, chosen_by="route", version="b" * 64))
     assert (years.rows, years.beside) == (2100, 1500) and "1,500 responses that were read since they were sent" in said
     assert years.figures["exact agreement"].value == weighed.figures["exact agreement"].value
-
-
-def _curve(exponent: float, seed: int, tasks: int = 20) -> LearningCurve:
-    """Return the curve of tasks whose machine is wrong in a share of rows that falls with a power of their number."""
-    draw, trained = np.random.default_rng(seed), []
-    for number in range(tasks):
-        human = draw.integers(0, 4, 60)
-        rows = rows_of(*(labelled(str(n), "t", level) for n, level in enumerate(human.tolist())))
-        predicted = {}
-        for quarters in QUARTERS:
-            wrong = draw.random(60) < draw.uniform(0.45, 0.65) * quarters**-exponent
-            machine = np.where(wrong, draw.integers(0, 4, 60), human)
-            predicted[quarters] = list(np.eye(4, dtype=np.float32)[machine])
-        task = Task(id=f"t-{number}", levels=(0, 1, 2, 3))
-        prepared = PreparedTask(task, Recipe(), rows, [], [0] * 60, [0] * 60)
-        learned = {quarters: [20 * quarters] for quarters in QUARTERS}
-        trained.append(TrainedTask(prepared, predicted, torch.zeros(0), learned))
-    curve_of_all = LearningCurve.of(trained)
-    assert curve_of_all is not None
-    return curve_of_all
-
-
-def test_a_mean_of_two_tasks_does_not_leave_the_scale_of_qwk() -> None:
-    mean = _curve(0.4, 1, tasks=2).mean
-    assert mean and all(-1 <= figure.low < figure.value < figure.high <= 1 for figure in mean)
-
-
-@pytest.mark.parametrize("exponent", [0.0, 0.4])
-def test_a_learning_curve_forecasts_rows_where_agreement_grows_and_not_where_it_does_not(exponent: float) -> None:
-    curves = [_curve(exponent, seed) for seed in range(40)]
-    covered = sum(curve.exponent.low <= exponent <= curve.exponent.high for curve in curves)
-    assert covered >= 34, "of 40 intervals of 95 %"
-    more = [curve.more_rows(0.6, 80, 100, 0.7) for curve in curves]
-    if exponent:
-        assert np.median(more) == pytest.approx(80 * (0.4 / 0.3) ** (1 / exponent) - 100, rel=0.25)
-        assert curves[0].more_rows(0.71, 80, 100, 0.7) == 0 and curves[0].more_rows(0.1, 80, 100, 0.9) == math.inf
-        assert (
-            curves[0].forecast({"t-0": (0.6, 80, 100)}, 0.7)[1].startswith("For the report's QWK of 0.7, about so many")
-        )
-    else:
-        assert sum(count == math.inf for count in more) >= 34
-        tiny = replace(curves[0], exponent=Figure(3e-4, 1e-4, 5e-4))
-        assert tiny.more_rows(0.3, 80, 100, 0.7) == math.inf
-        assert 0 < tiny.more_rows(0.6999, 80, 100, 0.7) < 900
-        assert "cannot be told from luck" in _curve(0.0, 0).forecast({}, 0.7)[0]
-    assert "no forecast is made" in _curve(exponent, 1, tasks=3).forecast({}, 0.7)[0]
-    means = [curve.mean[-1] for curve in curves]
-    truth = 1 - 0.55 * 4**-exponent
-    assert sum(mean.low <= truth <= mean.high for mean in means) >= 34
-    assert len(curves[0].plot(curves[0].mean)) == 3 and "80 rows" in curves[0].plot(curves[0].mean)[2]
