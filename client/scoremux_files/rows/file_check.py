@@ -7,7 +7,7 @@ from pathlib import Path
 from scoremux_files.errors import InputError, reading
 from scoremux_files.rows.readers import read_records
 from scoremux_files.rows.row_layout import Row, RowLayout, renamed_by
-from scoremux_files.rows.text_files import NO_TEXT, NOT_UTF8, UTF16, refuse_foreign
+from scoremux_files.rows.text_files import NO_TEXT, NOT_UTF8, refuse_foreign
 
 _BLOCK_BYTES = 1 << 20
 _FIRST_ROWS = 100
@@ -33,19 +33,16 @@ def check_file(path: Path, layout: RowLayout) -> bool:
 def _check_text(path: Path) -> None:
     refuse_foreign(path)
     with reading(path), path.open("rb") as file:
-        encoding = UTF16.get(file.read(2), "utf-8")
-        file.seek(0)
-        decoder, line = codecs.getincrementaldecoder(encoding)(), 1
+        decoder, line = codecs.getincrementaldecoder("utf-8")(), 1
         for number, block in enumerate(chain(iter(lambda: file.read(_BLOCK_BYTES), b""), [b""])):
-            # UTF-16 has NUL in every line; UTF-8 may have it in a response.
-            if number == 0 and encoding == "utf-8" and b"\0" in block.partition(b"\n")[0]:
+            # A response may have NUL; the first line of a text file has no NUL.
+            if number == 0 and b"\0" in block.partition(b"\n")[0]:
                 raise InputError(f"{path}: {NO_TEXT}")
             try:
                 line += decoder.decode(block, final=not block).count("\n")
             except UnicodeDecodeError as error:
-                line += error.object[: error.start].decode(encoding, "replace").count("\n")
-                what = NOT_UTF8 if encoding == "utf-8" else f"not {encoding[:6].upper()}; save it as UTF-8"
-                raise InputError(f"{path}, line {line}: {what}") from None
+                line += error.object[: error.start].count(b"\n")
+                raise InputError(f"{path}, line {line}: {NOT_UTF8}") from None
 
 
 def _check_objects(path: Path, records: list[Row], layout: RowLayout) -> None:

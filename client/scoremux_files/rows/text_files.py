@@ -1,4 +1,4 @@
-"""Records of JSONL and CSV files, in UTF-8 or in UTF-16 with a byte order mark.
+"""Records of JSONL and CSV files in UTF-8.
 
 This is our own code because pyarrow's readers give no line numbers, stop at the first bad row, and cannot start at an
 offset; a job needs all three.
@@ -6,22 +6,21 @@ offset; a job needs all three.
 
 import codecs
 import csv
-import io
 import json
 import re
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from scoremux_files.errors import InputError, reading
 from scoremux_files.rows.row_layout import FILE_START, ReadPosition, Record, RowLayout, list_columns
 
-UTF16 = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
-"""Byte order mark → encoding."""
-
+_UTF16 = "it is UTF-16; in Excel, save it as CSV UTF-8, or convert it: iconv -f UTF-16 -t UTF-8 FILE > NEW"
 _FOREIGN = {
     codecs.BOM_UTF32_LE: "it is UTF-32; save it as UTF-8",
+    codecs.BOM_UTF16_LE: _UTF16,
+    codecs.BOM_UTF16_BE: _UTF16,
     b"\x1f\x8b": "it is compressed by gzip; unpack it (gunzip)",
     b"BZh": "it is compressed by bzip2; unpack it (bunzip2)",
     b"\xfd7zXZ": "it is compressed by xz; unpack it (unxz)",
@@ -64,57 +63,22 @@ class _CsvRecord(NamedTuple):
     last: TextLine
 
 
-class Utf16Bytes(io.RawIOBase):
-    """A UTF-16 file as the bytes of its UTF-8 form, read forwards."""
-
-    def __init__(self, file: BinaryIO, encoding: str) -> None:
-        """Start behind the byte order mark, which `file` has passed."""
-        self._file = file
-        self._decoder = codecs.getincrementaldecoder(encoding)("surrogatepass")
-        self._rest = b""
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        while not self._rest:
-            data = self._file.read(_SKIP_BYTES)
-            self._rest = self._decoder.decode(data, not data).encode("utf-8", "surrogatepass")
-            if not data:
-                break
-        size = min(len(buffer), len(self._rest))
-        buffer[:size], self._rest = self._rest[:size], self._rest[size:]
-        return size
-
-
 def refuse_foreign(path: Path) -> None:
     """Refuse a file that is named as text and begins as something else. Raises InputError that says what to do."""
     with reading(path), path.open("rb") as file:
         head = file.read(8)
     remedy = next((remedy for start, remedy in _FOREIGN.items() if head.startswith(start)), "")
-    if not remedy and head[:2] not in UTF16 and b"\0" in head[:4]:
+    if not remedy and b"\0" in head[:4]:
         remedy = NO_TEXT
     if remedy:
         raise InputError(f"{path}: {remedy}")
 
 
-def open_text(path: Path, offset: int = 0) -> BinaryIO:
-    """Open a text file at an offset of its UTF-8 form. A UTF-16 file is converted, from its start to the offset too."""
-    file = path.open("rb")
-    encoding = UTF16.get(file.read(2))
-    if encoding is None:
-        file.seek(offset)
-        return file
-    converted = cast(BinaryIO, io.BufferedReader(Utf16Bytes(file, encoding)))
-    while offset > 0 and (passed := len(converted.read(min(offset, _SKIP_BYTES)))):
-        offset -= passed
-    return converted
-
-
 def read_lines(path: Path, limit_bytes: int, start: ReadPosition = FILE_START) -> Iterator[TextLine]:
     """Yield the lines from `start` on, without a byte order mark. A longer line is read in pieces that are dropped."""
     offset, number = start.offset, start.line
-    with open_text(path, offset) as file:
+    with path.open("rb") as file:
+        file.seek(offset)
         while data := file.readline(limit_bytes + 1):
             begin, number, offset, short = offset, number + 1, offset + len(data), len(data) <= limit_bytes
             rest = data

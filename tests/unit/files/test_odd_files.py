@@ -29,7 +29,7 @@ ROWS = [
     {"id": f"r{n}", "task": "t-1", "text": text, "note; 1": "a, b"}
     for n, text in enumerate(["Straße; 5\t6, 7", "日本 😀", 'she said "no"', "two\nlines", "", "plain"] * 3)
 ]
-ENCODINGS = ["utf-8", "utf-8-sig", "utf-16-le", "utf-16-be"]
+ENCODINGS = ["utf-8", "utf-8-sig"]
 
 
 def csv_text(delimiter: str = ",") -> str:
@@ -49,9 +49,8 @@ TEXTS = {
 @pytest.mark.parametrize("encoding", ENCODINGS)
 @pytest.mark.parametrize("name", TEXTS)
 def test_delimiters_and_encodings_are_recognised(tmp_path: Path, name: str, encoding: str) -> None:
-    mark = "\ufeff" if encoding.startswith("utf-16") else ""
     path = tmp_path / name
-    path.write_bytes((mark + TEXTS[name]).encode(encoding))
+    path.write_bytes(TEXTS[name].encode(encoding))
     assert check_file(path, RowLayout())
     assert list(read_rows(path)) == ROWS
     job = Job(expand([str(path)]), RowLayout(part_rows=4))
@@ -106,7 +105,7 @@ REFUSED = [
     ("in.parquet", parquet({"id": [], "task": [], "text": []}), "there are no rows in|column task is null, not text"),
     ("in.csv", b"id,task,answer\nr1,t,x\n", COLUMN),
     ("in.csv", b"id;task;answer\nr1;t;x\n", COLUMN),
-    ("in.csv", "\ufeffid\ttask\tanswer\nr1\tt\tx\n".encode("utf-16-le"), COLUMN),
+    ("in.csv", b"id\ttask\tanswer\nr1\tt\tx\n", COLUMN),
     ("in.jsonl", b'{"id": "r1", "task": "t", "answer": "x"}\n' * 3, COLUMN),
     ("in.parquet", parquet({"id": ["r"], "task": ["t"], "answer": ["x"]}), COLUMN),
     ("in.csv", f"{SECRET},t-1\nyes,t-1\n".encode(), r"no column task \(its columns: t-1, 1 more\)"),
@@ -130,7 +129,8 @@ REFUSED = [
     ("in.csv", GOOD + f"r,t,{SECRET} ü\n".encode("latin-1"), f"line 23: {UTF8}"),
     ("in.jsonl", b'{"task": "t", "text": "x"}\n{"task": "t", "text": "\xf6"}\n', f"line 2: {UTF8}"),
     ("in.csv", GOOD + "r,t,ü\n".encode("utf-16-le"), "UTF-8"),
-    ("in.csv", "\ufefftask,text\nt,x\n".encode("utf-16-le") + b"\n", "line 3: not UTF-16; save it as UTF-8$"),
+    ("in.csv", "task,text\nt,x\n".encode("utf-16"), "it is UTF-16; in Excel, save it as CSV UTF-8"),
+    ("in.csv", "\ufefftask,text\nt,x\n".encode("utf-16-be"), "it is UTF-16"),
     ("in.csv", b"task,text\nt,x" + b"\xc3", f"line 2: {UTF8}"),
     ("in.csv", b"id,task,text\rr1,t,x\r", "its lines end with carriage returns alone; save it as CSV"),
     ("in.csv", b"id|task|text\nr1|t|x\n", "cells are divided by commas, semicolons or tabs"),
