@@ -61,7 +61,7 @@ def calibrate(
     from scoremux_evidence.rows.predicted import read_labelled
 
     rules = read_policy(policy)
-    columns = label_columns(column, "level", "score", "second", "rater", data=policy)
+    columns = label_columns(column, "level", "score", "second", "rater", data=labelled[0] if labelled else None)
     store = Store(repository / "store")
     live = store.manifest().tasks if columns.score else {}
     scales = {task: PackageFiles(store.package_folder(version)).task.levels for task, version in live.items()}

@@ -80,6 +80,11 @@ def test_new_versions_carry_a_decision_and_score_as_before(
     dry = run(*given, "--dry-run")
     assert (dry.returncode, store.manifest().tasks) == (0, before), dry.stderr
     assert "nothing was published" in dry.stdout and "this look at the promise is not recorded" in dry.stdout
+    renamed = tmp_path / "renamed" / "labelled.jsonl"
+    renamed.parent.mkdir()
+    renamed.write_text(labelled.read_text().replace('"level"', '"grade"'))
+    (renamed.parent / "columns.toml").write_text('level = "grade"\n')
+    assert run(renamed, *given[1:], "--dry-run").stdout == dry.stdout
     lines = [line.replace("┃", "│").split("│") for line in dry.stdout.splitlines()]
     table = [[cell.strip() for cell in line[1:-1]] for line in lines if len(line) > 2]  # no cell is wrapped
     assert table[0] == ["task", "rows", "verdict", "threshold", "to people", "promise", "version"]
