@@ -28,7 +28,7 @@ def parsed(recipe: Iterable[str]) -> dict[str, Any]:
         value = json.loads(text) if text.replace(".", "").replace("-", "").replace("e", "").isdigit() else text
         if key in ("sites", "seed"):
             plan[key] = value
-        elif key not in ("input", "backbone"):
+        elif key not in ("input", "backbone", "taught"):
             plan["recipe"][key] = value
     return plan
 
@@ -160,6 +160,8 @@ class Recipes:
 
         prepared = self._prepare(changes, new)
         part = replace(prepared, tasks=[_labelled_part(task, 0, count) for task in prepared.tasks])
+        if _value(changes, "taught", ""):
+            part = self._taught(changes, prepared, part)
         trained = train(part, self._kept(changes, new, count), _say_nothing, _CHECKPOINT_S)
         _predict(prepared, [task.table for task in trained], 0, predicted)
 
@@ -168,18 +170,44 @@ class Recipes:
 
         return self._work / f"{derived_key(self._folder.name, *of):016x}"
 
-    def _prepare(self, changes: Sequence[str], names: Sequence[str]) -> Any:
+    def _taught(self, changes: list[str], whole: Any, part: Any) -> Any:
+        """Return the tasks of `part` taught by a comparison with their references, on their other training rows.
+
+        The comparison is learned on tasks that are not in `part`. whole: the tasks with all their rows.
+        """
+        from scoremux_train.comparison import Comparison
+        from scoremux_train.data import Data
+
+        known = self._read(changes)
+        new = {task.task.id: task for task in part.tasks}
+        others = [(known.tasks[name], known.training[name].rows) for name in self._names if name not in new]
+        unlabelled = {}
+        for task in whole.tasks:
+            read = {example.key for example in new[task.task.id].examples}
+            pairs = enumerate(zip(task.examples, task.fold_of, strict=True))
+            rest = [place for place, (example, fold) in pairs if fold != 0 and example.key not in read]
+            unlabelled[task.task.id] = task.rows.where(rest)
+        few = Data(known.tasks, {name: task.rows for name, task in new.items()}, unlabelled=unlabelled)
+        return self._prepare(changes, [], few, dict.fromkeys(new, Comparison.learn(others)))
+
+    def _read(self, changes: Sequence[str]) -> Any:
         from scoremux_evidence.rows.label_columns import LabelColumns
         from scoremux_train.data import read_data
-        from scoremux_train.recipe import Plan
-        from scoremux_train.training.preparation import WHOLE, prepare
 
         columns = LabelColumns(id="response_id", task="task_id", score="")
         tasks = described(self._folder, _value(changes, "input"))
-        labelled = read_data([self._folder / "train.jsonl"], tasks, columns)
+        return read_data([self._folder / "train.jsonl"], tasks, columns)
+
+    def _prepare(
+        self, changes: Sequence[str], names: Sequence[str], labelled: Any = None, comparisons: Any = None
+    ) -> Any:
+        from scoremux_train.recipe import Plan
+        from scoremux_train.training.preparation import WHOLE, prepare
+
         plan = Plan.model_validate(parsed(changes))
         backbone = _value(changes, "backbone", str(data.minilm()))
-        return replace(prepare(labelled, names, plan, backbone), folds=[WHOLE])
+        prepared = prepare(labelled or self._read(changes), names, plan, backbone, comparisons=comparisons)
+        return replace(prepared, folds=[WHOLE])
 
 
 def _say_nothing(_done: int, _of: int) -> None:

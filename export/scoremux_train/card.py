@@ -66,15 +66,20 @@ def _data(points: Sequence[float], check: TaskCheck) -> str:
 def _training(task: TrainedTask, plan: Plan) -> str:
     model_input, recipe = task.prepared.task.input, task.prepared.recipe
     shown = "the response alone" if model_input is None else model_input.model_dump_json(exclude_none=True)
-    values = {**recipe.model_dump(), "lr": round(recipe.rate(len(task.prepared.rows)), 6)}
-    rows, cut = len(task.prepared.rows), task.prepared.cut
+    unlabelled = task.prepared.unlabelled
+    rows, cut = len(task.prepared.rows) + len(unlabelled or ()), task.prepared.cut
+    values = {**recipe.model_dump(), "lr": round(recipe.rate(rows), 6)}
     if model_input is not None and model_input.windows:
         shown += (
             f"; {cut} of {rows} responses are longer than the backbone reads at once, and would be cut without windows"
         )
+    taught = ""
+    if unlabelled is not None:
+        labels = f"{len(task.prepared.rows)} labels and {len(unlabelled)} unlabelled answers"
+        taught = f"- Taught from {labels}: a comparison with the reference gives these a probability of each level.\n"
     backbone = Path(plan.base_model).name if Path(plan.base_model).exists() else plan.base_model
     return f"""\
-- LoRA adapter and head on the frozen backbone {backbone}; sites {plan.sites}.
+{taught}- LoRA adapter and head on the frozen backbone {backbone}; sites {plan.sites}.
 - The model sees {shown}.
 - Recipe: {", ".join(f"{name} {value}" for name, value in values.items())}.
 - An epoch reads {task.prepared.epoch_tokens:,} tokens.

@@ -16,7 +16,7 @@ from scoremux_evidence.rows.table import Rows
 from scoremux_evidence.rows.weighing import ROUTED_ONLY, routed_only
 from scoremux_files.rows.readers import same_text
 from scoremux_files.terminal import print_table
-from scoremux_train.data import Data, TrainingRows
+from scoremux_train.data import FEW_LABELS, Data, TrainingRows
 
 LEAST_ROWS = 20
 """Fewest rows that a task is trained on."""
@@ -37,6 +37,7 @@ class TaskCheck:
         left_out: Rows with the text of a row that is held out.
         needed: The number of rows that are missing for training.
         rare: Levels that occur, but with fewer students or distinct texts than there are folds.
+        unlabelled: Answers that are learned without a level.
         routed_only: Whether people read these rows for their route alone, see `scoremux_evidence.rows.weighing`.
     """
 
@@ -54,6 +55,7 @@ class TaskCheck:
     needed: int
     rare: list[int]
     question: bool
+    unlabelled: int
     routed_only: bool
 
     @property
@@ -71,10 +73,13 @@ def check(data: Data, folds: int) -> list[TaskCheck]:
     Args:
         folds: A task needs twice as many different texts, and students where rows name them.
     """
-    return [_check(data.tasks[name], rows, data.training[name], folds) for name, rows in data.rows.items()]
+    return [
+        _check(data.tasks[name], rows, data.training[name], folds, len(data.unlabelled.get(name, ())))
+        for name, rows in data.rows.items()
+    ]
 
 
-def _check(task: Task, rows: Rows, training: TrainingRows, folds: int) -> TaskCheck:
+def _check(task: Task, rows: Rows, training: TrainingRows, folds: int, unlabelled: int) -> TaskCheck:
     used, groups = training
     human = used.level.astype(np.int64)
     texts = [same_text(text or "") for text in used.text]
@@ -101,6 +106,7 @@ def _check(task: Task, rows: Rows, training: TrainingRows, folds: int) -> TaskCh
         needed=max(0, LEAST_ROWS - len(levels_of), 2 * folds - len(set(groups))),
         rare=[level for level in range(len(task.levels)) if 0 < apart[level] < folds],
         question=bool(task.question),
+        unlabelled=unlabelled,
         routed_only=routed_only(used),
     )
 
@@ -146,11 +152,18 @@ def remarks(data: Data, checks: Sequence[TaskCheck]) -> list[str]:
         more = f" and {len(places) - _BAD_SHOWN:,} more, which --check-json lists" if len(places) > _BAD_SHOWN else ""
         lines.append(f"{len(places):,} rows {reason}: {', '.join(places[:_BAD_SHOWN])}{more}")
     for check in checks:
-        if check.needed:
+        if check.unlabelled:
+            lines.append(
+                f"{check.task}: its adapter may learn {check.unlabelled} unlabelled answers beside {check.rows} labels"
+            )
+        elif check.needed:
             needed = f"it needs {check.needed} more rows with other texts, by other students"
             lines.append(f"{check.task} is not trained: {needed}")
         elif not check.trainable:
             lines.append(f"{check.task} is not trained: all of its rows have one level")
+    if data.unused:
+        why = f"the task has no reference, traits or {FEW_LABELS} labels and more, or the texts are in labelled rows"
+        lines.append(f"unlabelled answers that are not used: {_listed(data.unused)}: {why}")
     return lines
 
 

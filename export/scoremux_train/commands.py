@@ -14,7 +14,7 @@ from rich.console import Console
 from typer import Argument, Option
 
 from scoremux_client.errors import InputError
-from scoremux_files.atomic import NEW
+from scoremux_files.atomic import NEW, replace_file
 from scoremux_files.errors import first_of, writing
 from scoremux_files.locks import locked
 from scoremux_files.rows.row_layout import LABELS_HELP
@@ -31,6 +31,8 @@ UNUSABLE_STATUS = 3
 _BACKBONE = "Folder or hub id of the model that the adapters are for (not needed with --check)."
 _TASKS = "File of tasks: id, levels, question, reference, rubric, language, template."
 _CORES = "How many cores to use; 0: all. The adapters do not depend on it."
+_UNLABELLED = "Answers without labels, for tasks with a reference and fewer than 48 labels; may be given again."
+_START = "start.json of an earlier run: what --unlabelled needs where this run has labels of few other tasks."
 _COLUMN = (
     f"{LABELS_HELP}, task, text, level (counted from 0), score (points, for rows without a level), second (another "
     "human's level or score), student (whose rows stay in one fold) or group (kept in the predictions; may be given "
@@ -51,6 +53,8 @@ class TrainOptions:
     check_json: Annotated[Path | None, Option(help="Write the data check as JSON, too.")] = None
     device: Annotated[str, Option(help="cpu, cuda or cuda:N.")] = "cpu"
     cores: Annotated[int, Option(min=0, help=_CORES)] = 0
+    unlabelled: Annotated[list[Path] | None, Option(help=_UNLABELLED)] = None
+    start: Annotated[Path | None, Option(help=_START)] = None
     column: Annotated[list[str] | None, Option("--column", metavar="KEY=NAME", help=_COLUMN)] = None
 
 
@@ -80,12 +84,16 @@ def train_as(options: TrainOptions, checkpoint_s: float = 60.0) -> None:
     from scoremux_engine.packages.package_files import CONFIG_JSON
     from scoremux_export.opening.classifier import quieten
     from scoremux_train import output, run
+    from scoremux_train.comparison import START_JSON, Comparison, comparisons
     from scoremux_train.cross_validated import OutOfFold
     from scoremux_train.errors import DataError
     from scoremux_train.training.preparation import prepare
 
-    if not (chosen := data.adapters_of([check.task for check in checks if check.trainable])):
+    plain = data.adapters_of([check.task for check in checks if check.trainable])
+    if not plain and not data.unlabelled:
         raise DataError("no task has enough rows to be trained")
+    start = Comparison.read(options.start) if options.start else None
+    learned, comparison_of = comparisons(data, start)
     quieten()
     plan = plan.model_copy(update={"base_model": plan.base_model or backbone})  # as PEFT does
     with ExitStack() as stack:
@@ -96,14 +104,19 @@ def train_as(options: TrainOptions, checkpoint_s: float = 60.0) -> None:
         for path in out.glob(f"{NEW}*"):
             if path.is_file():  # of a run that was killed while it wrote its predictions
                 path.unlink()
-        prepared = prepare(data, chosen, plan, backbone, options.device, options.cores)
-        trained = run.train(prepared, out, progress, checkpoint_s)
+        prepared = prepare(data, plain, plan, backbone, options.device, options.cores, comparison_of)
+        trained, said = run.better(run.train(prepared, out, progress, checkpoint_s))
         out_of_fold = OutOfFold.of([part for task in trained for part in task.by_trait()])
         with writing(out):
             output.write(out, prepared, trained, out_of_fold, {check.task: check for check in checks})
+            if learned is not None:
+                replace_file(out / START_JSON, [learned.model_dump_json().encode()])
         shutil.rmtree(out / run.CHECKPOINTS, ignore_errors=True)
     output.print_agreement(console, out_of_fold)
-    if earlier := sorted({path.parent.name for path in out.glob(f"[!.]*/{CONFIG_JSON}")} - {*chosen}):
+    for line in said:
+        console.print(line, soft_wrap=True)
+    chosen = {task.prepared.task.id for task in trained}
+    if earlier := sorted({path.parent.name for path in out.glob(f"[!.]*/{CONFIG_JSON}")} - chosen):
         console.print(f"adapters of earlier runs are still in {out}: {first_of(earlier)}", soft_wrap=True)
     console.print(f"serve them with: scoremux serve --repository REPO --adapters {out}", soft_wrap=True)
 
@@ -119,7 +132,7 @@ def _read(options: TrainOptions, console: Console) -> tuple[Plan, Data, list[Tas
     keys = ("level", "score", "second", "rater")
     columns = label_columns(options.column, *keys, group="group", data=options.sources[0])
     described = read_tasks(options.tasks) if options.tasks else {}
-    data = read_data(options.sources, described, columns)
+    data = read_data(options.sources, described, columns, options.unlabelled or ())
     checks = check(data, plan.folds)
     print_checks(console, checks)
     for line in remarks(data, checks):

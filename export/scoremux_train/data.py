@@ -18,12 +18,17 @@ from scoremux_evidence.rows.reading import column_hint, read_labels
 from scoremux_evidence.rows.similar_texts import related
 from scoremux_evidence.rows.table import Reasons, Rows
 from scoremux_evidence.rows.weighing import routed_beside
+from scoremux_files.rows.readers import same_text
 from scoremux_files.rows.row_layout import Row as JsonRow
 from scoremux_files.settings import check
 from scoremux_train.errors import DataError
 
 _MOST_PARTS = 0.1
 """The share of fractions among levels above which all are taken for points."""
+
+
+FEW_LABELS = 48
+"""From so many labelled rows on, a task is trained on them alone."""
 
 
 class TrainingRows(NamedTuple):
@@ -38,12 +43,16 @@ class Data:
     """Labelled responses: tasks and their rows by task id, and the rows that cannot be used, by reason.
 
     items: Items by id; their traits are among the tasks, such as ``essay-1.grammar``.
+    unlabelled: Answers without a level, of tasks with a reference and fewer labelled rows than `FEW_LABELS`.
+    unused: Ids of other tasks with such answers.
     """
 
     tasks: dict[str, Task] = field(default_factory=dict)
     rows: dict[str, Rows] = field(default_factory=dict)
     bad: Reasons = field(default_factory=dict)
     items: dict[str, Task] = field(default_factory=dict)
+    unlabelled: dict[str, Rows] = field(default_factory=dict)
+    unused: list[str] = field(default_factory=list)
 
     @cached_property
     def training(self) -> dict[str, TrainingRows]:
@@ -58,12 +67,18 @@ class Data:
         return sorted([*whole, *(task for task in tasks if task not in traits)])
 
 
-def read_data(paths: Sequence[Path], tasks: Mapping[str, JsonRow], columns: LabelColumns = LABEL_COLUMNS) -> Data:
+def read_data(
+    paths: Sequence[Path],
+    tasks: Mapping[str, JsonRow],
+    columns: LabelColumns = LABEL_COLUMNS,
+    unlabelled: Sequence[Path] = (),
+) -> Data:
     """Read labelled responses.
 
     Args:
         paths: .csv, .jsonl and .parquet files.
         tasks: Fields of `task.json` by task id, from `read_tasks`; levels that are missing come from the rows.
+        unlabelled: Files of answers without a level, as those of `score`.
 
     Raises:
         InputError: A file cannot be read, or rows contradict each other.
@@ -76,14 +91,16 @@ def read_data(paths: Sequence[Path], tasks: Mapping[str, JsonRow], columns: Labe
     labels = read_labels(paths, columns_read, ("task", "text", "level"), strict=False)
     labels.require(columns)
     rows = labels.rows.without(rules.of_no_task(labels.rows, tasks) if tasks else {})
-    if not len(rows):
+    pool = read_labels(unlabelled, replace(columns, level="", score="", second="", rater=""), ("task", "text")).rows
+    if not len(rows) + len(pool):
         why = next((f"the first: {place}: {reason}" for reason, (place, *_) in rows.left_out.items()), "")
         hint = column_hint(labels.names) if labels.names else ""
         why = f"{why}{hint}" if why else "the files are empty"
         raise DataError(f"no usable row in {', '.join(map(str, paths))}; {labels.words_hint(columns) or why}")
     data = Data()
     parts = []
-    for task, of_task in sorted(rows.by_task().items()):
+    of_tasks = {task: rows.where([]) for task in pool.by_task() if tasks.get(task, {}).get("levels")}
+    for task, of_task in sorted((of_tasks | rows.by_task()).items()):
         fields = {**tasks.get(task, {}), "id": task}
         if not fields.get("levels"):
             fields["levels"] = _levels(task, of_task)
@@ -100,7 +117,30 @@ def read_data(paths: Sequence[Path], tasks: Mapping[str, JsonRow], columns: Labe
             traits = {trait: {"levels": task.levels} for trait, task in own.items()}
             fields = {name: value for name, value in tasks.get(item, {}).items() if name != "levels"}
             data.items[item] = check(Task, {**fields, "id": item, "traits": traits}, f"item {item}", DataError)
+    in_items = {trait.id for item in data.items.values() for trait, *_ in item.slices.values()}
+    for name, answers in sorted(pool.by_task().items()):
+        own_task = data.tasks.get(name)
+        is_few = own_task and own_task.reference and len(data.training[name].rows) < FEW_LABELS
+        if is_few and name not in in_items and len(new := _new_texts(answers, data.rows[name])):
+            data.unlabelled[name] = new
+        else:
+            data.unused.append(name)
     return data
+
+
+def _new_texts(answers: Rows, read: Rows) -> Rows:
+    """Return answers whose texts no read or held-out row has, each text once, by id."""
+    answers = answers.where(~rules.is_held_out(answers))
+    keys = answers.response_keys()
+    answers = answers.where(sorted(range(len(keys)), key=keys.__getitem__))
+    first = {same_text(text or ""): place for place, text in reversed([*enumerate(answers.text)])}
+    old = {"", *(same_text(text or "") for text in read.text)}
+    return answers.where(sorted(place for text, place in first.items() if text not in old))
+
+
+def joined(rows: Rows, unlabelled: Rows) -> Rows:
+    """Return the rows and then the answers, with the columns that name and compare them."""
+    return Rows.joined([part.only(("task", "id", "has_id", "administration", "text")) for part in (rows, unlabelled)])
 
 
 def _with_seconds(rows: Rows, levels: int) -> Rows:

@@ -20,9 +20,10 @@ from scoremux_files.terminal import print_table
 from scoremux_train.card import ONLY_LEVEL, card, shown
 from scoremux_train.check import TaskCheck
 from scoremux_train.cross_validated import STATISTICS, OutOfFold
+from scoremux_train.data import joined
 from scoremux_train.run import TrainedTask
 from scoremux_train.training.adapter_files import write_adapter
-from scoremux_train.training.preparation import Prepared
+from scoremux_train.training.preparation import Prepared, PreparedTask
 
 PREDICTIONS = "predictions.parquet"
 SCHEMA = pa.schema(
@@ -63,7 +64,7 @@ def write(
     for task in trained:
         described = task.prepared.task
         texts = {
-            TRAINED_JSON: TrainedRows.of(task.prepared.rows).to_json(),
+            TRAINED_JSON: _trained_rows(task.prepared).to_json(),
             TASK_JSON: described.model_dump_json(indent=1, exclude_defaults=True) + "\n",
             CARD: card(task, checks, plan, out_of_fold),
             README: f"---\n{WEIGHTS}: {prepared.weights}\n---\n\nWritten by `scoremux train`; see {CARD}.\n",
@@ -77,6 +78,12 @@ def write(
         _write_predictions(out, [part for task in trained for part in task.by_trait()])
     else:  # those of an earlier run
         (out / PREDICTIONS).unlink(missing_ok=True)
+
+
+def _trained_rows(task: PreparedTask) -> TrainedRows:
+    if task.unlabelled is None:
+        return TrainedRows.of(task.rows)
+    return TrainedRows.of(joined(task.rows, task.unlabelled), len(task.rows))
 
 
 def _write_predictions(out: Path, tasks: Sequence[TrainedTask]) -> None:

@@ -1,5 +1,6 @@
 """Train what was prepared: which rows each table learns, how they are trained, and what tables predict."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from scoremux_train.progress import Progress
 from scoremux_train.recipe import Plan, derived_key
 from scoremux_train.training.batches import StepRow, TrainingSet
 from scoremux_train.training.checkpoint import Checkpoint, TrainingState
-from scoremux_train.training.preparation import Prepared, PreparedTask
+from scoremux_train.training.preparation import WHOLE, Prepared, PreparedTask
 from scoremux_train.training.trainer import Probabilities, Trainer
 
 CHECKPOINTS = ".training"
@@ -36,6 +37,13 @@ class TrainedTask:
     predicted: Sequence[Probabilities]
     table: Tensor
 
+    @property
+    def log_loss(self) -> float:
+        """The mean log loss of rows that were held out; NaN without any."""
+        pairs = zip(self.predicted, self.prepared.human, strict=True)
+        losses = [-math.log(max(shares[level], 1e-9)) for shares, level in pairs if len(shares)]
+        return sum(losses) / len(losses) if losses else math.nan
+
     def by_trait(self) -> "list[TrainedTask]":
         """Return each trait of an item as a task with its rows and predictions; a task is returned as it is."""
         traits, first = [], 0
@@ -57,16 +65,36 @@ def train(prepared: Prepared, out: Path, progress: Progress, checkpoint_s: float
         TrainError: A checkpoint is of another version.
     """
     plan = prepared.plan
-    tables = [(task, fold) for task in prepared.tasks for fold in prepared.folds]
+    tables = [(task, fold) for task in prepared.tasks for fold in prepared.folds if fold in (WHOLE, *task.fold_of)]
     sets = [_training_set(plan, task, fold) for task, fold in tables]
     checkpoint = Checkpoint(out / CHECKPOINTS, prepared.fingerprint, checkpoint_s)
     values = _train_tables(prepared, sets, checkpoint, progress)
     predicted = _predict(prepared.trainer, tables, sets, values)
-    last = {task.task.id: table for (task, _), table in zip(tables, values, strict=True)}
+    last = {task.name: table for (task, _), table in zip(tables, values, strict=True)}
     return [
-        TrainedTask(task, [predicted.get(row.key, _NOTHING) for row in task.examples], last[task.task.id])
+        TrainedTask(task, [predicted.get(row.key, _NOTHING) for row in task.examples], last[task.name])
         for task in prepared.tasks
     ]
+
+
+def better(trained: Sequence[TrainedTask]) -> tuple[list[TrainedTask], list[str]]:
+    """Return an adapter for each task, and sentences about tasks with two of them.
+
+    The taught one is kept unless the plain one has a lower log loss of rows that were held out.
+    """
+    kept, said = dict[str, TrainedTask](), []
+    for task in trained:
+        name = task.prepared.task.id
+        plain = kept.setdefault(name, task)
+        if plain is task:
+            continue
+        if not plain.log_loss < task.log_loss:
+            kept[name] = task
+        said.append(
+            f"{name}: out-of-fold log loss {plain.log_loss:.4f}, taught by the comparison {task.log_loss:.4f}: the "
+            f"{'plain' if kept[name] is plain else 'taught'} adapter is kept"
+        )
+    return [*kept.values()], said
 
 
 def _train_tables(
@@ -113,5 +141,6 @@ def _predict(
 def _training_set(plan: Plan, task: PreparedTask, fold: int) -> TrainingSet:
     """Return the rows outside of a fold, for a task's table to learn."""
     rows = [example for example, own_fold in zip(task.examples, task.fold_of, strict=True) if own_fold != fold]
+    rows += task.taught.get(fold, ())
     traits = [own.levels for own, _ in task.traits]
-    return TrainingSet(f"{task.task.id}/{fold}", task.levels, task.recipe, rows, plan.seed, traits=traits)
+    return TrainingSet(f"{task.name}/{fold}", task.levels, task.recipe, rows, plan.seed, traits=traits)

@@ -44,6 +44,7 @@ class _TrainedJson(BaseModel, extra="forbid"):
     administrations: _Digests
     texts: _Digests
     unnamed: _Digests
+    labelled: Annotated[int, Field(ge=0)] | None = None
 
 
 @dataclass
@@ -89,6 +90,8 @@ class PackageFiles:
             return None
         try:
             digests = json.loads(self.read(TRAINED_JSON))
+            if "labelled" in digests:  # beside rows that no person read
+                return int(digests["labelled"])
             # One id may occur in several administrations, and several ids may have one text.
             return max(len(digests["ids"]), len(digests["texts"])) + len(digests["unnamed"])
         except (ValueError, TypeError, KeyError, RecursionError) as error:

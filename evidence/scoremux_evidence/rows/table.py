@@ -132,7 +132,7 @@ class Rows:
         """Return the rows of each task, in the order in which tasks first come."""
         order = np.argsort(self.task.code, kind="stable")
         codes, first = np.unique(self.task.code[order], return_index=True)
-        parts = np.split(order, first[1:])
+        parts = np.split(order, first[1:]) if len(order) else []
         in_order = sorted(range(len(parts)), key=lambda part: parts[part][0])
         names = (*self.task.values, "")
         return {names[codes[part]]: replace(self.where(parts[part]), left_out={}) for part in in_order}

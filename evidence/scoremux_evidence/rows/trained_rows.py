@@ -32,6 +32,7 @@ class TrainedRows:
         texts: Of the rows with an id.
         unnamed: Of the texts of rows without an id.
         format: How texts are compared, see `_FOLDED`.
+        labelled: How many of the rows had a level, None where all had one.
     """
 
     ids: frozenset[str] = frozenset()
@@ -39,9 +40,10 @@ class TrainedRows:
     texts: frozenset[str] = frozenset()
     unnamed: frozenset[str] = frozenset()
     format: int = _FOLDED
+    labelled: int | None = None
 
     @classmethod
-    def of(cls, rows: Rows) -> "TrainedRows":
+    def of(cls, rows: Rows, labelled: int | None = None) -> "TrainedRows":
         """Return the digests of rows."""
         texts = np.array(_texts(rows, _FOLDED), object)
         return cls(
@@ -49,6 +51,7 @@ class TrainedRows:
             administrations=frozenset(_digest(key[2]) for key in rows.where(rows.has_id).response_keys() if key[2]),
             texts=frozenset(texts[rows.has_id]),
             unnamed=frozenset(texts[~rows.has_id]),
+            labelled=labelled,
         )
 
     @classmethod
@@ -63,14 +66,16 @@ class TrainedRows:
             format_ = values.pop("format")
             if format_ not in (1, _FOLDED):
                 raise ValueError
-            return cls(**{name: frozenset(digests) for name, digests in values.items()}, format=format_)
+            labelled = values.pop("labelled", None)
+            return cls(**{name: frozenset(of) for name, of in values.items()}, format=format_, labelled=labelled)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise InputError(f"{path}: it is not a list of digests that `scoremux train` wrote") from error
 
     def to_json(self) -> str:
         """Return the text that `read` reads; the digests are sorted."""
-        digests = {name: sorted(of) for name, of in vars(self).items() if name != "format"}
-        return json.dumps({"format": self.format, **digests}, indent=0) + "\n"
+        digests = {name: sorted(of) for name, of in vars(self).items() if isinstance(of, frozenset)}
+        labelled = {} if self.labelled is None else {"labelled": self.labelled}
+        return json.dumps({"format": self.format, **digests, **labelled}, indent=0) + "\n"
 
     def find(self, rows: Rows) -> Mask:
         """Return the rows that the adapter was trained on: on their id or, where either side has no id, their text.

@@ -23,6 +23,7 @@ class Example:
         key: 64 bits that only this row of the run has.
         token_types: As long as `tokens`, or empty.
         levels: Of an item with traits, in place of `level`: the level of each trait, −1 where it has none.
+        shares: In place of a person's level, the probability of each, of which `level` is the likeliest; else empty.
         windows: What is computed in its place where it is long, and how many tokens of the response each window `adds`.
     """
 
@@ -33,6 +34,7 @@ class Example:
     levels: Sequence[int] = ()
     windows: "Sequence[Example]" = ()
     adds: int = 0
+    shares: Sequence[float] = ()
 
     @property
     def parts(self) -> "Sequence[Example]":

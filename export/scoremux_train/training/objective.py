@@ -65,7 +65,11 @@ def loss(logits: Tensor, rows: Sequence[StepRow]) -> Tensor:
     levels = torch.tensor([size for _, _, _, size, _, _ in targets])
     spread = torch.tensor([row.of.recipe.spread for _, row, *_ in targets])
     weight = torch.tensor([weight for *_, weight in targets], device=device)
-    target = soft_targets(level, levels, spread, width).to(device)
+    target = soft_targets(level, levels, spread, width)
+    for n, (_, row, *_) in enumerate(targets):
+        if row.example.shares:
+            target[n, : len(row.example.shares)] = torch.tensor(row.example.shares)
+    target = target.to(device)
     beyond = (torch.arange(width) >= levels[:, None]).to(device)
     own_logits = logits.masked_fill(beyond, -torch.inf)
     logp = torch.log_softmax(own_logits, 1).masked_fill(beyond, 0.0)

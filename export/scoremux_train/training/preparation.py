@@ -2,8 +2,8 @@
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -21,7 +21,8 @@ from scoremux_export.opening.base import weights_digest
 from scoremux_export.opening.classifier import Classifier
 from scoremux_export.opening.openable import Opening
 from scoremux_export.opening.opened import OpenedModel
-from scoremux_train.data import Data, TrainingRows
+from scoremux_train.comparison import Comparison, normalised
+from scoremux_train.data import Data, TrainingRows, joined
 from scoremux_train.errors import DataError
 from scoremux_train.recipe import Plan, Recipe, derived_key, generator
 from scoremux_train.training.batches import Example
@@ -32,6 +33,9 @@ MOST_CUT, WINDOW_TOKENS = 0.01, 256
 """The share of texts above which they are read in windows, and the tokens of a window."""
 
 _FEW_TOKENS, _MOST_WINDOWS = 64, 64
+_SHARPER = 2
+"""Power of the probabilities that adapters learn, since they are less sure than what they learn."""
+
 WHOLE = -1
 """Stands for the fold of the final table, which is trained on all rows."""
 
@@ -47,6 +51,8 @@ class PreparedTask:
         traits: Of an item with traits, in its order: the rows of each, and their places among those of the item.
         cut: How many rows are longer than the backbone reads at once.
         folder: The adapter's folder, empty for the task's own.
+        unlabelled: Answers that are learned beside the rows, with the comparison's probabilities; None for none.
+        taught: These answers as the model sees them, by the fold whose labels the comparison was not corrected by.
     """
 
     task: Task
@@ -58,6 +64,13 @@ class PreparedTask:
     traits: "Sequence[tuple[PreparedTask, Sequence[int]]]" = ()
     cut: int = 0
     folder: str = ""
+    unlabelled: Rows | None = None
+    taught: Mapping[int, Sequence[Example]] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Names its tables: a task may have a plain and a taught adapter in a run."""
+        return self.task.id if self.unlabelled is None else f"{self.task.id}/taught"
 
     @property
     def levels(self) -> int:
@@ -75,7 +88,8 @@ class PreparedTask:
     @property
     def epoch_tokens(self) -> int:
         """The tokens that an epoch reads, windows included."""
-        return sum(len(part.tokens) for example in self.examples for part in example.parts)
+        examples = [*self.examples, *self.taught.get(WHOLE, ())]
+        return sum(len(part.tokens) for example in examples for part in example.parts)
 
 
 @dataclass(frozen=True)
@@ -103,14 +117,21 @@ class Prepared:
 
 
 def prepare(
-    data: Data, chosen: Sequence[str], plan: Plan, source: str, device: str = "cpu", cores: int = 0
+    data: Data,
+    chosen: Sequence[str],
+    plan: Plan,
+    source: str,
+    device: str = "cpu",
+    cores: int = 0,
+    comparisons: Mapping[str, Comparison] | None = None,
 ) -> Prepared:
     """Turn rows into what the model sees, and open the backbone.
 
     Args:
-        chosen: The ids of the tasks to train.
+        chosen: The ids of the tasks to train on labelled rows alone.
         source: The backbone's folder or hub id.
         cores: The number of cores to use; 0 uses all.
+        comparisons: By the ids of the tasks to train on their unlabelled answers, too.
 
     Raises:
         TrainError: A task's input leaves no room to a response or lacks a text, or the recipe is wrong.
@@ -123,6 +144,7 @@ def prepare(
         else _prepare_task(data.tasks[name], data.training[name], plan, backbone)
         for name in chosen
     ]
+    tasks += [_prepare_taught(data, name, plan, backbone, of_task) for name, of_task in (comparisons or {}).items()]
     rank = max(task.recipe.rank for task in tasks)
     levels = max(task.levels for task in tasks)
     layout = TableLayout(backbone.sites, backbone.head, rank, levels)
@@ -182,13 +204,44 @@ def _prepare_item(data: Data, name: str, plan: Plan, backbone: _Backbone) -> Pre
     return replace(prepared, traits=traits)
 
 
+def _prepare_taught(data: Data, name: str, plan: Plan, backbone: _Backbone, comparison: Comparison) -> PreparedTask:
+    """Prepare a task with its unlabelled answers, and give each what the comparison and the labels say of its level.
+
+    No label of a fold has a part in what the fold's table learns.
+    """
+    unlabelled = data.unlabelled[name]
+    prepared = _prepare_task(data.tasks[name], data.training[name], plan, backbone, unlabelled=unlabelled)
+    labelled = len(prepared.rows)
+    texts = [text or "" for rows in (prepared.rows, unlabelled) for text in rows.text]
+    compared = comparison.compare(prepared.task, texts)
+    taught = {}
+    for fold in sorted({WHOLE, *prepared.fold_of}):
+        places = [place for place, held_out_in in enumerate(prepared.fold_of) if held_out_in != fold]
+        likely = compared.corrected(places, [prepared.human[place] for place in places])[labelled:]
+        shares = normalised(likely**_SHARPER)
+        taught[fold] = [
+            replace(example, level=int(np.argmax(own)), shares=tuple(own.tolist()))
+            for example, own in zip(prepared.examples[labelled:], shares, strict=True)
+        ]
+    return replace(prepared, examples=prepared.examples[:labelled], taught=taught)
+
+
 def _prepare_task(
-    task: Task, training: TrainingRows, plan: Plan, backbone: _Backbone, of_traits: Sequence[Sequence[int]] = ()
+    task: Task,
+    training: TrainingRows,
+    plan: Plan,
+    backbone: _Backbone,
+    of_traits: Sequence[Sequence[int]] = (),
+    unlabelled: Rows | None = None,
 ) -> PreparedTask:
     """Assign the rows of a task to folds, and turn them into what the model sees.
 
-    of_traits: the levels of each row's traits, where the task is an item. Raises DataError where the input leaves
-    no room to responses.
+    Args:
+        of_traits: The levels of each row's traits, where the task is an item.
+        unlabelled: Answers whose examples come after those of the rows.
+
+    Raises:
+        DataError: The input leaves no room to responses.
     """
     rows, groups = training
     tokenizer, classifier = backbone.tokenizer, backbone.classifier
@@ -197,10 +250,11 @@ def _prepare_task(
     if plan.folds:
         fold_of = assign(levels, groups, plan.folds, plan.seed, task.id, "folds")
     recipe = plan.of(task.id)
-    times = Counter(rows.id)
+    all_rows = rows if unlabelled is None else joined(rows, unlabelled)
+    times = Counter(all_rows.id)
     examples = []
     try:
-        task, tokenized, cut = _tokenized(task, [text or "" for text in rows.text], tokenizer, recipe)
+        task, tokenized, cut = _tokenized(task, [text or "" for text in all_rows.text], tokenizer, recipe)
     except ValueError as error:
         raise DataError(f"task {task.id}: input: {error}") from error
 
@@ -210,13 +264,15 @@ def _prepare_task(
         windows = [example(derived_key("window", key, n), 0, (), one) for n, one in enumerate(tokens.windows)]
         return Example(key, level, ids, types, traits, windows, tokens.adds)
 
-    marks = of_traits or [()] * len(rows)
+    marks = of_traits or [()] * len(all_rows)
+    levels += [0] * (len(all_rows) - len(rows))
+    kind = [] if unlabelled is None else ["taught"]
     for (_, name, administration), level, traits, tokens in zip(
-        rows.response_keys(), levels, marks, tokenized, strict=True
+        all_rows.response_keys(), levels, marks, tokenized, strict=True
     ):
         more = [administration] if times[name] > 1 else []
-        examples.append(example(derived_key(task.id, name, *more), level, traits, tokens))
-    return PreparedTask(task, recipe, rows, examples, groups, fold_of, cut=cut)
+        examples.append(example(derived_key(task.id, name, *more, *kind), level, traits, tokens))
+    return PreparedTask(task, recipe, rows, examples, groups, fold_of, cut=cut, unlabelled=unlabelled)
 
 
 def _tokenized(
@@ -298,6 +354,8 @@ def _fingerprint(plan: Plan, tasks: Sequence[PreparedTask], model: Any, device: 
         for name, level, example, *held_out in zip(*columns, strict=True):
             tokens = [(list(part.tokens), list(part.token_types), part.adds) for part in example.parts]
             digest.update(repr((name, level, list(example.levels), tokens, *held_out)).encode())
+        for fold, taught in task.taught.items():
+            digest.update(repr((fold, [(example.key, example.parts, example.shares) for example in taught])).encode())
     for name, parameter in sorted(model.state_dict().items()):
         digest.update(name.encode() + np.ascontiguousarray(parameter.cpu().numpy()).tobytes())
     digest.update(device.partition(":")[0].encode())
