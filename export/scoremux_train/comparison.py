@@ -43,6 +43,9 @@ _RIDGE, _STEPS, _WITHIN = 10.0, 40, 1e-6
 _PENALTIES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 _BUCKETS, _PARTS = 1 << 12, 5
 _LEAST_SHARE, _DIGITS = 0.01, 4
+_MADE_UP, _LOST = 48, 0.3
+"""How many answers are made up, and the share of words that an answer loses."""
+
 _COUNT = 12
 """How many numbers compare an answer with the texts of its task."""
 
@@ -230,6 +233,23 @@ class Compared:
             if loss < best - _WITHIN:
                 best, kept = loss, _likely(self.prior + kernel @ (inverse @ (target - prior)))
         return kept.round(_DIGITS)
+
+
+def made_up(reference: str, answers: Sequence[str], draw: np.random.Generator) -> list[str]:
+    """Return answers that nobody gave: the reference, parts of it, answers that lack words, halves of two answers."""
+    model, texts = reference.split(), [reference]
+    words = [text.split() for text in answers]
+    for _ in range(_MADE_UP // 3):
+        size = max(2, round(len(model) * draw.uniform(0.3, 1)))
+        first = draw.integers(max(1, len(model) - size + 1))
+        whole, one, other = (words[place] for place in draw.integers(len(words), size=3))
+        parts = (
+            model[first : first + size],
+            [word for word in whole if draw.random() > _LOST],
+            one[: len(one) // 2 + 1] + other[len(other) // 2 :],
+        )
+        texts += map(" ".join, parts)
+    return [text for text in texts if text]
 
 
 def _share(part: frozenset[str], other: frozenset[str], weight: Callable[[Iterable[str]], float]) -> float:

@@ -138,11 +138,6 @@ def _new_texts(answers: Rows, read: Rows) -> Rows:
     return answers.where(sorted(place for text, place in first.items() if text not in old))
 
 
-def joined(rows: Rows, unlabelled: Rows) -> Rows:
-    """Return the rows and then the answers, with the columns that name and compare them."""
-    return Rows.joined([part.only(("task", "id", "has_id", "administration", "text")) for part in (rows, unlabelled)])
-
-
 def _with_seconds(rows: Rows, levels: int) -> Rows:
     """Return the rows of a task without second levels that it does not have."""
     found = rules.second_off_scale(rows, levels)

@@ -12,6 +12,7 @@ from scoremux_engine.packages.adapter_folders import README, WEIGHTS
 from scoremux_engine.packages.package import adapter_digest
 from scoremux_engine.packages.package_files import CARD, TASK_JSON, TRAINED_JSON, PackageFiles
 from scoremux_evidence.figures.agreement import BY_NAME
+from scoremux_evidence.rows.table import Rows
 from scoremux_evidence.rows.trained_rows import TrainedRows
 from scoremux_evidence.rows.weighing import ROUTED_BESIDE, ROUTED_ONLY
 from scoremux_files.rows.readers import text_check
@@ -20,7 +21,6 @@ from scoremux_files.terminal import print_table
 from scoremux_train.card import ONLY_LEVEL, card, shown
 from scoremux_train.check import TaskCheck
 from scoremux_train.cross_validated import STATISTICS, OutOfFold
-from scoremux_train.data import joined
 from scoremux_train.run import TrainedTask
 from scoremux_train.training.adapter_files import write_adapter
 from scoremux_train.training.preparation import Prepared, PreparedTask
@@ -83,7 +83,8 @@ def write(
 def _trained_rows(task: PreparedTask) -> TrainedRows:
     if task.unlabelled is None:
         return TrainedRows.of(task.rows)
-    return TrainedRows.of(joined(task.rows, task.unlabelled), len(task.rows))
+    parts = [rows.only(("task", "id", "has_id", "administration", "text")) for rows in (task.rows, task.unlabelled)]
+    return TrainedRows.of(Rows.joined(parts), len(task.rows))
 
 
 def _write_predictions(out: Path, tasks: Sequence[TrainedTask]) -> None:

@@ -1,6 +1,7 @@
 """Rows as the model sees them and the opened backbone: all that training needs."""
 
 import hashlib
+import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,8 +22,8 @@ from scoremux_export.opening.base import weights_digest
 from scoremux_export.opening.classifier import Classifier
 from scoremux_export.opening.openable import Opening
 from scoremux_export.opening.opened import OpenedModel
-from scoremux_train.comparison import Comparison, normalised
-from scoremux_train.data import Data, TrainingRows, joined
+from scoremux_train.comparison import Comparison, made_up, normalised
+from scoremux_train.data import Data, TrainingRows
 from scoremux_train.errors import DataError
 from scoremux_train.recipe import Plan, Recipe, derived_key, generator
 from scoremux_train.training.batches import Example
@@ -33,6 +34,9 @@ MOST_CUT, WINDOW_TOKENS = 0.01, 256
 """The share of texts above which they are read in windows, and the tokens of a window."""
 
 _FEW_TOKENS, _MOST_WINDOWS = 64, 64
+_EPOCHS = 5 / 8
+"""The share of the recipe's epochs that taught adapters take: made-up answers are learned, too."""
+
 _SHARPER = 2
 """Power of the probabilities that adapters learn, since they are less sure than what they learn."""
 
@@ -207,23 +211,28 @@ def _prepare_item(data: Data, name: str, plan: Plan, backbone: _Backbone) -> Pre
 def _prepare_taught(data: Data, name: str, plan: Plan, backbone: _Backbone, comparison: Comparison) -> PreparedTask:
     """Prepare a task with its unlabelled answers, and give each what the comparison and the labels say of its level.
 
-    No label of a fold has a part in what the fold's table learns.
+    So are answers that nobody gave: an adapter learns more of the comparison from more wordings. No label of a fold has
+    a part in what the fold's table learns.
     """
-    unlabelled = data.unlabelled[name]
-    prepared = _prepare_task(data.tasks[name], data.training[name], plan, backbone, unlabelled=unlabelled)
+    task, unlabelled = data.tasks[name], data.unlabelled[name]
+    new = made_up(task.reference, unlabelled.text, generator(plan.seed, name, "made up"))
+    more = [*dict.fromkeys([*unlabelled.text, *new])]
+    prepared = _prepare_task(task, data.training[name], plan, backbone, more=more)
     labelled = len(prepared.rows)
-    texts = [text or "" for rows in (prepared.rows, unlabelled) for text in rows.text]
-    compared = comparison.compare(prepared.task, texts)
+    compared = comparison.compare(task, [*prepared.rows.text, *more])
     taught = {}
     for fold in sorted({WHOLE, *prepared.fold_of}):
         places = [place for place, held_out_in in enumerate(prepared.fold_of) if held_out_in != fold]
         likely = compared.corrected(places, [prepared.human[place] for place in places])[labelled:]
         shares = normalised(likely**_SHARPER)
+        shares[more.index(task.reference)] = np.eye(task.width)[-1]
         taught[fold] = [
             replace(example, level=int(np.argmax(own)), shares=tuple(own.tolist()))
             for example, own in zip(prepared.examples[labelled:], shares, strict=True)
         ]
-    return replace(prepared, examples=prepared.examples[:labelled], taught=taught)
+    recipe = prepared.recipe.model_copy(update={"epochs": math.ceil(prepared.recipe.epochs * _EPOCHS)})
+    examples = prepared.examples[:labelled]
+    return replace(prepared, recipe=recipe, examples=examples, unlabelled=unlabelled, taught=taught)
 
 
 def _prepare_task(
@@ -232,13 +241,13 @@ def _prepare_task(
     plan: Plan,
     backbone: _Backbone,
     of_traits: Sequence[Sequence[int]] = (),
-    unlabelled: Rows | None = None,
+    more: Sequence[str] = (),
 ) -> PreparedTask:
     """Assign the rows of a task to folds, and turn them into what the model sees.
 
     Args:
         of_traits: The levels of each row's traits, where the task is an item.
-        unlabelled: Answers whose examples come after those of the rows.
+        more: Other answers, whose examples come after those of the rows.
 
     Raises:
         DataError: The input leaves no room to responses.
@@ -250,11 +259,10 @@ def _prepare_task(
     if plan.folds:
         fold_of = assign(levels, groups, plan.folds, plan.seed, task.id, "folds")
     recipe = plan.of(task.id)
-    all_rows = rows if unlabelled is None else joined(rows, unlabelled)
-    times = Counter(all_rows.id)
+    times = Counter(rows.id)
     examples = []
     try:
-        task, tokenized, cut = _tokenized(task, [text or "" for text in all_rows.text], tokenizer, recipe)
+        task, tokenized, cut = _tokenized(task, [*(text or "" for text in rows.text), *more], tokenizer, recipe)
     except ValueError as error:
         raise DataError(f"task {task.id}: input: {error}") from error
 
@@ -264,15 +272,17 @@ def _prepare_task(
         windows = [example(derived_key("window", key, n), 0, (), one) for n, one in enumerate(tokens.windows)]
         return Example(key, level, ids, types, traits, windows, tokens.adds)
 
-    marks = of_traits or [()] * len(all_rows)
-    levels += [0] * (len(all_rows) - len(rows))
-    kind = [] if unlabelled is None else ["taught"]
-    for (_, name, administration), level, traits, tokens in zip(
-        all_rows.response_keys(), levels, marks, tokenized, strict=True
-    ):
-        more = [administration] if times[name] > 1 else []
-        examples.append(example(derived_key(task.id, name, *more, *kind), level, traits, tokens))
-    return PreparedTask(task, recipe, rows, examples, groups, fold_of, cut=cut, unlabelled=unlabelled)
+    kind = ["taught"] if more else []  # the same rows may be those of a plain adapter, too
+    keys = [
+        [name, *([administration] if times[name] > 1 else []), *kind]
+        for _, name, administration in rows.response_keys()
+    ]
+    keys += [["unlabelled", text] for text in more]
+    levels += [0] * len(more)
+    marks = of_traits or [()] * len(keys)
+    for key, level, traits, tokens in zip(keys, levels, marks, tokenized, strict=True):
+        examples.append(example(derived_key(task.id, *key), level, traits, tokens))
+    return PreparedTask(task, recipe, rows, examples, groups, fold_of, cut=cut)
 
 
 def _tokenized(
