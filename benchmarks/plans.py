@@ -21,7 +21,7 @@ from benchmarks.plan_layers import read_layers
 from benchmarks.rows import Row, load
 from benchmarks.stores import export_once
 from scoremux_engine.model.backbone import Backbone
-from scoremux_export.plans.build_plan import FLOAT32, PRECISIONS, PlanRanges, build_plan, load_tensorrt
+from scoremux_export.plans.build_plan import FLOAT32, PRECISIONS, PlanRanges, build_plan, load_tensorrt, plan_memory
 from scoremux_export.plans.reduced_precision import compare_reduced, write_reduced
 
 MODELS = {"minilm": "query,value", "mpnet-base": r"re:.*attention\.attn\.[qv]", "smollm2-135m": "q_proj,v_proj"}
@@ -64,6 +64,7 @@ def _random_model(name: str, folder: Path) -> Path:
     columns=(
         "model; precision; compute capability = capability; profiles; built in, s = build_s; "
         "processor s = processor_s; plan, MB = plan_mb; graph, MB = graph_mb; products; "
+        "inputs, MB = inputs_mb; contexts, MB = contexts_mb; computed before, MB = computed_mb; "
         "of them in float32 = products_in_float32; max abs Δlogit = max_abs_logit_diff:.1e; "
         "of 64 levels changed = levels_changed; load"
     ),
@@ -95,7 +96,9 @@ def measure(backbone: Backbone, graph: Path, capability: str) -> dict[str, Any]:
     ranges, tensorrt = PlanRanges(), load_tensorrt(for_rtx=True)
     profiles = ranges.profiles(backbone.spec)
     started, used = time.perf_counter(), time.process_time()
-    plan = build_plan(graph, [ranges.shapes(backbone.spec, p) for p in profiles], tensorrt, [capability])
+    shapes = [ranges.shapes(backbone.spec, profile) for profile in profiles]
+    memory = plan_memory(backbone.spec, shapes, graph.stat().st_size, 4 if graph == backbone.onnx else 2)
+    plan = build_plan(graph, shapes, tensorrt, [capability])
     took = {"build_s": time.perf_counter() - started, "processor_s": time.process_time() - used}
     products = [layer for layer in read_layers(plan.inspected) if layer.is_product]
     return {
@@ -104,6 +107,9 @@ def measure(backbone: Backbone, graph: Path, capability: str) -> dict[str, Any]:
         **{name: round(seconds, 1) for name, seconds in took.items()},
         "plan_mb": round(plan.content.nbytes / 1e6, 1),
         "graph_mb": round(graph.stat().st_size / 1e6, 1),
+        "inputs_mb": round(memory.inputs / 1e6, 1),
+        "contexts_mb": round(sum(plan.context_bytes) / 1e6, 1),
+        "computed_mb": round(memory.contexts / 1e6, 1),
         "products": len(products),
         "products_in_float32": sum(layer.in_float32 for layer in products),
         "tensorrt_rtx": plan.version,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -117,20 +118,29 @@ def plan(
     precision: Annotated[str, Option(help="float32, float16 or bfloat16.")] = "float16",
     rank: Annotated[int, Option(min=1, help="Largest LoRA rank.")] = 16,
     levels: Annotated[int, Option(min=1, help="Most levels of a task.")] = 8,
-    groups: Annotated[int, Option(min=1, help="Most tasks of a micro-batch; those of more tasks are split.")] = 64,
+    groups: Annotated[int, Option(min=1, help="Most rows, and so most tasks, of a micro-batch.")] = 64,
+    texts: Annotated[
+        Path | None,
+        Option(help="Expected responses (column `text`), for profiles of their lengths instead of short and long."),
+    ] = None,
 ) -> None:
-    """Build a TensorRT plan of the backbone, on the GPU that will run it.
+    """Build a TensorRT plan of the backbone, on the GPU that will run it, unless it needs more than its free memory.
 
     Example: scoremux export plan REPO --precision float16
     """
-    from scoremux_export.plans.build_plan import PlanRanges, export_plan
+    from scoremux_engine.model.backbone import Backbone
+    from scoremux_export.plans.build_plan import PlanRanges, export_plan, lengths_of
+    from scoremux_files.rows.readers import read_rows
 
     ranges = PlanRanges(groups=groups, rank=rank, levels=levels)
+    if texts:
+        backbone = Backbone.open(repository / "backbone" / "1")
+        ranges = replace(ranges, lengths=lengths_of(backbone, [row["text"] for row in read_rows(texts)]))
     spec = export_plan(repository, precision, ranges)
     console = Console(highlight=False, markup=False)
     console.print(
         f"built with TensorRT {spec.version} for compute capability {', '.join(spec.capabilities)}: "
-        f"{len(spec.profiles)} profiles, {precision}"
+        f"{len(spec.profiles)} profiles, {precision}, some {spec.memory_bytes / 1e9:.1f} GB of GPU memory"
     )
     if spec.parity is not None:
         _print_parity(precision, spec.parity)

@@ -106,8 +106,11 @@ def write_plan(folder: Path, spec: BackboneSpec, runtime: str = "tensorrt", leve
         version="11.0",
         precision="float16",
         capabilities=("8.9",),
-        profiles=tuple(PlanProfile(tokens=n, rank=rank, rows=2048 // n) for rank in (8, 16) for n in buckets),
+        profiles=(PlanProfile(least_tokens=buckets[0], tokens=buckets[-1], rows=8),) * 2,
+        memory_bytes=2,
+        context_bytes=(1, 1),
         groups=8,
+        rank=16,
         levels=levels,
     )
     (folder / PLAN).touch()

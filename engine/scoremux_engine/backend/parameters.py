@@ -19,7 +19,7 @@ class Parameters(BaseModel, extra="ignore", frozen=True):
     Attributes:
         repository: The folder with the exported `backbone` (default: the folder above the model repository).
         choice: From `runner`, `device`, `precision`, `threads` and `streams`. Runner `triton` calls the model
-            `backbone_model` beside this one, whose bits are those of `arithmetic`, and which takes `groups` groups.
+            `backbone_model` beside this one, whose bits are those of `arithmetic`; it takes `groups` rows a call.
         queue_rows, queue_bytes: Most rows and bytes of text that wait; requests beyond that are refused, unless nothing
             waits.
         uncalibrated: `machine` where the machine decides about tasks without a calibration (default: `human`).

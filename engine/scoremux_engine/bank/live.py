@@ -10,6 +10,7 @@ from typing import cast
 from scoremux_client.contract import TOTAL
 from scoremux_engine.errors import PackageError, StoreError
 from scoremux_engine.packages.package_files import PackageFiles
+from scoremux_engine.packages.task import Scale
 from scoremux_engine.store.manifest import Manifest
 from scoremux_engine.store.store import Store
 from scoremux_files.digests import Stamp
@@ -18,12 +19,11 @@ INLINE_BYTES = 64 << 10
 """Largest manifest that a batch reads itself: some 700 tasks, one millisecond."""
 
 _RETRY_S = 1.0
+_MANY_NEW = 100
+"""With more new versions, their levels are read from the store's list and not from each package."""
 _MOST_FALLBACKS = 8
 
 Described = dict[str, tuple[str, tuple[float, ...] | None]]
-
-Scales = tuple[float, ...] | tuple[tuple[str, tuple[float, ...]], ...]
-"""The points of a task's levels, or the name and the points of each trait and of the total."""
 
 log = logging.getLogger(__name__)
 
@@ -43,8 +43,8 @@ class LiveVersions:
         self._stamp: Stamp | None = None
         self._refused: tuple[Stamp | None, float] = None, 0.0  # what cannot be used, and when to try it again
         self._fallbacks: dict[str, tuple[str, ...]] = {}  # newest first; the last, the oldest, was served before
-        self._scales: dict[str, Scales] = {}  # by digest of the version
-        self._described: tuple[dict[str, str], dict[str, Scales], Described] = {}, {}, {}
+        self._scales: dict[str, Scale] = {}  # by digest of the version
+        self._described: tuple[dict[str, str], dict[str, Scale], Described] = {}, {}, {}
         self._undescribed = False
         self._describing = threading.Lock()
         self.tasks: dict[str, str] = {}
@@ -107,15 +107,19 @@ class LiveVersions:
             # One change in a store of 100,000 tasks costs a look at each of them, so that look is a short one.
             live = self.tasks
             scales = {digest: self._scales[digest] for digest in live.values() if digest in self._scales}
+            new = [(name, digest) for name, digest in live.items() if digest not in scales]
+            listed = self._store.scales() if len(new) > _MANY_NEW else {}
             known = {scale: scale for scale in scales.values()}  # tasks of one scale share it
-            for name, digest in [(name, digest) for name, digest in live.items() if digest not in scales]:
+            for name, digest in new:
                 if self.outdated or self.tasks is not live:  # what is new comes first
                     self._undescribed, self._scales = True, scales
                     return False
+                if digest in listed:
+                    scales[digest] = known.setdefault(listed[digest], listed[digest])
+                    continue
                 with suppress(PackageError):
                     task = PackageFiles(self._store.package_folder(digest)).task
-                    scale = tuple((trait, own.levels) for trait, (own, _, _) in task.slices.items()) or task.levels
-                    scales[digest] = known.setdefault(scale, scale)
+                    scales[digest] = known.setdefault(task.scale, task.scale)
                     if task.id != name:
                         problem = f"version {digest[:12]} is not served: it says it is task {task.id}"
                         log.error("task %s: %s", name, problem)
@@ -184,13 +188,13 @@ class LiveVersions:
         self._undescribed = True
 
 
-def _by_id(task: str, scale: Scales | None) -> Mapping[str, tuple[float, ...] | None]:
+def _by_id(task: str, scale: Scale | None) -> Mapping[str, tuple[float, ...] | None]:
     """Return the points of levels by the id that rows name; None where they are not read."""
     traits = {f"{task}.{part[0]}": part[1] for part in scale or () if isinstance(part, tuple)}
     return traits or {task: cast("tuple[float, ...] | None", scale)}
 
 
-def _most_levels(scale: Scales) -> int:
+def _most_levels(scale: Scale) -> int:
     """Return the most levels that have a probability: a total has none."""
     return max(len(levels or ()) for name, levels in _by_id("", scale).items() if name != f".{TOTAL}")
 

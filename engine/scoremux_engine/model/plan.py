@@ -16,10 +16,10 @@ PLAN_LAYERS = "backbone.plan.layers"
 
 
 class PlanProfile(StrictModel):
-    """One optimisation profile: the padded length and the rank class it is for, and the most rows it takes."""
+    """One optimisation profile: the padded lengths that it is for, and the most rows that it takes."""
 
+    least_tokens: int = Field(gt=0)
     tokens: int = Field(gt=0)
-    rank: int = Field(gt=0)
     rows: int = Field(gt=0)
 
 
@@ -38,7 +38,9 @@ class PlanSpec(StrictModel):
     """`backbone.plan.json`.
 
     backbone: digest of the export; runtime: the library that built the plan and runs it; capabilities: the compute
-    capabilities of the GPUs it is for; groups, levels: the most tasks and levels of a micro-batch.
+    capabilities of the GPUs it is for; memory_bytes: of the GPU, computed; context_bytes:
+    the part of each profile, as the library says; groups: the most rows of a micro-batch, and so
+    the most tasks; rank, levels: the largest of its tasks.
     """
 
     format: Literal[1] = 1
@@ -48,7 +50,10 @@ class PlanSpec(StrictModel):
     precision: str
     capabilities: tuple[str, ...]
     profiles: tuple[PlanProfile, ...]
+    memory_bytes: int
+    context_bytes: tuple[int, ...]
     groups: int
+    rank: int
     levels: int
     parity: PlanParity | None = None
 
@@ -66,8 +71,5 @@ class PlanSpec(StrictModel):
     @property
     def fixed_sizes(self) -> dict[str, int]:
         """R and L_max where the plan takes one value of them: TensorRT then fixes them in the plan's inputs."""
-        ranks, levels = {profile.rank for profile in self.profiles}, classes(self.levels, levels=True)
-        return {
-            **({"R": self.profiles[0].rank} if len(ranks) == 1 else {}),
-            **({"L_max": levels[0]} if len(levels) == 1 else {}),
-        }
+        sizes = {"R": classes(self.rank, levels=False), "L_max": classes(self.levels, levels=True)}
+        return {name: values[0] for name, values in sizes.items() if len(values) == 1}

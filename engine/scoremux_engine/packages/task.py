@@ -34,6 +34,9 @@ def _refuse_unmatched(feedback: tuple[str, ...], info: ValidationInfo) -> tuple[
     return feedback
 
 
+Scale = tuple[float, ...] | tuple[tuple[str, tuple[float, ...]], ...]
+"""The points of a task's levels, or the name and the points of each trait and of the total."""
+
 Levels = Annotated[tuple[float, ...], Field(min_length=2, max_length=MOST_LEVELS), AfterValidator(_refuse_unordered)]
 Feedback = Annotated[tuple[str, ...], AfterValidator(_refuse_unmatched)]
 
@@ -120,6 +123,11 @@ class Task(BaseModel, extra="forbid", frozen=True):
         return self.model_copy(
             update={"id": f"{self.id}.{name}", "levels": levels, "feedback": feedback, "traits": {}, "total": total}
         )
+
+    @property
+    def scale(self) -> Scale:
+        """The levels, or those of each trait and the total."""
+        return tuple((name, own.levels) for name, (own, _, _) in self.slices.items()) or self.levels
 
     @property
     def width(self) -> int:

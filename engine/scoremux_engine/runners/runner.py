@@ -111,7 +111,7 @@ class BackboneRunner:
     overlap: how many calls of `run` may be under way at once, from several threads. streams: how many of them compute
     side by side, so that a small batch is worth splitting. express: whether a call with one row may be under way beside
     them. in_place: whether `run` reads tables where they lie, so that large ones cost no more than small ones.
-    anytime: whether it computes before the first batch is scored. most_groups: of a micro-batch; 0: any number.
+    anytime: whether it computes before the first batch is scored. most_rows: of a micro-batch; 0: any number.
     dtypes: the types it takes tables in. precision: its name.
     """
 
@@ -120,7 +120,7 @@ class BackboneRunner:
     express = False
     in_place = False
     anytime = False
-    most_groups = 0
+    most_rows = 0
     dtypes: DTypes = MappingProxyType({})
     precision: str
     _kept: Mapping[str, str]  # see `BackboneSpec.kept`
@@ -156,7 +156,7 @@ class BackboneRunner:
 class TritonRunner(BackboneRunner):
     """Hands each micro-batch to `infer`, a call to the model `backbone` (BLS inside Triton's Python backend).
 
-    precision, arithmetic: of that model, by name. most_groups: of a call; a TensorRT plan is built for so many.
+    precision, arithmetic: of that model, by name. most_rows: of a call; a TensorRT plan is built for so many.
     """
 
     overlap = 4
@@ -171,9 +171,9 @@ class TritonRunner(BackboneRunner):
         spec: BackboneSpec,
         precision: str = "float32",
         arithmetic: str = "",
-        most_groups: int = 0,
+        most_rows: int = 0,
     ) -> None:
-        self.precision, self.arithmetic, self.most_groups = precision, arithmetic, most_groups
+        self.precision, self.arithmetic, self.most_rows = precision, arithmetic, most_rows
         self._infer = infer
         self._kept = spec.kept
 

@@ -66,16 +66,15 @@ class Computation:
         self._spec = spec
         self._runner = runner
         self._in_flight = in_flight
-        self._lookup = TableLookup(spec, runner.dtypes, in_place=runner.in_place, most_groups=runner.most_groups)
+        self._lookup = TableLookup(spec, runner.dtypes, in_place=runner.in_place, most_groups=runner.most_rows)
 
     def run(self, part: MicroBatch, request: RowRequest) -> Outputs:
         """Return the outputs of a micro-batch; its time and shape count for the request.
 
-        The vectors of rows whose decisions need them come anyway. Rows of more groups than the runner takes are halved.
+        The vectors of rows whose decisions need them come anyway. More rows than the runner takes are halved.
         """
         rows, trace = part.rows, request.trace
-        most = self._runner.most_groups
-        if most and len({row.version.digest for row in rows}) > most:
+        if 0 < self._runner.most_rows < len(rows):
             part = replace(part, pooled=part.pooled or any(row.needs_pooled for row in rows))
             middle = len(rows) // 2
             halves = [replace(part, rows=half) for half in (rows[:middle], rows[middle:])]

@@ -1,7 +1,8 @@
 """The store's JSON files.
 
 `manifest.json` has the live versions, `pins.json` others that `gc` keeps, and `looks.json` the tests of promises in
-versions that `gc` removed.
+versions that `gc` removed. `levels.jsonl` has the levels of versions, so that a start need not open each package; a
+version that it lacks is read from its package.
 """
 
 from pathlib import Path
@@ -12,12 +13,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from scoremux_client.contract import DIGEST_PATTERN
 from scoremux_decide.decision import Look
 from scoremux_engine.errors import StoreError
-from scoremux_engine.packages.task import TaskId
+from scoremux_engine.packages.task import Scale, TaskId
 from scoremux_files.settings import parse_object, quote, validate
 
 MANIFEST_JSON = "manifest.json"
 PINS_JSON = "pins.json"
 LOOKS_JSON = "looks.json"
+LEVELS_JSONL = "levels.jsonl"
 
 MAX_MANIFEST_BYTES = 32 << 20
 """Largest manifest that is read: more than 150,000 tasks."""
@@ -54,6 +56,13 @@ class PinnedVersions(StoreFile):
     """Digest → task of the versions that `gc` keeps although they are not live."""
 
     pins: dict[Digest, TaskId] = {}
+
+
+class VersionLevels(BaseModel, frozen=True):
+    """A line of `levels.jsonl`."""
+
+    digest: Digest
+    scale: Scale
 
 
 class RemovedLooks(StoreFile):

@@ -2,6 +2,7 @@
 
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,10 @@ from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.packages.adapter_tables import Number
 from scoremux_engine.packages.package import TaskPackage
 from scoremux_engine.packages.package_files import DECISION_JSON, PackageFiles
+from scoremux_engine.packages.task import Scale
 from scoremux_engine.store.history import History
 from scoremux_engine.store.manifest import (
+    LEVELS_JSONL,
     LOOKS_JSON,
     MANIFEST_JSON,
     MAX_MANIFEST_BYTES,
@@ -23,6 +26,7 @@ from scoremux_engine.store.manifest import (
     PinnedVersions,
     RemovedLooks,
     StoreFileT,
+    VersionLevels,
     parse_store_file,
 )
 from scoremux_files.digests import Stamp, open_file, read_all, read_file
@@ -62,6 +66,19 @@ class StoreReader:
     def removed_looks(self) -> dict[str, tuple[Look, ...]]:
         """Return tests of promises in versions that `gc` removed, by task. Raises StoreError for a damaged file."""
         return self._read(RemovedLooks, LOOKS_JSON).looks
+
+    def scales(self) -> dict[str, Scale]:
+        """Return the listed levels by digest of the version; lines that cannot be read are left out."""
+        try:
+            lines = read_file(self.folder / LEVELS_JSONL, MAX_MANIFEST_BYTES).splitlines()
+        except OSError:
+            return {}
+        scales = dict[str, Scale]()
+        for line in lines:
+            with suppress(ValueError):
+                version = VersionLevels.model_validate_json(line)
+                scales[version.digest] = version.scale
+        return scales
 
     def _read(self, model: type[StoreFileT], name: str) -> StoreFileT:
         path = self.folder / name

@@ -3,7 +3,7 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -14,9 +14,18 @@ from scoremux_engine.packages.package import TaskPackage
 from scoremux_engine.packages.package_files import TRAINED_JSON, PackageFiles
 from scoremux_engine.packages.task_descriptions import describe
 from scoremux_engine.store.history import Change
-from scoremux_engine.store.manifest import MANIFEST_JSON, PINS_JSON, Manifest, PinnedVersions, StoreFile
+from scoremux_engine.store.manifest import (
+    LEVELS_JSONL,
+    MANIFEST_JSON,
+    MAX_MANIFEST_BYTES,
+    PINS_JSON,
+    Manifest,
+    PinnedVersions,
+    StoreFile,
+    VersionLevels,
+)
 from scoremux_engine.store.reader import StoreReader
-from scoremux_files.atomic import NEW, OLD, replace_file, sync, write_blocks
+from scoremux_files.atomic import NEW, OLD, append, replace_file, sync, write_blocks
 from scoremux_files.digests import set_digest
 from scoremux_files.errors import for_each, reason
 from scoremux_files.locks import locked
@@ -202,7 +211,22 @@ class Store(StoreReader):
         trained = any((folder / TRAINED_JSON).exists() for folder in published)
         file_format = 2 if trained else manifest.format
         content = Manifest(format=file_format, backbone=manifest.backbone, tasks=live)
+        self._list_levels([folder.name for folder in published], live.values())
         self._replace(action, changes, MANIFEST_JSON, content, who)
+
+    def _list_levels(self, published: Sequence[str], live: Iterable[str]) -> None:
+        """Append the levels of published versions to `levels.jsonl`; a new file gets those of all live versions."""
+        path = self.folder / LEVELS_JSONL
+        with suppress(FileNotFoundError):
+            if path.stat().st_size > MAX_MANIFEST_BYTES // 2:  # most of its versions are not live any more
+                path.unlink()
+        lines = list[bytes]()
+        for digest in published if path.exists() else live:
+            with suppress(PackageError):
+                scale = PackageFiles(self.package_folder(digest)).task.scale
+                lines.append(VersionLevels(digest=digest, scale=scale).model_dump_json().encode() + b"\n")
+        with suppress(OSError):
+            append(path, b"".join(lines))
 
     def _replace_pins(self, action: str, changes: Sequence[Change], pins: dict[str, str]) -> dict[str, str]:
         """Replace the pins; return them."""

@@ -10,13 +10,15 @@ import pytest
 from making import make_adapter, make_spec
 from scoremux_client.contract import Status
 from scoremux_engine import Engine
+from scoremux_engine.bank import live as live_module
 from scoremux_engine.bank.bank import Bank
 from scoremux_engine.bank.live import INLINE_BYTES, LiveVersions
 from scoremux_engine.bank.residents import Version
 from scoremux_engine.errors import EngineError, StoreError
 from scoremux_engine.model.backbone import Backbone
+from scoremux_engine.packages import package_files
 from scoremux_engine.packages.package import TaskPackage
-from scoremux_engine.store.manifest import Manifest
+from scoremux_engine.store.manifest import LEVELS_JSONL, Manifest
 from scoremux_engine.store.store import Store
 from scoremux_files.atomic import replace_file
 from waiting import until
@@ -183,6 +185,31 @@ def test_a_new_version_waits_for_the_batch_that_still_uses_the_one_it_supersedes
     until(lambda: bank.stats.evictions == 1)
     assert live(bank) == {**digests, "t-1": new}
     assert (bank.stats.loads, bank.stats.waits) == (loads + 1, waits)
+
+
+def test_levels_of_many_new_versions_come_from_the_stores_list(
+    store: Store, bare: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(store, bare, "t-1", levels=3)
+    (store.folder / LEVELS_JSONL).unlink()  # a store of an earlier version
+    for number in range(2, 7):
+        publish(store, bare, f"t-{number}", levels=number)
+    with (store.folder / LEVELS_JSONL).open("r+b") as file:  # the last one was not written in full
+        file.truncate(len(file.read()) - 9)
+    opened, real = list[str](), package_files.open_part
+    monkeypatch.setattr(package_files, "open_part", lambda path: opened.append(path.parent.name) or real(path))
+    for many, read in ((100, [f"t-{number}" for number in range(1, 7)]), (5, ["t-6"])):
+        monkeypatch.setattr(live_module, "_MANY_NEW", many)
+        versions = LiveVersions(store, bare.spec.digest)
+        assert versions.update() and versions.describe()
+        assert opened == [versions.tasks[task] for task in read]
+        opened.clear()
+        levels = [3, 2, 3, 4, 5, 6]
+        assert {task: len(scale or ()) for task, (_, scale) in versions.described().items()} == {
+            f"t-{number}": count for number, count in enumerate(levels, 1)
+        }
+    publish(store, bare, "t-7", levels=7)
+    assert sorted(len(scale) for scale in store.scales().values()) == [2, 3, 3, 4, 5]
 
 
 @pytest.mark.parametrize("background", [False, True])

@@ -110,12 +110,12 @@ def test_the_kernel_of_the_benchmark_compiles_for_gpus(capability: int, kind: st
     assert f".target sm_{capability}" in compiled.asm["ptx"]
 
 
-def test_micro_batches_of_more_tasks_than_a_plan_takes_are_split(mixed_repository: Path) -> None:
+def test_micro_batches_of_more_rows_than_a_plan_takes_are_split(mixed_repository: Path) -> None:
     class Few(OnnxRuntimeRunner):
-        most_groups, calls = 2, list[int]()
+        most_rows, calls = 2, list[int]()
 
         def run(self, rows: RowInputs, tables: Tables, *, pooled: bool = False) -> Outputs:
-            self.calls.append(len(next(iter(tables.arrays.values()))))
+            self.calls.append(len(rows.group))
             return super().run(rows, tables, pooled=pooled)
 
     backbone = Backbone.open(mixed_repository / "backbone" / "1")
@@ -132,7 +132,7 @@ def test_micro_batches_of_more_tasks_than_a_plan_takes_are_split(mixed_repositor
     assert max(runner.calls) == 2
 
 
-def test_a_plans_contexts_take_memory_only_while_they_compute(small_repository: Path, tmp_path: Path) -> None:
+def test_a_plans_contexts_have_memory_for_their_own_profiles(small_repository: Path, tmp_path: Path) -> None:
     folder = tmp_path / "repository"
     shutil.copytree(small_repository, folder)
     write_plan(folder / "backbone" / "1", Backbone.open(folder / "backbone" / "1").spec)

@@ -22,7 +22,7 @@ from benchmarks.plan_layers import read_layers
 from computed import computed_precisions
 from making import ROOT, random_tables, write_plan
 from scoremux_engine.errors import BackboneError
-from scoremux_engine.model.backbone import Backbone, BackboneSpec
+from scoremux_engine.model.backbone import Backbone, BackboneSpec, Site
 from scoremux_engine.model.plan import PLAN, PLAN_LAYERS, PlanSpec
 from scoremux_engine.runners import precisions
 from scoremux_engine.runners.int8 import int8_constant, quantise, rounded
@@ -32,7 +32,7 @@ from scoremux_engine.runners.packing import FIRST, PACK, ROWS, STEP, UNPACK, pac
 from scoremux_engine.runners.portable_math import make_portable
 from scoremux_engine.runners.runner import Floats, RowInputs
 from scoremux_export.errors import ExportError
-from scoremux_export.plans.build_plan import PlanRanges, export_plan, gpu_capability
+from scoremux_export.plans.build_plan import PlanRanges, export_plan, gpu, lengths_of, plan_memory
 from scoremux_export.plans.reduced_precision import NARROW, compare_reduced, reduce, write_reduced
 
 needs_rtx = pytest.mark.skipif(importlib.util.find_spec("tensorrt_rtx") is None, reason="tensorrt-rtx is not installed")
@@ -45,18 +45,41 @@ def own_backbone(exported: Path, tmp_path: Path) -> Backbone:
     return Backbone.open(tmp_path / "repository" / "backbone" / "1")
 
 
-def test_a_profile_for_each_bucket_and_rank_class_fixes_what_a_row_decides(spec: BackboneSpec) -> None:
-    made = PlanRanges(budget_tokens=256, rank=20).profiles(spec)
-    buckets = (8, 16, 24, 32, 40, 48, 56, 64)
-    assert [(p.tokens, p.rank) for p in made] == [(bucket, rank) for rank in (8, 16, 64) for bucket in buckets]
-    assert [p.rows for p in made[:8]] == [32, 16, 10, 8, 6, 5, 4, 4]
-    ranges = PlanRanges(budget_tokens=256, groups=100, levels=9)
-    shapes = ranges.shapes(spec, ranges.profiles(spec)[1])
-    site = spec.sites[0].name
+def test_profiles_end_at_given_lengths_and_hold_every_micro_batch(backbone: Backbone) -> None:
+    spec = backbone.spec
+    ranges = PlanRanges(budget_tokens=256, groups=30, rank=20, levels=9, lengths=(9, 16, 31))
+    profiles = ranges.profiles(spec)
+    assert [(p.least_tokens, p.tokens, p.rows) for p in profiles] == [(8, 16, 30), (24, 32, 10), (40, 64, 6)]
+    assert [p.tokens for p in PlanRanges().profiles(spec)] == [64], "no text is longer"
+    assert [p.tokens for p in PlanRanges().profiles(spec.model_copy(update={"max_tokens": 100}))] == [64, 100]
+    shapes = ranges.shapes(spec, profiles[1])
+    site, width = spec.sites[0].name, spec.sites[0].d_in
     assert list(shapes) == [*spec.row_inputs, *spec.table_inputs]
-    assert shapes["input_ids"] == ((1, 16), (16, 16), (16, 16))
-    assert shapes[f"A.{site}"] == ((1, 8, 8), (27, 8, 8), (100, 8, 8))
-    assert shapes["weight.classifier"] == ((1, 8, 8), (27, 8, 8), (100, 8, 32))
+    assert shapes["input_ids"] == ((1, 24), (8, 32), (10, 32))
+    assert shapes[f"A.{site}"] == ((1, width, 8), (27, width, 8), (30, width, 64))
+    assert shapes["weight.classifier"] == ((1, width, 8), (27, width, 8), (30, width, 32))
+    around = len(backbone.tokenizer.encode([""])[0].ids)
+    assert lengths_of(backbone, ["the " * words for words in range(100)]) == (50 + around, 64, 64)
+    with pytest.raises(ExportError, match="there is no text"):
+        lengths_of(backbone, [])
+
+
+@pytest.mark.parametrize(
+    ("width", "layers", "weights", "before", "most"), [(384, 6, 70e6, 2.7e9, 1e9), (768, 12, 267e6, 10.9e9, 2e9)]
+)
+def test_memory_of_a_plan_is_known_before_it_is_built(
+    spec: BackboneSpec, width: int, layers: int, weights: float, before: float, most: float
+) -> None:
+    """MiniLM and BERT-base, adapters on all Linears. Triton keeps an input once, at its largest."""
+    widths = [(width, width)] * 4 + [(width, 4 * width), (4 * width, width)]
+    sites = [Site(name=f"{n}", d_in=d_in, d_out=d_out) for n, (d_in, d_out) in enumerate(widths * layers)]
+    large = spec.model_copy(update={"sites": tuple(sites), "pooled_size": width, "max_tokens": 512})
+
+    def memory(ranges: PlanRanges) -> Any:
+        return plan_memory(large, [ranges.shapes(large, p) for p in ranges.profiles(large)], int(weights), 2)
+
+    assert memory(PlanRanges(groups=1024)).inputs == pytest.approx(before, rel=0.01)
+    assert sum(memory(PlanRanges())) < most
 
 
 @pytest.mark.parametrize("precision", NARROW)
@@ -102,13 +125,24 @@ def test_products_of_positions_stay_in_float32_and_masks_stay_finite() -> None:
     assert np.isfinite(mask.astype(np.float32)).all()
 
 
+CAPABILITIES = ("8.0", "8.6", "8.9", "12.0", "12.1")
+
+
 @needs_rtx
 def test_a_plan_is_built_without_a_gpu_and_computes_as_its_graph_says(own_backbone: Backbone) -> None:
     repository, spec = own_backbone.folder.parents[1], own_backbone.spec
-    ranges = PlanRanges(budget_tokens=128, groups=32, rank=8)
-    made = export_plan(repository, "float16", ranges, capabilities=["8.9", "12.0"])
+    ranges = PlanRanges(budget_tokens=128, groups=32, rank=8, lengths=(16,))
+    with pytest.raises(ExportError, match=r"would take 0\.0 GB .* and 0\.0 GB are free: give lower --groups"):
+        export_plan(repository, "float16", ranges, capabilities=["8.9"], free_bytes=1000)
+    with pytest.raises(ExportError, match=r"'9\.9'; TensorRT for RTX builds for 7\.5, 8\.0"):
+        export_plan(repository, "float16", ranges, capabilities=["9.9"])
+    with pytest.raises(ExportError, match=r"Turing \(SM75\): FP32 GEMM is not supported"):  # the head's products
+        export_plan(repository, "float16", ranges, capabilities=["7.5"])
+    assert not (own_backbone.folder / PLAN).exists()
+    made = export_plan(repository, "float16", ranges, capabilities=CAPABILITIES)
     assert made == PlanSpec.read(own_backbone.folder, spec.digest)
-    assert made.capabilities == ("8.9", "12.0")
+    assert made.capabilities == CAPABILITIES
+    assert len(made.context_bytes) == 2 and 0 < sum(made.context_bytes) < made.memory_bytes
     assert (own_backbone.folder / PLAN).stat().st_size > 10_000
     text = (own_backbone.folder / PLAN_LAYERS).read_text()
     for name, shape in {**spec.row_inputs, **spec.table_inputs}.items():
@@ -118,7 +152,7 @@ def test_a_plan_is_built_without_a_gpu_and_computes_as_its_graph_says(own_backbo
         dims = ",".join(str(fixed.get(n, -1)) if isinstance(n, str) else str(n) for n in shape)
         (line,) = (line for line in text.splitlines() if line.startswith(f" Name: {name}, IOMode: Input"))
         assert f"DataType: {kind}, Dimensions: [{dims}]" in line
-        assert line.count("MinShape") == len(made.profiles) == 8
+        assert line.count("MinShape") == len(made.profiles) == 2
     products = [layer for layer in read_layers(text) if layer.is_product]
     # Of each profile's products the head's alone is in float32.
     assert sum(layer.in_float32 for layer in products) == len(made.profiles)
@@ -144,9 +178,9 @@ def test_a_machine_without_a_gpu_is_named(tmp_path: Path, monkeypatch: pytest.Mo
             command.write_text(script)
             command.chmod(0o755)
         with pytest.raises(ExportError, match="this machine shows none"):
-            gpu_capability()
-    command.write_text("#!/bin/sh\necho 9.0\necho 9.0\n")
-    assert gpu_capability() == "9.0"
+            gpu()
+    command.write_text("#!/bin/sh\necho 9.0, 81000\necho 9.0, 500\n")
+    assert gpu() == ("9.0", 81000 << 20)
 
 
 @pytest.mark.parametrize("seed", range(50))

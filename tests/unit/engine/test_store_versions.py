@@ -199,7 +199,8 @@ def test_gc_removes_leftovers_of_crashed_writers_and_nothing_unknown(store: Stor
     (store.packages_path / "notes").mkdir()
     assert len(collect(store).leftovers) == 4
     assert {path.name for path in store.packages_path.iterdir()} == {*packages, "notes"}
-    assert {path.name for path in store.folder.iterdir()} == {"manifest.json", "history.jsonl", "packages", ".lock"}
+    files = {"manifest.json", "history.jsonl", "levels.jsonl", "packages", ".lock"}
+    assert {path.name for path in store.folder.iterdir()} == files
 
 
 @pytest.mark.usefixtures("versions")
