@@ -3,9 +3,9 @@
     pip install -e '.[gpu]'
     python -m benchmarks gpu_hour --work FOLDER
 
-Rows are appended to FOLDER/gpu_hour.jsonl as soon as a step ends; a step that fails does not stop the next. Without a
-GPU the same steps run on ONNX Runtime's CPU provider, but for those that need a card, which are named as skipped. Not
-among the steps yet: profile `gpu-onnx` through Triton, a TensorRT plan, peers, and a job of 100,000 rows.
+Rows are appended to FOLDER/gpu_hour.jsonl as soon as a step ends, and FOLDER/gpu_hour.md has them as a table; a step
+that fails does not stop the next. Without a GPU the same steps run on ONNX Runtime's CPU provider, but for those that
+need a card, which are named as skipped. Not among the steps yet: peers.
 """
 
 from __future__ import annotations
@@ -14,17 +14,24 @@ import argparse
 import json
 import os
 import random
+import shutil
 import subprocess
+import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from multiprocessing import get_context
 from pathlib import Path
 from queue import Empty
 from typing import Any
 
+import psutil
+
 from benchmarks.case import case
-from benchmarks.rows import Row
+from benchmarks.rows import Row, markdown
+from benchmarks.serving import SCOREMUX, serving
 from benchmarks.stores import store_of
+from scoremux_client import Response, ScoringClient
 from scoremux_engine.model.provenance import has_gpu, processor_name
 
 Rows = list[dict[str, Any]]
@@ -148,6 +155,87 @@ def rates(arguments: argparse.Namespace) -> Rows:
     return rows
 
 
+def _responses(arguments: argparse.Namespace, rows: int) -> list[Response]:
+    """Return made-up short answers to tasks of the repository."""
+    draw = random.Random(1)
+    manifest = json.loads((arguments.repository / "store" / "manifest.json").read_bytes())
+    tasks = sorted(manifest["tasks"])
+    texts = [" ".join(draw.choices(WORDS, k=draw.randint(3, 25))) for _ in range(rows)]
+    return [Response(draw.choice(tasks), text, id=f"r{number}") for number, text in enumerate(texts)]
+
+
+def _served(arguments: argparse.Namespace, *settings: str) -> Rows:
+    """Serve, and put mixed load on it: requests of 1 to 64 rows from eight threads."""
+    log, responses = arguments.work / "gpu_hour.serve.log", _responses(arguments, 4096)
+    before, begun = psutil.disk_usage("/dev/shm").used, time.perf_counter()
+    levels: dict[str, set[Any]] = {response.id or "": set() for response in responses}
+    counts, most = Counter[str](), 0
+    with serving(arguments.repository, log, *settings) as server:
+        ready, ends = time.perf_counter() - begun, time.monotonic() + arguments.load_s
+
+        def load(seed: int) -> None:
+            draw = random.Random(seed)
+            with ScoringClient(server.grpc_url) as client:
+                while time.monotonic() < ends:
+                    rows = draw.sample(responses, draw.choice((1, 8, 64)))
+                    for response, scored in zip(rows, client.score(rows), strict=True):
+                        counts[str(scored.status)] += 1
+                        levels[response.id or ""].add(scored.level)
+
+        callers = [threading.Thread(target=load, args=(seed,)) for seed in range(8)]
+        for caller in callers:
+            caller.start()
+        while any(caller.is_alive() for caller in callers):
+            most = max(most, psutil.disk_usage("/dev/shm").used - before)
+            time.sleep(0.1)
+    wrong = log.read_text(encoding="utf-8").count("than the first time")
+    moved = sum(len(seen) > 1 for seen in levels.values())
+    figures = (
+        f"ready in {ready:.1f} s; {sum(counts.values()) / arguments.load_s:,.0f} rows/s; {dict(counts)}; {wrong} WRONG "
+        f"canaries; {moved} texts changed their level; /dev/shm {most / 1e6:,.0f} MB"
+    )
+    return [{"setting": " ".join(settings), "figure": figures, "statuses": dict(counts), "moved": moved}]
+
+
+def served_by_onnxruntime(arguments: argparse.Namespace) -> Rows:
+    """Serve the profile `gpu-onnx`: the backbone under Triton's own ONNX Runtime backend."""
+    folder = ("--set", f"triton={arguments.triton}") if arguments.triton else ()
+    return _served(arguments, "--profile", "gpu-onnx", *folder)
+
+
+def plan(arguments: argparse.Namespace) -> Rows:
+    """Build a plan of two profiles: for this card, and without one by TensorRT for RTX."""
+    from scoremux_export.plans.build_plan import export_plan
+
+    begun = time.perf_counter()
+    made = export_plan(arguments.repository, capabilities=() if has_gpu() else ("8.9",))
+    took, contexts = time.perf_counter() - begun, sum(made.context_bytes) / 1e6
+    computed = made.memory_bytes / 1e6
+    figure = f"built in {took:.0f} s; {computed:,.0f} MB computed, contexts take {contexts:,.0f} MB; {made.parity}"
+    return [{"setting": f"{made.runtime} {made.version}, {len(made.profiles)} profiles", "figure": figure}]
+
+
+def served_by_tensorrt(arguments: argparse.Namespace) -> Rows:
+    """Serve the plan."""
+    return _served(arguments, "--profile", "gpu-tensorrt")
+
+
+def job(arguments: argparse.Namespace) -> Rows:
+    """Score a file by `scoremux score` against profile `gpu`, or `cpu-reference` without a card."""
+    source, out = arguments.work / "gpu_hour.rows.jsonl", arguments.work / "gpu_hour.scored"
+    with source.open("w", encoding="utf-8") as file:
+        for row in _responses(arguments, arguments.job_rows):
+            file.write(json.dumps({"id": row.id, "task": row.task, "text": row.text}) + "\n")
+    shutil.rmtree(out, ignore_errors=True)
+    profile = "gpu" if has_gpu() else "cpu-reference"
+    with serving(arguments.repository, arguments.work / "gpu_hour.serve.log", "--profile", profile) as server:
+        begun = time.perf_counter()
+        command = [SCOREMUX, "score", str(source), "--out", str(out), "--url", server.grpc_url]
+        subprocess.run(command, capture_output=True, check=True)
+        rate = arguments.job_rows / (time.perf_counter() - begun)
+    return [{"setting": f"{profile}, {arguments.job_rows:,} rows", "figure": f"{rate:,.0f} rows/s"}]
+
+
 Step = Callable[[argparse.Namespace], Rows]
 STEPS: tuple[tuple[Step, bool, float], ...] = (
     (card, False, 30),
@@ -157,6 +245,10 @@ STEPS: tuple[tuple[Step, bool, float], ...] = (
     (distances_by_precision, False, 300),
     (mixes, False, 300),
     (rates, False, 600),
+    (served_by_onnxruntime, False, 900),
+    (plan, False, 900),
+    (served_by_tensorrt, True, 900),
+    (job, False, 900),
 )
 """What is measured, whether it needs a card, and how many seconds it may take."""
 
@@ -194,14 +286,18 @@ def _run(step: Step, arguments: argparse.Namespace, seconds: float) -> Rows | st
     keys="card step setting",
     options={
         "--repository": {"type": Path, "help": "an exported backbone with a store (default: 27 example tasks)"},
+        "--triton": {"type": Path, "help": "a Triton with the backend onnxruntime (default: the profile's)"},
+        "--load-s": {"type": float, "default": 600.0, "help": "seconds of mixed load (default: %(default)s)"},
+        "--job-rows": {"type": int, "default": 100_000, "help": "default: %(default)s"},
         "--mixes": {"type": int, "default": 300, "help": "random mixes of rows (default: %(default)s)"},
     },
     defaults={"rows": 2048, "rounds": 5},
 )
 def gpu_hour(arguments: argparse.Namespace, work: Path) -> Iterable[Row]:
     """The first hour on a GPU."""
-    arguments.repository = arguments.repository or store_of(27, work)
+    arguments.repository, arguments.work = arguments.repository or store_of(27, work), work
     name, out = "", work / "gpu_hour.jsonl"
+    heads, lines = ["step", "setting", "figure", "status", "seconds"], list[list[str]]()
     for step, needs_card, seconds in STEPS:
         started = time.perf_counter()
         found: Rows | str = "skipped: needs a card"
@@ -215,4 +311,8 @@ def gpu_hour(arguments: argparse.Namespace, work: Path) -> Iterable[Row]:
             file.writelines(f"{json.dumps(row)}\n" for row in made)
             file.flush()
             os.fsync(file.fileno())
+        for row in made:
+            lines.append([*(str(row.get(head, "")) for head in heads[:-1]), f"{row['step_s']:.0f}"])
+        page = [f"# The first hour on a GPU: {name}", "", *markdown(heads, lines), ""]
+        (work / "gpu_hour.md").write_text("\n".join(page), encoding="utf-8")
         yield from made

@@ -2,6 +2,7 @@
 
     python -m benchmarks start --work FOLDER     from the command to ready, 27 and 1,000 tasks
     python -m benchmarks store --work FOLDER     10,000 and 100,000 tasks: start, publishing
+    python -m benchmarks wide --work FOLDER      a job over 100,000 tasks, with room for 3,000, against one over 1,000
 
 `load` is the machine's load average: where others compute too, seconds are longer than they need be.
 """
@@ -10,16 +11,21 @@ from __future__ import annotations
 
 import argparse
 import json
+import random
+import re
+import shutil
 import statistics
+import subprocess
 import time
+import urllib.request
 from collections.abc import Iterable
 from pathlib import Path
 
 from benchmarks import data
 from benchmarks.case import ONE_PROFILE, case
 from benchmarks.rows import Row, load
-from benchmarks.serving import processor_s, serving
-from benchmarks.stores import store_of
+from benchmarks.serving import SCOREMUX, Served, processor_s, serving
+from benchmarks.stores import pool_of, store_of
 from scoremux_client import Response, ScoringClient
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.packages.package_files import CONFIG_JSON, TASK_JSON, TENSORS
@@ -79,6 +85,60 @@ def store(arguments: argparse.Namespace, work: Path) -> Iterable[Row]:
             "publish_ms": statistics.median(publishing), "servable_ms": statistics.median(servable),
             "servable_most_ms": servable[-1], "load": load(),
         }  # fmt: skip
+
+
+@case(
+    columns=(
+        "tasks = tasks:,; rows = rows:,; rows/s = rows_per_s:,.0f; × 1,000 tasks = times_few:.2f; "
+        "packages read a task = reads_a_task:.3f; server, processor ms a row = server_ms:.2f; load"
+    ),
+    keys="tasks rows",
+    options={
+        "--store": {"type": int, "default": 100_000, "help": "tasks of the store (default: %(default)s)"},
+        "--tasks": {"type": int, "default": 100_000, "help": "tasks of the job (default: %(default)s)"},
+        "--resident": {"type": int, "default": 3000, "help": "tasks in memory, about (default: %(default)s)"},
+    },
+    defaults={"rows": 200_000},
+)
+def wide(arguments: argparse.Namespace, work: Path) -> Iterable[Row]:
+    """A job of short answers over many tasks, against the same rows over 1,000 tasks."""
+    repository, draw, few = store_of(arguments.store, work), random.Random(1), 1000
+    texts = [f"{text} {n}" for n, (_, text) in enumerate(draw.choices(pool_of("SCIENTSBANK"), k=arguments.rows))]
+    rates: dict[int, float] = {}
+    for tasks in (few, arguments.tasks):
+        numbers = [n % tasks * (arguments.store // tasks) for n in range(arguments.rows)]
+        draw.shuffle(numbers)
+        source, out = work / f"wide-{tasks}.jsonl", work / "scored"
+        with source.open("w", encoding="utf-8") as file:
+            for n, (number, text) in enumerate(zip(numbers, texts, strict=True)):
+                file.write(json.dumps({"id": f"r{n}", "task": f"task-{number:06}", "text": text}) + "\n")
+        shutil.rmtree(out, ignore_errors=True)
+        bank_bytes = arguments.resident * 310_000
+        settings = ("--profile", "cpu", "--set", f"bank_bytes={bank_bytes}")
+        with serving(repository, work / "serve.log", *settings) as served:
+            _settle(served)
+            read, used, begun = _packages_read(served), processor_s(served.process), time.perf_counter()
+            subprocess.run([SCOREMUX, "score", str(source), "--out", str(out), "--url", served.grpc_url], check=True)
+            rates[tasks] = arguments.rows / (time.perf_counter() - begun)
+            yield {
+                "tasks": tasks, "rows": arguments.rows, "rows_per_s": rates[tasks],
+                "times_few": rates[tasks] / rates[few], "reads_a_task": (_packages_read(served) - read) / tasks,
+                "server_ms": 1e3 * (processor_s(served.process) - used) / arguments.rows, "load": load(),
+            }  # fmt: skip
+
+
+def _settle(served: Served) -> None:
+    """Wait until the server has filled its memory with tasks."""
+    before = -1.0
+    while (now := _packages_read(served)) != before:
+        before = now
+        time.sleep(3)
+
+
+def _packages_read(served: Served) -> float:
+    with urllib.request.urlopen(f"http://127.0.0.1:{served.metrics}/metrics") as answer:
+        (count,) = re.findall(r"^scoremux_bank_loads_total\S* (\S+)$", answer.read().decode(), re.MULTILINE)
+    return float(count)
 
 
 def _publish(store: Store, backbone: Backbone, client: ScoringClient, number: int, work: Path) -> tuple[float, float]:

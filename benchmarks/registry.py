@@ -54,6 +54,7 @@ CASES: tuple[Case, ...] = (
     own_check.own_check,
     own_check.wrong_products,
     many_tasks.store,
+    many_tasks.wide,
     many_servers.client,
     many_servers.through_door,
     many_servers.ray,
