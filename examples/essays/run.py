@@ -28,19 +28,24 @@ URL = f"localhost:{PORTS['grpc']}"
 SCOREMUX = Path(sys.executable).with_name("scoremux")
 
 
-def write_data(folder: Path, out: Path) -> None:
-    """Write `train.csv`, `test.csv` and `columns.toml`; a hash of the id says which essays are held out."""
+def read_essays(folder: Path) -> dict[str, list[dict[str, object]]]:
+    """Return the essays to train on and those held out, `test`: a hash of the id says which, and gives their order."""
     lines = (folder / "essays.jsonl").read_text(encoding="utf-8").splitlines()
     parts: dict[str, list[dict[str, object]]] = {"train": [], "test": []}
-    for essay in map(json.loads, lines):
-        is_test = int(hashlib.sha256(essay["id"].encode()).hexdigest(), 16) % 5 == 0
-        parts["test" if is_test else "train"].append({**essay, "task": ITEM})
+    number = {line: int(hashlib.sha256(json.loads(line)["id"].encode()).hexdigest(), 16) for line in lines}
+    for line in sorted(lines, key=lambda line: number[line]):
+        parts["train" if number[line] % 5 else "test"].append(json.loads(line))
+    return parts
+
+
+def write_data(folder: Path, out: Path) -> None:
+    """Write `train.csv`, `test.csv` and `columns.toml`."""
     out.mkdir(parents=True, exist_ok=True)
-    for part, rows in parts.items():
+    for part, rows in read_essays(folder).items():
         with (out / f"{part}.csv").open("w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore")
             writer.writeheader()
-            writer.writerows(rows)
+            writer.writerows({**row, "task": ITEM} for row in rows)
     named = "".join(f'{trait} = "{trait}"\n' for trait in TRAITS)
     (out / "columns.toml").write_text(f'group = "gender"\n\n[traits]\n{named}', encoding="utf-8")
 

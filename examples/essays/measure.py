@@ -1,0 +1,134 @@
+"""Measure how well essays are scored: whole or cut, with one adapter for six traits or six adapters.
+
+    python examples/essays/measure.py FOLDER --backbone MODEL --out OUT [--essays N] [--epochs N] [--batch N] ARM…
+
+An arm is `whole` (windows), `cut-512` or `cut-256` (the first tokens alone), or `six` (windows, an adapter for each
+trait). A fifth of the essays, drawn by their ids, is held out; QWK is of these. Each arm adds its points to OUT/ARM.csv,
+and the last table is about all arms that OUT has.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from run import ITEM, SCOREMUX, TRAITS, read_essays
+from transformers import AutoTokenizer
+
+from scoremux_engine import Engine
+from scoremux_evidence.figures.agreement import qwk
+
+ARMS = ("whole", "cut-512", "cut-256", "six")
+_SPECIAL = 2
+"""Tokens that stand around a text."""
+
+Essay = dict[str, object]
+
+
+def cut(essays: Sequence[Essay], backbone: str, tokens: int) -> list[Essay]:
+    """Return essays whose texts have the tokens that a backbone of this length reads."""
+    tokenizer = AutoTokenizer.from_pretrained(backbone)
+    texts = [str(essay["text"]) for essay in essays]
+    ends = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+    return [
+        {**essay, "text": text[: spans[tokens - _SPECIAL - 1][1]] if len(spans) > tokens - _SPECIAL else text}
+        for essay, text, spans in zip(essays, texts, ends, strict=True)
+    ]
+
+
+def write_rows(file: Path, essays: Sequence[Essay], arm: str) -> None:
+    """Write labelled rows: one for each essay, or one for each essay and trait."""
+    rows = [{**essay, "task": ITEM} for essay in essays]
+    if arm == "six":
+        rows = [{**essay, "task": trait, "score": essay[trait]} for essay in essays for trait in TRAITS]
+    names = ("id", "task", "text", *(("score",) if arm == "six" else TRAITS))
+    with file.open("w", encoding="utf-8", newline="") as out:
+        writer = csv.DictWriter(out, names, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def run_arm(arm: str, train: Sequence[Essay], test: Sequence[Essay], options: argparse.Namespace) -> None:
+    """Train an arm, score the essays that were held out, and write OUT/ARM.csv."""
+    folder = options.out / arm
+    folder.mkdir(parents=True, exist_ok=True)
+    if arm.startswith("cut"):
+        train, test = (cut(essays, options.backbone, int(arm[4:])) for essays in (train, test))
+    write_rows(folder / "train.csv", train, arm)
+    if arm != "six":
+        named = "".join(f'{trait} = "{trait}"\n' for trait in TRAITS)
+        (folder / "columns.toml").write_text(f"[traits]\n{named}", encoding="utf-8")
+    windows = str(not arm.startswith("cut")).lower()
+    recipe = f"epochs = {options.epochs}\nbatch = {options.batch}\nwindows = {windows}\n"
+    (folder / "train.toml").write_text(f"folds = 0\ncurve_folds = 0\n\n[recipe]\n{recipe}", encoding="utf-8")
+    trained, store, repo = folder / "trained", folder / "store", options.out / "repo"
+    config = ("--config", folder / "train.toml", "--cores", 1)
+    commands: list[tuple[object, ...]] = [
+        ("train", folder / "train.csv", "--backbone", options.backbone, *config, "--out", trained)
+    ]
+    if not repo.exists():
+        commands.append(("export", "backbone", options.backbone, "--for", trained, "--out", repo))
+    adapters = [trained / task for task in (TRAITS if arm == "six" else (ITEM,))]
+    commands.append(("tasks", "add", *adapters, "--store", store, "--backbone", repo / "backbone/1"))
+    started = time.monotonic()
+    for words in commands:
+        subprocess.run([SCOREMUX, *map(str, words)], check=True)
+    names = [trait if arm == "six" else f"{ITEM}.{trait}" for _ in test for trait in TRAITS]
+    scored = Engine.open(repo, store=store).score([str(essay["text"]) for essay in test for _ in TRAITS], names)
+    points = np.array([one.score for one in scored]).reshape(len(test), len(TRAITS))
+    with (options.out / f"{arm}.csv").open("w", encoding="utf-8", newline="") as out:
+        csv.writer(out).writerows([("id", *TRAITS), *((essay["id"], *row) for essay, row in zip(test, points, strict=True))])
+    print(f"{arm}: {len(train)} essays, {time.monotonic() - started:.0f} s", flush=True)
+
+
+def agreement(out: Path, test: Sequence[Essay], long_ids: set[str]) -> None:
+    """Print the mean QWK of the traits for each arm, and its difference from `whole` with an interval of 95 %."""
+    human = np.array([[float(str(essay[trait])) for trait in TRAITS] for essay in test])
+    is_long = np.array([essay["id"] in long_ids for essay in test])
+    machine = {}
+    for arm in ARMS:
+        if (file := out / f"{arm}.csv").exists():
+            rows = {row["id"]: row for row in csv.DictReader(file.open(encoding="utf-8"))}
+            machine[arm] = np.array([[float(rows[str(essay["id"])][trait]) for trait in TRAITS] for essay in test])
+
+    def mean_qwk(arm: str, chosen: np.ndarray) -> float:
+        both = (2 * human[chosen]).astype(int), (2 * machine[arm][chosen]).astype(int)
+        return float(np.mean([qwk(both[0][:, trait], both[1][:, trait]) for trait in range(len(TRAITS))]))
+
+    draw = np.random.default_rng(1)
+    for name, essays in (("all", np.flatnonzero(is_long | True)), ("longer than 512 tokens", np.flatnonzero(is_long))):
+        samples = [draw.choice(essays, len(essays)) for _ in range(500)]
+        for arm in machine:
+            line = f"{name}, {len(essays)} essays, {arm}: mean QWK {mean_qwk(arm, essays):.3f}"
+            if arm != "whole" and "whole" in machine:
+                less = [mean_qwk("whole", sample) - mean_qwk(arm, sample) for sample in samples]
+                low, high = np.quantile(less, [0.025, 0.975])
+                line += f", whole − {arm} {mean_qwk('whole', essays) - mean_qwk(arm, essays):.3f} ({low:.3f} – {high:.3f})"
+            print(line, flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Measure how well essays are scored.")
+    parser.add_argument("folder", type=Path, help="folder with essays.jsonl")
+    parser.add_argument("arms", nargs="*", choices=ARMS)
+    parser.add_argument("--backbone", required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--essays", type=int, help="train on this many essays; all where absent")
+    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--batch", type=int, default=16)
+    options = parser.parse_args()
+    parts = read_essays(options.folder)
+    for arm in options.arms:
+        run_arm(arm, parts["train"][: options.essays], parts["test"], options)
+    shorter = cut(parts["test"], options.backbone, 512)
+    long_ids = {str(a["id"]) for a, b in zip(parts["test"], shorter, strict=True) if a["text"] != b["text"]}
+    agreement(options.out, parts["test"], long_ids)
+
+
+if __name__ == "__main__":
+    main()
