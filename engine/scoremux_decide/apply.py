@@ -5,7 +5,7 @@ Every step is per row, number by number, so that a row's neighbours change no bi
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -57,6 +57,10 @@ class Decider:
         """Whether it asks for the vector that the head read."""
         return self.decision.unusual is not None
 
+    def trait(self, name: str) -> "Decider":
+        """Return the decider of a trait, or of the total, of this item."""
+        return replace(self, decision=self.decision.of(name))
+
     def decide(
         self,
         level: int,
@@ -64,6 +68,7 @@ class Decider:
         condition: ResponseCondition | None,
         truncated: bool,
         pooled: npt.NDArray[np.float32] | None,
+        least: float | None = None,
     ) -> RowDecision:
         """Decide about a scored row.
 
@@ -72,6 +77,7 @@ class Decider:
             condition: The condition that `finder` found in the response.
             truncated: Whether the model did not see all of the response.
             pooled: The vector that the head read, float32 [H], where the decision needs it.
+            least: The least confidence of the response's traits, which decides the route of each.
         """
         confidence, level_range = math.nan, NO_RANGE
         temperature = self.decision.temperature
@@ -80,7 +86,7 @@ class Decider:
             confidence = float(np.float32(shares[level]))
             if self.decision.level_range is not None:
                 level_range = range_around(level, shares, self.decision.level_range)
-        route = self._route(confidence, condition, truncated, pooled)
+        route = self._route(confidence if least is None else least, condition, truncated, pooled)
         return RowDecision(confidence, condition.code if condition else "", route, level_range)
 
     def _route(

@@ -4,7 +4,8 @@
 """
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any
 
 import numpy as np
@@ -174,6 +175,15 @@ class Look(CheckedRecord):
 
 
 @dataclass(frozen=True)
+class TraitDecision(CheckedRecord):
+    """What each trait of an item has of its own; attributes as those of `Decision`."""
+
+    temperature: Temperature | None = None
+    level_range: LevelRange | None = None
+    expected: Expected | None = None
+
+
+@dataclass(frozen=True)
 class Decision(CheckedRecord):
     """The decision of a policy for one task version.
 
@@ -189,6 +199,7 @@ class Decision(CheckedRecord):
         expected: The errors to expect, by the rows that it was fitted to; None where it was not recorded.
         looks: The tests of the task's promises so far, in order.
         held: The digest of the version that is on hold: people get what the machine would keep; None: not on hold.
+        traits: Of an item with traits, by name. A response goes to people for the least of its traits' confidences.
     """
 
     policy: str
@@ -202,11 +213,31 @@ class Decision(CheckedRecord):
     expected: Expected | None = None
     looks: tuple[Look, ...] = ()
     held: str | None = None
+    traits: dict[str, TraitDecision] | None = None
 
     def __post_init__(self) -> None:
         thresholded = self.threshold is not None and self.threshold.least is not None
-        if self.temperature is None and (thresholded or self.level_range is not None):
-            raise ValueError("a threshold or a level_range needs a temperature, which is missing")
+        for one in self.traits.values() if self.traits else (self,):
+            if one.temperature is None and (thresholded or one.level_range is not None):
+                raise ValueError("a threshold or a level_range needs a temperature, which is missing")
+
+    def of(self, trait: str) -> "Decision":
+        """Return the decision of a trait; this one where it is not of an item with that trait."""
+        own = (self.traits or {}).get(trait)
+        return replace(self, **vars(own), traits=None) if own else self
+
+    @classmethod
+    def joined(cls, traits: "Mapping[str, Decision]") -> "Decision":
+        """Return the decision of an item from those of its traits, which differ in what `TraitDecision` has.
+
+        People get all responses where they get those of one trait.
+        """
+        first, *others = traits.values()
+        thresholds = [one.threshold for one in (first, *others) if one.threshold]
+        strictest = next((one for one in thresholds if one.least is None), first.threshold)
+        own = {name: TraitDecision(one.temperature, one.level_range, one.expected) for name, one in traits.items()}
+        none = vars(TraitDecision())
+        return replace(first, threshold=strictest, traits=own, **none)
 
     @classmethod
     def parse(cls, data: bytes, where: str) -> "Decision":

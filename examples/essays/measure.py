@@ -3,8 +3,8 @@
     python examples/essays/measure.py FOLDER --backbone MODEL --out OUT [--essays N] [--epochs N] [--batch N] ARM…
 
 An arm is `whole` (windows), `cut-512` or `cut-256` (the first tokens alone), or `six` (windows, an adapter for each
-trait). A fifth of the essays, drawn by their ids, is held out; QWK is of these. Each arm adds its points to OUT/ARM.csv,
-and the last table is about all arms that OUT has.
+trait). A fifth of the essays, drawn by their ids, is held out; QWK is of these. Each arm writes its points to
+OUT/ARM.csv, and the last table is about all arms that OUT has.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def run_arm(arm: str, train: Sequence[Essay], test: Sequence[Essay], options: ar
         named = "".join(f'{trait} = "{trait}"\n' for trait in TRAITS)
         (folder / "columns.toml").write_text(f"[traits]\n{named}", encoding="utf-8")
     windows = str(not arm.startswith("cut")).lower()
-    recipe = f"epochs = {options.epochs}\nbatch = {options.batch}\nwindows = {windows}\n"
+    recipe = f"epochs = {options.epochs}\nbatch = {options.batch}\nlr = {options.lr}\nwindows = {windows}\n"
     (folder / "train.toml").write_text(f"folds = 0\ncurve_folds = 0\n\n[recipe]\n{recipe}", encoding="utf-8")
     trained, store, repo = folder / "trained", folder / "store", options.out / "repo"
     config = ("--config", folder / "train.toml", "--cores", 1)
@@ -82,7 +82,9 @@ def run_arm(arm: str, train: Sequence[Essay], test: Sequence[Essay], options: ar
     scored = Engine.open(repo, store=store).score([str(essay["text"]) for essay in test for _ in TRAITS], names)
     points = np.array([one.score for one in scored]).reshape(len(test), len(TRAITS))
     with (options.out / f"{arm}.csv").open("w", encoding="utf-8", newline="") as out:
-        csv.writer(out).writerows([("id", *TRAITS), *((essay["id"], *row) for essay, row in zip(test, points, strict=True))])
+        csv.writer(out).writerows(
+            [("id", *TRAITS), *((essay["id"], *row) for essay, row in zip(test, points, strict=True))]
+        )
     print(f"{arm}: {len(train)} essays, {time.monotonic() - started:.0f} s", flush=True)
 
 
@@ -108,7 +110,9 @@ def agreement(out: Path, test: Sequence[Essay], long_ids: set[str]) -> None:
             if arm != "whole" and "whole" in machine:
                 less = [mean_qwk("whole", sample) - mean_qwk(arm, sample) for sample in samples]
                 low, high = np.quantile(less, [0.025, 0.975])
-                line += f", whole − {arm} {mean_qwk('whole', essays) - mean_qwk(arm, essays):.3f} ({low:.3f} – {high:.3f})"
+                line += (
+                    f", whole − {arm} {mean_qwk('whole', essays) - mean_qwk(arm, essays):.3f} ({low:.3f} – {high:.3f})"
+                )
             print(line, flush=True)
 
 
@@ -121,6 +125,7 @@ def main() -> None:
     parser.add_argument("--essays", type=int, help="train on this many essays; all where absent")
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--lr", type=float, default=0.0003)
     options = parser.parse_args()
     parts = read_essays(options.folder)
     for arm in options.arms:

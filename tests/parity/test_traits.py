@@ -3,6 +3,7 @@
 import asyncio
 import json
 import random
+import shutil
 from collections.abc import Mapping
 from concurrent.futures import Future
 from contextlib import suppress
@@ -18,6 +19,7 @@ import transformers
 
 from apis import api, row, score
 from computed import computed_runners
+from labelled import Row, labelled, rows_of
 from making import WORDS, Once, make_adapter, make_encoder
 from mixed_store import Kind, make_mixed_repository, open_with_peft
 from scoremux_batch import in_process, parts, task_order
@@ -29,20 +31,23 @@ from scoremux_client import AsyncScoringClient, Response, ScoringClient
 from scoremux_client.answer_columns import decode_tasks
 from scoremux_client.calls.servers import NO_RETRIES
 from scoremux_client.contract import TASKS, Reason, Status
-from scoremux_client.errors import TransportError, UnavailableError
+from scoremux_client.errors import InputError, TransportError, UnavailableError
 from scoremux_client.rows import Answer, Columns, Scored
+from scoremux_decide.policy import ScoringPolicy
 from scoremux_decide.total import Total
 from scoremux_engine import Engine
 from scoremux_engine.bank.residents import Version
 from scoremux_engine.errors import PackageError
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.packages.package import TaskPackage
+from scoremux_engine.packages.package_files import DECISION_JSON, PackageFiles
 from scoremux_engine.runners.runner import Outputs
 from scoremux_engine.scoring.micro_batches import MicroBatch
 from scoremux_engine.scoring.outcomes import TaskLists, columns
 from scoremux_engine.scoring.permission import Grant
 from scoremux_engine.scoring.row_plan import RowPlan, RowTexts
 from scoremux_engine.store.store import Store
+from scoremux_evidence.promise.calibration import calibrate_tasks, publish
 from scoremux_export.opening.openable import Opening
 from scoremux_files.rows.row_layout import RowLayout
 
@@ -203,6 +208,42 @@ def test_a_total_is_of_the_traits_and_goes_to_people_as_soon_as_one_of_them_does
     assert len(totals) > 9
     monkeypatch.setattr(engine, "_uncalibrated", "machine")
     assert [one.route for one in engine.score(["a"] * 2, names[1:])] == ["machine"] * 2
+
+
+def test_traits_are_calibrated_together_and_a_response_has_one_route(repository: Path, tmp_path: Path) -> None:
+    root, draw = tmp_path / "repo", random.Random(5)
+    shutil.copytree(repository, root)
+    engine, store = Engine.open(root), Store(root / "store")
+    texts = [essay(draw, draw.randint(2, 30)) + f" {n}" for n in range(200)]
+    rows = list[Row]()
+    for name in NAMES:
+        found = engine.score(texts, [name] * len(texts))
+        median = np.median([max(one.probabilities) for one in found])
+        for n, one in enumerate(found):
+            is_wrong = max(one.probabilities) < median and draw.random() < 0.5
+            rows.append(labelled(str(n), name, (one.level + is_wrong) % len(one.probabilities), text=texts[n]))
+    rules = {"target": {"exact": 0.5, "one_level": "keep"}, "rows": {"own": 100}, "gate": {"verdict": "off"}}
+    policy = ScoringPolicy.model_validate(rules)
+    calibration = calibrate_tasks(engine, store, policy, rows_of(*rows))
+    [change] = publish(engine, store, calibration)
+    decision = store.decision(change.after or "")
+    assert change.task == "t-0" and decision and decision.traits and {*decision.traits} == {*TRAITS}
+    threshold = decision.threshold
+    assert threshold and threshold.least and threshold.rows == 200 and len(decision.looks) == 1
+    names = [*NAMES, "t-0.total"]
+    asked = [text for text in texts for _ in names], names * len(texts)
+    found = engine.score(*asked)
+    sure = [min(one.confidence or 0 for one in found[first : first + 3]) for first in range(0, len(found), 4)]
+    middle = replace(decision, threshold=replace(threshold, least=float(np.median(sure))))
+    files = PackageFiles(store.package_folder(change.after or "")).replace(DECISION_JSON, middle.to_json())
+    store.publish([files], engine.backbone)
+    routes = [one.route for one in engine.score(*asked)]
+    expected = ["machine" if one >= np.median(sure) else Reason.LOW_CONFIDENCE.route for one in sure]
+    assert routes == [route for route in expected for _ in names] and 0 < expected.count("machine") < len(texts)
+    again = calibrate_tasks(engine, store, policy, rows_of(*rows))
+    assert {len(one.looks) for one in again.decisions.values()} == {1}
+    with pytest.raises(InputError, match="Another trait of their item has no rows"):
+        calibrate_tasks(engine, store, policy, rows_of(*(row for row in rows if row["task"] != NAMES[2])))
 
 
 def test_totals_are_exact_and_follow_a_table() -> None:

@@ -51,7 +51,8 @@ class Version:
         if name not in self.task.slices:
             return None
         task, first, end = self.task.slices[name]
-        return replace(self, task=task, outputs=end - first, whole=self, first=first)
+        decider = self.decider.trait(name)
+        return replace(self, task=task, outputs=end - first, decider=decider, whole=self, first=first)
 
     @classmethod
     def of(cls, package: TaskPackage, size: SizeClass, pool: "Pool | None" = None, slot: int = 0) -> "Version":

@@ -141,12 +141,13 @@ def hold(
         raise InputError("name tasks by their ids, or by a file of them with --from")
     packages, before = [], {}
     for name in dict.fromkeys(names):
-        task, digest = opened.find(name)
+        task, digest = opened.find(_item_of(opened, name))
         decision = _decision(opened, task, digest)
         if decision.held is None:
             files = PackageFiles(opened.package_folder(digest))
-            packages.append(files.replace(DECISION_JSON, replace(decision, held=digest).to_json()))
-            before[task] = digest
+            if task not in before:  # several traits of one item
+                packages.append(files.replace(DECISION_JSON, replace(decision, held=digest).to_json()))
+                before[task] = digest
     changes = opened.publish(packages, open_backbone(store, None), before=before, action="hold", who=by)
     _show(opened, changes)
 
@@ -236,4 +237,10 @@ def _from(path: Path, store: Store) -> list[str]:
     if not isinstance(listed, list) or not all(isinstance(item, dict) and "task" in item for item in listed):
         raise InputError(f"{path} is not what `scoremux watch --out` wrote beside its page")
     live = store.manifest().tasks
-    return [str(item["task"]) for item in listed if live.get(str(item["task"])) == item.get("version")]
+    return [str(item["task"]) for item in listed if live.get(_item_of(store, str(item["task"]))) == item.get("version")]
+
+
+def _item_of(store: Store, name: str) -> str:
+    """Return the id of a live task, or of the live item that has this trait."""
+    live, item = store.manifest().tasks, name.rpartition(".")[0]
+    return item if name not in live and item in live else name

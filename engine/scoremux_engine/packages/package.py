@@ -64,8 +64,6 @@ class TaskPackage:
                 check_room(task.layout, backbone.tokenizer)
         except ValueError as error:
             raise PackageError(f"{files.path / TASK_JSON}: input: {error}") from error
-        if task.traits and DECISION_JSON in texts:
-            raise PackageError(f"{files.path / DECISION_JSON}: {task.id} has traits, and decisions are of plain tasks")
         if DECISION_JSON in texts:
             data, path = files.read(DECISION_JSON), str(files.path / DECISION_JSON)
             width = backbone.spec.pooled_size
@@ -73,6 +71,8 @@ class TaskPackage:
                 decider = Decider.parse(data, path, task.question, task.reference, task.language, width)
             except InputError as error:
                 raise PackageError(str(error)) from error
+            if {*(decider.decision.traits or ())} != {*task.traits}:
+                raise PackageError(f"{path}: its traits are not those of {task.id}: run `scoremux calibrate` again")
         labels = None if DECISION_JSON in texts else files.labels
         if task.untrained or (labels is not None and labels < LEAST_LABELS):
             decider = replace(decider, decision=replace(decider.decision, threshold=NEW_TASK))

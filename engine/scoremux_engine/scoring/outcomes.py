@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from scoremux_client import contract
 from scoremux_client.contract import MACHINE, Reason, Status
-from scoremux_decide.apply import Decider, RowDecision
 from scoremux_engine.bank.live import Described
+from scoremux_engine.bank.residents import Version
 from scoremux_engine.model.exact_arithmetic import exp
 from scoremux_engine.runners.runner import Outputs
 from scoremux_engine.scoring.observer import Columns
@@ -46,7 +46,7 @@ def columns(
     size = len(plan.status)
     level, score, probabilities = _scores(plan, out.logits)
     confidence, condition, route, level_range = _decisions(plan, level, probabilities, out.pooled)
-    _set_totals(plan, out, level, score, route)
+    _set_totals(plan, out, level, score)
     if uncalibrated == MACHINE:
         route[route == Reason.UNCALIBRATED.route.encode()] = MACHINE.encode()
     status, version, computed, feedback = (_texts(size) for _ in range(4))
@@ -112,37 +112,42 @@ def _decisions(
     level_range = np.full((size, 2), contract.NO_RANGE, dtype=np.int32)
     for row in plan.rows:
         place = row.place
-        if row.version.task.total:
-            condition[place, 0] = row.condition.code.encode() if row.condition else b""
-            continue
-        shares = probabilities[place, : len(row.version.task.levels)]
-        decision = _decision(row, row.version.decider, level[place, 0], shares, pooled)
+        shares = probabilities[place, : len(row.version.task.levels)].tolist()
+        vector = None if pooled is None else pooled[place]
+        least = _least_confidence(row.version, plan.items[place]) if place in plan.items else None
+        decide_row = row.version.decider.decide
+        decision = decide_row(int(level[place, 0]), shares, row.condition, row.tokens.truncated, vector, least)
         confidence[place, 0], level_range[place] = decision.confidence, decision.level_range
         condition[place, 0], route[place, 0] = decision.condition.encode(), decision.route.encode()
     return confidence, condition, route, level_range
 
 
-def _decision(row: PlannedRow, decider: Decider, level: int, shares: Floats, pooled: Floats | None) -> RowDecision:
-    vector = None if pooled is None else pooled[row.place]
-    return decider.decide(int(level), shares.tolist(), row.condition, row.tokens.truncated, vector)
+def _least_confidence(trait: Version, logits: Floats) -> float:
+    """Return the least confidence of a response's traits, NaN where one has none; logits: of all traits."""
+    item = trait.whole or trait
+    confidences = []
+    for name, (task, first, end) in item.task.slices.items():
+        if task.total is None:
+            (level,), (shares,) = decide(logits[None, first:end])
+            decided = item.decider.trait(name).decide(int(level), shares.tolist(), None, False, None)
+            confidences.append(decided.confidence)
+    return float(np.min(confidences))
 
 
-def _set_totals(plan: RowPlan, out: Outputs, level: Levels, score: Floats, route: Texts) -> None:
-    """Set level, points and route of rows that ask for a total: to people as soon as one of the traits goes there."""
+def _set_totals(plan: RowPlan, out: Outputs, level: Levels, score: Floats) -> None:
+    """Set level and points of rows that ask for a total."""
     for row in plan.rows:
         task, whole = row.version.task, row.version.whole
         if task.total is None or whole is None:
             continue
-        points, routes = dict[str, float | None](), []
+        points = dict[str, float | None]()
         for name in task.total.traits:
             own, first, end = whole.task.slices[name]
-            levels, shares = decide(out.logits[[row.place], first:end])
+            levels, _ = decide(out.logits[[row.place], first:end])
             points[name] = own.levels[levels[0]]
-            routes.append(_decision(row, row.version.decider, levels[0], shares[0], out.pooled).route)
         total = task.total.of(points)
         assert total is not None  # each trait has a level
         level[row.place, 0], score[row.place, 0] = task.levels.index(total), total
-        route[row.place, 0] = next((one for one in routes if one != MACHINE), MACHINE).encode()
 
 
 def nothing_on_request(rows: int) -> Columns:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
+import numpy.typing as npt
 
 from scoremux_client import contract
 from scoremux_client.contract import Status
@@ -85,6 +86,7 @@ class RowPlan:
         rows: The rows that will have a score, in order; their status is OK.
         parts: What is computed in place of rows; its outputs have places after those of all rows.
         coded: Rows by place that have a condition's code instead of a score, with the version that says so.
+        items: The logits of all traits, by the place of a row of one trait whose route depends on the others.
     """
 
     status: list[Status]
@@ -92,6 +94,7 @@ class RowPlan:
     rows: list[PlannedRow]
     parts: list[PlannedRow] = field(default_factory=list)
     coded: dict[int, tuple[Version, ResponseCondition]] = field(default_factory=dict)
+    items: dict[int, npt.NDArray[np.float32]] = field(default_factory=dict)
 
     @cached_property
     def computed(self) -> list[PlannedRow]:
@@ -99,7 +102,10 @@ class RowPlan:
         return [row for row in self.rows if not row.parts] + self.parts if self.parts else self.rows
 
     def merged(self, out: Outputs, levels_max: int) -> Outputs:
-        """Return the outputs of the rows: of one with parts their mean, weighted by the tokens that each adds."""
+        """Return the outputs of the rows: of one with parts their mean, weighted by the tokens that each adds.
+
+        `items` gets the logits that routes depend on.
+        """
         if not self.parts:
             return out
         size, width = len(self.status), max(levels_max, self.outputs)
@@ -111,6 +117,8 @@ class RowPlan:
                 logits[row.place, :outputs] = out.logits[row.place, :outputs]
                 continue
             logits[row.place, :outputs] = weighted_mean(out.logits[places, first : first + outputs], weights)
+            if row.version.whole and row.version.whole.decider.decision.traits:
+                self.items[row.place] = weighted_mean(out.logits[places, : row.version.whole.outputs], weights)
             if out.pooled is not None:
                 out.pooled[row.place] = weighted_mean(out.pooled[places], weights)
         return Outputs(logits, None if out.pooled is None else out.pooled[:size])
@@ -154,6 +162,7 @@ class RowPlan:
                 for row in plan.rows
             )
             joined.coded.update({first + place: coded for place, coded in plan.coded.items()})
+            joined.items.update({first + place: logits for place, logits in plan.items.items()})
         return joined
 
     @classmethod

@@ -23,7 +23,7 @@ from scoremux_engine.scoring.turns import Dropped, Turns
 log = logging.getLogger(__name__)
 
 _NICE = 10
-"""How nice threads are that compute large requests beside lone rows: these get the cores when they need them."""
+"""How much nicer threads are that compute large requests beside lone rows: these get the cores when they need them."""
 
 Compute = Callable[[MicroBatch, RowRequest], Outputs]
 """Runs a micro-batch; time and shape count for the request."""
@@ -283,4 +283,5 @@ def _be_nice() -> None:
     """Lower the priority of this thread: on Linux, it is that of a thread and not of the process."""
     if sys.platform == "linux":
         with suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
+            thread = threading.get_native_id()
+            os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + _NICE)

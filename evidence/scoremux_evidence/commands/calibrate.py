@@ -64,7 +64,8 @@ def calibrate(
     columns = label_columns(column, "level", "score", "second", "rater", data=labelled[0] if labelled else None)
     store = Store(repository / "store")
     live = store.manifest().tasks if columns.score else {}
-    scales = {task: PackageFiles(store.package_folder(version)).task.levels for task, version in live.items()}
+    tasks = [PackageFiles(store.package_folder(version)).task for version in live.values()]
+    scales = {name: levels for task in tasks for name, levels in task.scales.items()}
     rows = read_labelled(labelled or [], predictions, columns, scales)
     if not len(rows):
         why = next((f"{places[0]}: {reason}" for reason, places in rows.left_out.items()), "")
@@ -74,5 +75,6 @@ def calibrate(
         engine, store, rules, rows, unverified=unverified, since=since.date() if since else None
     )
     changes = publish(engine, store, calibration, dry_run=dry_run)
-    versions = {change.task: change.after for change in changes}
+    after = {change.task: change.after for change in changes}
+    versions = {name: after.get(of.item[0] if of.item else name) for name, of in calibration.rows.tasks.items()}
     calibration_view.show(calibration, versions, predictions, dry_run=dry_run, as_json=as_json)

@@ -17,6 +17,7 @@ from scoremux_evidence.promise.fit import Fitted, Tasks, decision_without_confid
 from scoremux_evidence.promise.scored import score_rows
 from scoremux_evidence.rows.table import Rows, own_numbers, rated
 from scoremux_evidence.verdicts.verdicts import Verdict, fewer_fails, judge, read_criteria, worst
+from scoremux_files.digests import digest_of
 
 Verdicts = dict[str, tuple[Verdict, list[str]]]
 """The report's verdict of each task, and the criteria that it fails."""
@@ -57,6 +58,14 @@ def calibrate_tasks(
 def _fit_decisions(rows: Eligible) -> Calibration:
     """Return the decision of each task; rows of untrained tasks are not part of a shared threshold."""
     policy = rows.policy
+    items = dict[str, list[str]]()
+    for name, of in rows.tasks.items():
+        if of.item:
+            items.setdefault(of.item[0], []).append(name)
+    for names in items.values():  # one test, whose rows are those of all traits
+        digest = digest_of(rows.tasks[name].digest.encode() for name in names)
+        of_item = {name: replace(rows.tasks[name], digest=digest) for name in names}
+        rows = replace(rows, tasks=rows.tasks | of_item)
     reasons = _reasons(rows)
     trained = {
         name: of.scores
@@ -68,7 +77,7 @@ def _fit_decisions(rows: Eligible) -> Calibration:
     verdicts = _verdicts(policy, trained) if trained else {}
     gate = {"fail": Verdict.FAIL, "not enough rows": Verdict.NOT_ENOUGH_ROWS, "off": -1}[policy.gate.verdict]
     failing = [name for name, (verdict, _) in verdicts.items() if verdict <= gate]
-    fitted = fit(policy, trained, numbers, failing)
+    fitted = fit(policy, trained, numbers, failing, items)
     decisions = {
         name: replace(
             decision, arithmetic=rows.arithmetic, looks=looks[name][0] if name in looks else rows.tasks[name].looks
@@ -146,7 +155,8 @@ def _without_promise(rows: Eligible, reasons: dict[str, CalibrationReason]) -> d
         if untrained and task_rows.scores is not None:
             decisions |= fit(policy.model_copy(update={"target": None}), {name: task_rows.scores}).decisions
         elif untrained or reason in (CalibrationReason.NO_CONFIDENCE, CalibrationReason.NO_ROW_LEFT):
-            decisions[name] = decision_without_confidence(policy, name, task_rows.count)
+            item, _ = task_rows.item or (name, "")
+            decisions[name] = decision_without_confidence(policy, item, task_rows.count)
         if untrained or (reason is CalibrationReason.NO_ROW_LEFT and policy.target is not None):
             decisions[name] = replace(decisions[name], threshold=replace(NEW_TASK, rows=task_rows.count))
     return decisions
@@ -154,7 +164,17 @@ def _without_promise(rows: Eligible, reasons: dict[str, CalibrationReason]) -> d
 
 def publish(engine: Engine, store: Store, calibration: Calibration, *, dry_run: bool = False) -> list[Change]:
     """Publish all decisions in one change, or none. Raises StoreError where a task was changed meanwhile."""
-    live = {name: calibration.rows.tasks[name] for name in calibration.decisions}
-    packages = [live[n].files.replace(DECISION_JSON, d.to_json()) for n, d in calibration.decisions.items()]
-    before = {name: task_rows.version for name, task_rows in live.items()}
+    live, decisions = dict[str, TaskRows](), dict[str, Decision]()
+    traits = dict[str, dict[str, Decision]]()
+    for name, decision in calibration.decisions.items():
+        task_rows = calibration.rows.tasks[name]
+        item, trait = task_rows.item or (name, "")
+        live[item] = task_rows
+        if trait:
+            traits.setdefault(item, {})[trait] = decision
+        else:
+            decisions[item] = decision
+    decisions |= {item: Decision.joined(of_item) for item, of_item in traits.items()}
+    packages = [live[item].files.replace(DECISION_JSON, decision.to_json()) for item, decision in decisions.items()]
+    before = {item: live[item].version for item in decisions}
     return store.publish(packages, engine.backbone, before=before, dry_run=dry_run)

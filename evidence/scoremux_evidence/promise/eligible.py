@@ -43,6 +43,10 @@ class CalibrationReason(Enum):
         "keep the calibration that they have, if any. All of their labels were read before the change that put them on "
         "hold, and say nothing of the time since: let people read a new random sample, or name the day with --since"
     )
+    OTHER_TRAIT = (
+        "keep the calibration that they have, if any. Another trait of their item has no rows to use, and the traits "
+        "of a response have one route"
+    )
     NO_ROW_LEFT = (
         "have no row that can be used; people get all of their responses, or the machine where the policy has no target"
     )
@@ -56,6 +60,7 @@ _LEFT_OUT = (
     CalibrationReason.NOT_OF_LIVE_ADAPTERS,
     CalibrationReason.TRAINED_ON,
     CalibrationReason.READ_BEFORE,
+    CalibrationReason.OTHER_TRAIT,
 )
 
 
@@ -65,6 +70,7 @@ class TaskRows:
 
     Attributes:
         rows: All but those of texts with a condition; after `score_rows` with what the machine said of them.
+        item: Where this is a trait of an item, the item's id and the trait's name.
         looks: Earlier tests of its promises.
         reason: Why it gets no calibration, or one with a reservation.
         scores: The rows that have probabilities, None if none has.
@@ -78,6 +84,7 @@ class TaskRows:
     files: PackageFiles
     before: Decision | None
     rows: Rows
+    item: tuple[str, str] | None = None
     looks: tuple[Look, ...] = ()
     reason: CalibrationReason | None = None
     scores: Rows | None = None
@@ -120,8 +127,14 @@ def eligible_rows(
         InputError: All rows are of tasks that were never live; a row has a level that its task does not have; or of no
             task have rows a sample of all responses, or predictions that are known to come from its live adapter.
     """
-    live = store.manifest().tasks
-    past = _versions(store)
+    traits = _traits(store)
+    live = dict[str, str]()
+    past = dict[str, dict[str, None]]()
+    versions = _versions(store)
+    for item, digest in store.manifest().tasks.items():
+        live |= dict.fromkeys(traits.get(item, [item]), digest)
+    for item, digests in versions.items():
+        past |= dict.fromkeys(traits.get(item, [item]), digests)
     of_live = labelled.without(rules.of_no_live_task(labelled, live, past))
     if len(labelled) and not len(of_live) and not {*labelled.texts("task")} & {*past}:
         raise InputError(f"{labelled.place(0)}: {labelled.texts('task')[0]!r} is not a live task of this store")
@@ -134,12 +147,15 @@ def eligible_rows(
             if not (store.package_folder(version) / DECISION_JSON).exists():
                 reasons[name] = CalibrationReason.NO_ROWS
             continue
-        task_rows = _eligible_of_task(by_task[name], policy, store, version, past[name], unverified, since)
+        task_rows = _eligible_of_task(name, by_task[name], policy, store, version, past[name], unverified, since)
         parts.append(task_rows.rows.left_out)
         if task_rows.reason:
             reasons[name] = task_rows.reason
         if task_rows.reason not in _LEFT_OUT:
             tasks[name] = task_rows
+    for names in traits.values():
+        if not all(name in tasks for name in names):
+            reasons |= {name: CalibrationReason.OTHER_TRAIT for name in names if tasks.pop(name, None)}
     seen = [name for name, reason in reasons.items() if reason is CalibrationReason.UNVERIFIED]
     if seen and not unverified:
         raise InputError(
@@ -174,7 +190,18 @@ def _versions(store: Store) -> dict[str, dict[str, None]]:
     return versions
 
 
+def _traits(store: Store) -> dict[str, list[str]]:
+    """Return the ids of the traits of each live item that has some."""
+    found = {}
+    for item, digest in store.manifest().tasks.items():
+        task = PackageFiles(store.package_folder(digest)).task
+        if task.traits:
+            found[item] = [f"{item}.{name}" for name in task.traits]
+    return found
+
+
 def _eligible_of_task(
+    name: str,
     rows: Rows,
     policy: ScoringPolicy,
     store: Store,
@@ -183,15 +210,19 @@ def _eligible_of_task(
     unverified: bool,
     since: date | None,
 ) -> TaskRows:
-    """Return the rows of one task, all of them where it keeps the calibration that it has."""
+    """Return the rows of one task or trait, all of them where it keeps the calibration that it has."""
     files = PackageFiles(store.package_folder(live))
-    task = files.task
+    task, item = files.task, None
     decisions = {version: store.decision(version) for version in (*past, live)}
-    rows = rows.without(rules.other_scale(rows, _of_other_scale(rows, store, past, len(task.levels))))
-    rows = _with_census(rows, decisions)
     history = store.history.entries(task.id)
     looks = _looks_of(store.removed_looks().get(task.id, ()), history, decisions)
-    task_rows = TaskRows(task=task, version=live, files=files, before=decisions[live], rows=rows, looks=looks)
+    if task.traits:
+        item = task.id, name.rpartition(".")[2]
+        task, _, _ = task.slices[item[1]]
+        decisions = {version: decision and decision.of(item[1]) for version, decision in decisions.items()}
+    rows = rows.without(rules.other_scale(rows, _of_other_scale(rows, store, past, task)))
+    rows = _with_census(rows, decisions)
+    task_rows = TaskRows(task, live, files, decisions[live], rows, item, looks)
     if day := since or _last_hold(history):
         task_rows = replace(task_rows, rows=rows.without(rules.read_before(rows, day.isoformat())))
         if len(rows) and not len(task_rows.rows):
@@ -209,7 +240,7 @@ def _eligible_of_task(
     if len(rows) and not len(held_out):
         return replace(task_rows, rows=held_out, reason=CalibrationReason.TRAINED_ON)
     rules.refuse_off_scale(held_out, len(task.levels))
-    finder = Finder(policy.conditions_of(task.id), task.question, task.reference, [task.language])
+    finder = Finder(policy.conditions_of(item[0] if item else task.id), task.question, task.reference, [task.language])
     return replace(
         task_rows,
         rows=held_out.without(rules.has_condition(held_out, finder)),
@@ -240,11 +271,12 @@ def _looks_of(
     return tuple(looks.values())
 
 
-def _of_other_scale(rows: Rows, store: Store, past: Collection[str], levels: int) -> list[str]:
+def _of_other_scale(rows: Rows, store: Store, past: Collection[str], task: Task) -> list[str]:
     """Return the versions that scored some rows of a task when it had another number of levels."""
     used = {*rows.texts("version")}
     folders = [store.package_folder(version) for version in past if version in used]
-    return [f.name for f in folders if f.exists() and len(PackageFiles(f).task.levels) != levels]
+    scales = {folder.name: PackageFiles(folder).task.scales for folder in folders if folder.exists()}
+    return [version for version, scale in scales.items() if len(scale.get(task.id, ())) != len(task.levels)]
 
 
 def _with_census(rows: Rows, decisions: Mapping[str, Decision | None]) -> Rows:

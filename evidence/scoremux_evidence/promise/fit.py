@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import numpy as np
 
@@ -12,7 +13,15 @@ from scoremux_evidence.figures.agreement import qwk
 from scoremux_evidence.promise.ranges import Growth, fit_ranges
 from scoremux_evidence.promise.task_thresholds import everyone, promise_of, thresholds_of
 from scoremux_evidence.promise.temperature import Change, at_temperature, temperatures_of
-from scoremux_evidence.promise.thresholds import NearMiss, correlation, effective_rows, nearest, under_test
+from scoremux_evidence.promise.thresholds import (
+    NearMiss,
+    correlation,
+    effective_rows,
+    nearest,
+    of_same_responses,
+    order_of,
+    under_test,
+)
 from scoremux_evidence.promise.unusual import fit_unusual
 from scoremux_evidence.rows.table import Rows
 
@@ -42,11 +51,16 @@ class Fitted:
 
 
 def fit(
-    policy: ScoringPolicy, tasks: Tasks, looks: Mapping[str, int] | None = None, failing: Collection[str] = ()
+    policy: ScoringPolicy,
+    tasks: Tasks,
+    looks: Mapping[str, int] | None = None,
+    failing: Collection[str] = (),
+    items: Mapping[str, Collection[str]] = MappingProxyType({}),
 ) -> Fitted:
-    """Return the decision of each task.
+    """Return the decision of each task, and of each trait of an item.
 
     Args:
+        items: The traits of each item, as tasks. Traits have one threshold, on the least confidence of a response.
         looks: How often each task's promise was tested, this time included; by default it is the first time for all.
         failing: Tasks that go to people for their verdict.
 
@@ -57,11 +71,18 @@ def fit(
     with_one_level = dict(_one_level(policy, tasks))
     below_gate = dict(_below_gate(policy, tasks))
     to_people = {*with_one_level, *failing, *below_gate}
+    # One route for all traits of a response: people get them all where they get one.
+    to_people |= {name for traits in items.values() if to_people & {*traits} for name in traits if name in tasks}
+    item_of = {name: item for item, traits in items.items() for name in traits}
     tested = {}
     thresholds = {name: everyone(Reason.LOW_CONFIDENCE, OWN, len(tasks[name])) for name in to_people}
     if policy.target is not None:
         tested = {n: under_test(rows, held_out[n]) for n, rows in tasks.items() if n not in to_people}
-        thresholds |= thresholds_of(policy, policy.target, tasks, tested, looks or {})
+        traits = [[name for name in names if name in tested] for names in items.values()]
+        traits = [names for names in traits if names]
+        for names in traits:
+            tested |= zip(names, of_same_responses([tested[name] for name in names]), strict=True)
+        thresholds |= thresholds_of(policy, policy.target, tasks, tested, looks or {}, traits)
     ranges = {}
     if policy.range_confidence is not None:
         growths = {name: Growth.of(rows, at_temperature(rows, held_out[name])) for name, rows in tasks.items()}
@@ -69,7 +90,7 @@ def fit(
     decisions = {
         name: Decision(
             policy=policy.digest,
-            conditions=policy.conditions_of(name),
+            conditions=policy.conditions_of(item_of.get(name, name)),
             truncated=policy.truncated_to_people,
             temperature=temperatures[name],
             threshold=thresholds.get(name),
@@ -137,7 +158,7 @@ def _expected(rows: Rows, tested: Rows, least: float | None) -> Expected | None:
     """Return the expected error and levels of responses to come; None where a threshold leaves none to the machine."""
     if least is None:
         return None
-    kept = tested.where(tested.confidence >= least)
+    kept = tested.where(order_of(tested) >= least)
     if not len(kept):
         return None
     effective = effective_rows(kept, correlation(kept))[-1]

@@ -31,6 +31,7 @@ def score_rows(engine: Engine, eligible: Eligible) -> Eligible:
     computes = width is not None
     tasks = {}
     reasons = []
+    numbers = dict[str, int]()
     for name, task_rows in eligible.tasks.items():
         rows = task_rows.rows
         computes = computes or bool((rows.probabilities == np.array(None)).any())
@@ -39,7 +40,7 @@ def score_rows(engine: Engine, eligible: Eligible) -> Eligible:
         reasons.append(scored.left_out)
         tasks[name] = replace(
             task_rows,
-            scores=as_columns(scored, width) if len(scored) else None,
+            scores=as_columns(scored, width, numbers) if len(scored) else None,
             count=len(scored) or sum(answer is not None and answer.ok for answer in answers),
             origins=_origins(scored),
             digest=_digest_of(scored),
@@ -85,7 +86,7 @@ def _with_probabilities(rows: Rows, answers: Sequence[Scored | None]) -> Rows:
     return rows.plus(machine=machine, probabilities=probabilities, vector=vectors).without(reasons)
 
 
-def as_columns(rows: Rows, width: int | None) -> Rows:
+def as_columns(rows: Rows, width: int | None, numbers: dict[str, int] | None = None) -> Rows:
     """Return the columns of one task's rows that a fit needs.
 
     Columns: probabilities (those of the machine before a temperature, float64 [B, L]), machine and human (their levels,
@@ -95,13 +96,16 @@ def as_columns(rows: Rows, width: int | None) -> Rows:
 
     Args:
         width: Of the vectors; None leaves them out.
+        numbers: Of texts, to which new texts are added, so that traits have the same for the same response.
 
     Raises:
         EngineError: Vectors are needed and no row has one.
     """
     keys = zip(rows.text, rows.response_keys(), strict=True)
-    texts = [repr(key) if text is None else f"{fold(text)}\0" for text, key in keys]
-    numbers = {text: number for number, text in enumerate(dict.fromkeys(texts))}
+    texts = [repr(key[1:]) if text is None else f"{fold(text)}\0" for text, key in keys]
+    numbers = {} if numbers is None else numbers
+    for text in texts:
+        numbers.setdefault(text, len(numbers))
     scores = Rows.of(
         probabilities=np.array([*rows.probabilities], np.float32).astype(np.float64),
         machine=rows.machine,

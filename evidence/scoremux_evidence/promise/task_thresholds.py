@@ -17,6 +17,7 @@ from scoremux_evidence.promise.thresholds import (
     correlation,
     cuts_of,
     effective_rows,
+    order_of,
     share_below,
     shares_up_to,
 )
@@ -39,14 +40,29 @@ def thresholds_of(
     tasks: Mapping[str, Rows],
     tested: Mapping[str, Rows],
     looks: Mapping[str, int],
+    items: Sequence[Sequence[str]] = (),
 ) -> dict[str, Threshold]:
     """Return the threshold of each tested task: its own, one that tasks with fewer rows share, or all to people.
 
-    A shared one may be wrong as often as its tasks' looks allow on average, weighted by their rows.
+    A shared one may be wrong as often as its tasks' looks allow on average, weighted by their rows. items: the traits
+    of each item, whose rows are of the same responses (`of_same_responses`): they have one threshold, or people get
+    all responses.
     """
-    thresholds = {}
+    thresholds = dict[str, Threshold]()
     shared = []
+    for names in items:
+        parts = [tested[name] for name in names]
+        count = len(parts[0])
+        if count < max(policy.rows.new, policy.rows.own):
+            together = everyone(Reason.NEW_TASK, NONE, count)
+        else:
+            wrong_at_look = _wrong(target, max(looks.get(name, 1) for name in names))
+            empty = Threshold(_LOW, OWN, count, 1.0)
+            together = _threshold(target, parts[0], empty, wrong_at_look, parts[1:])
+        thresholds |= dict.fromkeys(names, together)
     for name, rows in tested.items():
+        if name in thresholds:
+            continue
         count = len(tasks[name])
         if count < policy.rows.new:
             thresholds[name] = everyone(Reason.NEW_TASK, NONE, count)
@@ -70,17 +86,19 @@ def thresholds_of(
     return thresholds
 
 
-def _threshold(target: AgreementTarget, rows: Rows, empty: Threshold, wrong: float) -> Threshold:
-    """Return the threshold of rows that share one. empty: without a cut; wrong: as for `promise_of`."""
+def _threshold(
+    target: AgreementTarget, rows: Rows, empty: Threshold, wrong: float, others: Sequence[Rows] = ()
+) -> Threshold:
+    """Return the threshold of rows that share one. empty: without a cut; wrong: as for `promise_of`; others: traits."""
     if target.human_share is not None:
         share = target.human_share
-        least = _share_threshold(rows.confidence, rows.weight, share) if share < 1 else None
+        least = _share_threshold(order_of(rows), rows.weight, share) if share < 1 else None
         return replace(empty, least=least, share=share_below(rows, least))
     if target.within_of_humans is not None and np.isnan(rows.worse).all():
         raise InputError(
             "within_of_humans needs rows with the levels of two humans (column `second`), and there are none"
         )
-    least = choose(rows, promise_of(target, wrong))
+    least = choose(rows, promise_of(target, wrong), *others)
     promised = target.model_dump(include={"exact", "critical", "within_of_humans", "confidence"})
     return replace(empty, least=least, share=share_below(rows, least), **promised)
 

@@ -9,7 +9,9 @@ Rows of unequal weight, or of one student, count as the number of independent on
 (`effective_rows`), as in the intervals of Korn and Graubard (1998) for surveys.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 
@@ -30,8 +32,8 @@ def under_test(rows: Rows, temperature: float | Floats) -> Rows:
     Columns, float64 [B]: confidence (the calibrated probability of the machine's level, the very bits that the scorer
     gives), severe (that it is two levels off or more), errors (the share of wrong levels: 0 or 1 but for equal texts),
     critical (the share of levels two or more off), worse (where the machine is wrong and a second human right; NaN
-    without a second human), better (where a second human alone is wrong), weight (how many rows each stands for), and
-    student (who wrote it, int64; −1 where that is not known).
+    without a second human), better (where a second human alone is wrong), weight (how many rows each stands for),
+    student (who wrote it, int64; −1 where that is not known), and text (its number, ascending).
 
     Args:
         rows: With the columns of `scored.as_columns`.
@@ -53,22 +55,38 @@ def under_test(rows: Rows, temperature: float | Floats) -> Rows:
         "worse": np.where(has_second, wrong & ~disagrees, np.nan),
         "better": np.where(has_second, ~wrong & disagrees, np.nan),
     }
-    _, first, text = np.unique(own_numbers(rows.text), return_index=True, return_inverse=True)
+    numbers, first, text = np.unique(own_numbers(rows.text), return_index=True, return_inverse=True)
     weight = np.bincount(text, rows.weight, len(first)).astype(np.float64)
     means = {name: np.bincount(text, rows.weight * column, len(first)) / weight for name, column in table.items()}
-    return Rows.of(**means, weight=weight, student=rows.student[first])
+    return Rows.of(**means, weight=weight, student=rows.student[first], text=numbers)
+
+
+def of_same_responses(traits: Sequence[Rows]) -> list[Rows]:
+    """Return the rows of responses that all traits of an item have, in the same order for each trait.
+
+    traits: from `under_test`. The new column `least` is the least confidence of a response's traits.
+    """
+    common = reduce(np.intersect1d, [rows.text for rows in traits])
+    same = [rows.where(np.searchsorted(rows.text, common)) for rows in traits]
+    least = np.min([rows.confidence for rows in same], axis=0)
+    return [rows.plus(least=least) for rows in same]
+
+
+def order_of(rows: Rows) -> Floats:
+    """Return what decides which rows the machine keeps: their confidence, or the least of the response's traits."""
+    return np.asarray(rows.least if "least" in rows else rows.confidence)
 
 
 def by_confidence(rows: Rows) -> Rows:
-    """Return the rows in order of their confidence, the most confident first."""
-    return rows.where(np.argsort(-rows.confidence, kind="stable"))
+    """Return the rows in order of their confidence, or of their responses' least, the most confident first."""
+    return rows.where(np.argsort(-order_of(rows), kind="stable"))
 
 
 def share_below(rows: Rows, least: float | None) -> float:
     """Return the share of rows that a threshold sends to people; None sends all."""
     if least is None or not len(rows):
         return 1.0
-    return round(float(rows.weight[rows.confidence < least].sum() / rows.weight.sum()), 6)
+    return round(float(rows.weight[order_of(rows) < least].sum() / rows.weight.sum()), 6)
 
 
 def _numbered_students(rows: Rows) -> Ints:
@@ -128,13 +146,31 @@ class Promise:
     within: float | None = None
 
 
-def choose(rows: Rows, promise: Promise) -> float | None:
-    """Return the least confidence that the machine keeps, None if no cut shows that the promise is kept."""
+def choose(rows: Rows, promise: Promise, *others: Rows) -> float | None:
+    """Return the least confidence that the machine keeps, None if no cut shows that the promise is kept.
+
+    others: Rows of the same responses, in the same order, for further traits (`of_same_responses`). The promise is kept
+    at a cut where each trait keeps it, so that no trait needs a test of its own.
+    """
     if not len(rows):
         return None
-    alike = correlation(rows)
-    ranked = by_confidence(rows)
-    ends = cuts_of(ranked.confidence)
+    ranked = [by_confidence(part) for part in (rows, *others)]
+    order = order_of(ranked[0])
+    ends = cuts_of(order)
+    parts = [_kept(part, ends, promise) for part in ranked]
+    kept = np.all([part for part, _ in parts], axis=0)
+    chance = np.prod([part for _, part in parts], axis=0)
+    least: float | None = None
+    for place in range(int(chance.argmax()), len(ends)):
+        if not kept[place]:
+            break
+        least = float(order[ends[place] - 1])
+    return least
+
+
+def _kept(ranked: Rows, ends: Ints, promise: Promise) -> tuple[Mask, Floats]:
+    """Return at which cuts rows in order show the promise, and how likely that was to be seen by confidences alone."""
+    alike = correlation(ranked)
     independent = np.floor(effective_rows(ranked, alike)[ends - 1] + 1e-9).astype(np.int64)
     kept = np.ones(len(ends), bool)
     chance = np.ones(len(ends))
@@ -149,12 +185,7 @@ def choose(rows: Rows, promise: Promise) -> float | None:
     if promise.within is not None:
         kept &= _within(ranked, ends, promise.within, promise.confidence, alike)
         chance *= _prospects(ranked, ends, promise.within)
-    least: float | None = None
-    for place in range(int(chance.argmax()), len(ends)):
-        if not kept[place]:
-            break
-        least = float(ranked.confidence[ends[place] - 1])
-    return least
+    return kept, chance
 
 
 @dataclass(frozen=True)

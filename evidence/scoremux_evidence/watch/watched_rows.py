@@ -135,11 +135,13 @@ def read_watched(
             row = validate(_FinalRow.model_validate, values)
         except ValueError as error:
             raise InputError(f"{path}: row {number}: {error}; {_REMEDY}") from error
+        trait = row.task.rpartition(".")[2]
         decision = decision_of(row.version) if row.version else None
         calibrated = (decision.held if decision else None) or row.version
         key = row.task, calibrated
         if key not in watched:
-            watched[key] = WatchedTask(*key, decision_of(calibrated) if calibrated else None)
+            decision = decision_of(calibrated) if calibrated else None
+            watched[key] = WatchedTask(*key, decision.of(trait) if decision else None)
         day = watched[key].days.setdefault(row.added_at, Day())
         day.on_hold += calibrated != row.version
         watched[key].administrations[row.administration] += 1
@@ -188,7 +190,7 @@ def _shares(row: _FinalRow, decision: Decision | None) -> Iterator[tuple[str, bo
     for place in range(len(expected.levels or ())):
         yield f"level {place}", row.machine_gave == place
     if row.confidence is not None and threshold.least is not None:
-        yield UNSURE, row.confidence < threshold.least
+        yield UNSURE, row.confidence < threshold.least or row.route == Reason.LOW_CONFIDENCE.route
     if decision and decision.unusual:
         yield UNUSUAL, row.route == Reason.UNUSUAL.route
 
