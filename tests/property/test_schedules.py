@@ -1,8 +1,6 @@
 """Requests of any size, order, priority and end share micro-batches: no bit changes, no row is lost or done twice."""
 
-import os
 import random
-import sys
 import threading
 import time
 from collections import Counter
@@ -165,20 +163,6 @@ def test_lone_row_gets_all_cores_where_nothing_was_beside_another_lately(quiet_s
     scheduler.submit(after)
     wait_for(after)
     assert recorded.alone == [True, False, alone]
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="threads have priorities of their own on Linux alone")
-def test_large_requests_are_computed_at_a_lower_priority_than_lone_rows() -> None:
-    priorities = dict[int, int]()
-
-    def compute(part: MicroBatch, _: RowRequest) -> Outputs:
-        priorities[len(part.rows)] = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
-        return Outputs(np.zeros((len(part.rows), 2), np.float32))
-
-    scheduler = Scheduler(compute, 1, 1, 1024, express=True)
-    for request in (make_request([(n, 64, 8) for n in range(10, 16)]), make_request([(1, 8, 8)])):
-        scheduler.run(request)
-    assert priorities[6] > priorities[1] == os.getpriority(os.PRIO_PROCESS, 0)
 
 
 def order_of(*requests: RowRequest) -> list[list[int]]:

@@ -2,14 +2,11 @@
 
 import logging
 import math
-import os
-import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 
 from scoremux_engine.errors import DroppedError, EngineError
@@ -21,9 +18,6 @@ from scoremux_engine.scoring.shares import Part
 from scoremux_engine.scoring.turns import Dropped, Turns
 
 log = logging.getLogger(__name__)
-
-_NICE = 10
-"""How much nicer threads are that compute large requests beside lone rows: these get the cores when they need them."""
 
 Compute = Callable[[MicroBatch, RowRequest], Outputs]
 """Runs a micro-batch; time and shape count for the request."""
@@ -53,7 +47,7 @@ class Scheduler:
         admit: Plans requests; those that cannot be planned it answers.
         done: Called with requests that ended together, each once.
         express: Whether a lone row may be computed beside as many micro-batches as may be under way: it ends
-            sooner than any of them, as threads of a lower priority compute large requests.
+            sooner than any of them.
         quiet_s: Seconds without two micro-batches at once, after which a lone row gets all cores: it ends a seventh
             sooner and costs half more processor time.
     """
@@ -81,7 +75,6 @@ class Scheduler:
         self._lock = threading.Lock()
         self._most_working = overlap + express
         self._pool = ThreadPoolExecutor(self._most_working, "scoring")
-        self._behind = ThreadPoolExecutor(overlap, "scoring-large", _be_nice) if express else None
         self._arrivals: list[Arrival] = []
         self._turns = Turns(streams, overlap, budget_tokens)
         self._requests: set[RowRequest] = set()
@@ -174,10 +167,7 @@ class Scheduler:
         """Compute what waits; with `until`, only until this request is finished."""
         try:
             while parts := self._take(until):
-                if self._behind and not parts[0].request.small:
-                    self._behind.submit(self._run, parts).result()
-                else:
-                    self._run(parts)
+                self._run(parts)
         except BaseException as error:
             with self._lock:
                 self._working -= 1
@@ -220,7 +210,7 @@ class Scheduler:
             now = time.monotonic()
             if self._turns.running > 1 or self._turns.shares.tokens:
                 self._quiet_at = now + self._quiet_s
-            alone = express or (len(rows) == 1 and parts[0].request.small and now > self._quiet_at)
+            alone = express or (len(rows) == 1 and now > self._quiet_at)
         error: BaseException | None = None
         try:
             fill = len(rows) / most_rows(rows[0], self.budget_tokens)
@@ -277,11 +267,3 @@ def _distinct(rows: Sequence[PlannedRow]) -> tuple[Sequence[PlannedRow], list[in
         distinct.setdefault(key, row)
     places = {key: number for number, key in enumerate(distinct)}
     return list(distinct.values()), [places[key] for key in keys]
-
-
-def _be_nice() -> None:
-    """Lower the priority of this thread: on Linux, it is that of a thread and not of the process."""
-    if sys.platform == "linux":
-        with suppress(OSError):
-            thread = threading.get_native_id()
-            os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + _NICE)

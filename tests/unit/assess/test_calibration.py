@@ -25,7 +25,15 @@ from scoremux_evidence.promise.temperature import (
     fit_temperatures,
     held_out_temperatures,
 )
-from scoremux_evidence.promise.thresholds import Promise, choose, correlation, effective_rows, nearest, under_test
+from scoremux_evidence.promise.thresholds import (
+    Promise,
+    choose,
+    correlation,
+    effective_rows,
+    nearest,
+    of_same_responses,
+    under_test,
+)
 from scoremux_evidence.promise.unusual import fit_unusual
 from scoremux_evidence.rows.table import Rows
 
@@ -99,6 +107,17 @@ def test_threshold_breaks_its_promise_as_rarely_as_it_says() -> None:
             broken += kept.errors.mean() > 0.25 or kept.critical.mean() > 0.2
     assert chosen > 20
     assert broken <= 0.1 * 200
+
+
+def test_one_cut_is_taken_for_traits_where_each_keeps_the_promise() -> None:
+    promise, rows = Promise(0.25, None, 0.9), under_test(draw_rows(400, 1, 1.0), 1.0)
+    worse = rows.plus(errors=np.maximum(rows.errors, np.arange(400) % 5 == 0))
+    alone = choose(rows, promise)
+    for other in (worse, rows.plus(errors=np.ones(400)), rows):
+        one, two = of_same_responses([rows, other])
+        least = choose(one, promise, two)
+        expected = choose(other, promise)
+        assert least == (None if expected is None or alone is None else max(alone, expected))
 
 
 def test_rows_that_a_near_miss_asks_for_mostly_show_the_promise() -> None:
