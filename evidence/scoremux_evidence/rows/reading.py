@@ -7,8 +7,7 @@ Columns: id (of objects; FILE:LINE where `has_id` is false), task, administratio
 chosen_by, version and adapter (`Codes`), `group NAME` for each column of groups (`Codes`), text (None where the file
 has none), level and second (of two people), score (points in place of a level), probability (with which the row was
 chosen; 0 where it is not a number), no_number, no_level and no_second (faults of the levels), file and line; from
-`weighing` weight, routed, behind, sampled and stated; of predictions probabilities (a tuple or None), seen_by_start
-(whether the adapter's start was trained on the task) and text_check.
+`weighing` weight, routed, behind, sampled and stated; of predictions probabilities (a tuple or None) and text_check.
 """
 
 import json
@@ -51,8 +50,8 @@ _CODES = (
     "decided_at",
 )
 _OWN_NAMES = (CHOSEN_BY, "version", "probability", "decided_at")
-_OF_PREDICTIONS = ("probabilities", "adapter", "seen", "text_check")
-_CELLS = ("id", "text", "level", "second", "score", "probability", "probabilities", "seen", "text_check")
+_OF_PREDICTIONS = ("probabilities", "adapter", "text_check")
+_CELLS = ("id", "text", "level", "second", "score", "probability", "probabilities", "text_check")
 
 _MOST_WORDS, _WORD = 12, re.compile(r"\w[\w -]{0,20}")
 """Words are those of a scale, and no texts, where they are few and each comes again."""
@@ -290,7 +289,6 @@ def _as_rows(cells: dict[str, list[Any]], file: str, numbers: Sequence[int | Non
         "no_level": np.zeros(len(ids), bool),
         "no_second": bad_second,
         "probabilities": _objects(shares),
-        "seen_by_start": np.array([cell is True for cell in cells["seen"]], bool),
         "text_check": _objects([cell_text(cell) for cell in cells["text_check"]]),
         "file": Codes((file,), np.zeros(len(ids), np.int32)),
         "line": np.array([line or 0 for line in numbers], np.int64),

@@ -4,9 +4,8 @@ Columns: id (Arrow), status, task (without a pinned digest), version and, where 
 administration (`Codes`), machine (the level that the machine gave) and score (its points, both NaN without a score),
 width (how many probabilities a row has), expected (the mean level under them), stated (the greatest of them),
 confidence (P(level = human's level), or `stated` where the output has none), calibrated (whether it has confidences),
-predicted (whether they are out-of-fold predictions), to_people (whether a policy sends the row to people), low and high
-(the range of levels that holds a human's), and seen_by_start (whether the shared start of an earlier run was trained on
-its task).
+predicted (whether they are out-of-fold predictions), to_people (whether a policy sends the row to people), and low and
+high (the range of levels that holds a human's).
 """
 
 from collections.abc import Iterator, Mapping
@@ -34,7 +33,7 @@ def read_scored(path: Path) -> Rows:
     """
     needed = ("id", "task", "status", "level")
     others = ("probabilities", "confidence", "version", "route", "score", "level_low", "level_high")
-    more = ("fold", "points", "seen", "administration")
+    more = ("fold", "points", "administration")
     columns = present_columns(path, (*needed, *others, *more), ("id", "task"))
     is_predicted = "fold" in columns and "status" not in columns
     if is_predicted:
@@ -68,7 +67,6 @@ def read_scored(path: Path) -> Rows:
         to_people=_to_people(columns.get("route"), len(ids)),
         low=low,
         high=high,
-        seen_by_start=_seen_by_start(columns, len(ids)),
     )
     return rows.plus(administration=encode(columns["administration"])) if "administration" in columns else rows
 
@@ -109,14 +107,6 @@ def _to_people(route: Any | None, rows: int) -> Mask:
         return np.zeros(rows, bool)
     routed = pc.fill_null(pc.starts_with(names, HUMAN), False)
     return np.asarray(routed.to_numpy(zero_copy_only=False), bool)
-
-
-def _seen_by_start(columns: Mapping[str, Any], rows: int) -> Mask:
-    """Return the rows of tasks on which the shared start of an earlier run was trained."""
-    if "seen" not in columns:
-        return np.zeros(rows, bool)
-    is_seen = pc.fill_null(pc.equal(pc.utf8_lower(texts(columns["seen"])), "true"), False)
-    return np.asarray(is_seen.to_numpy(zero_copy_only=False), bool)
 
 
 def _outcomes(predictions: dict[str, Any]) -> dict[str, Any]:

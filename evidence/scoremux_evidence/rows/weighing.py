@@ -61,11 +61,6 @@ LACKS_SAMPLE = (
     "label a random sample, or score with --read-behind and have those rows read"
 )
 
-SEEN_BY_START = (
-    "the shared start was trained on this task in an earlier run: of responses that it has seen, figures and "
-    "predictions are too good, and no calibration may rest on them"
-)
-
 
 def weighed(rows: Rows) -> Rows:
     """Return rows with their weights, and how they were chosen to be read, as columns.

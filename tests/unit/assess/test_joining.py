@@ -209,11 +209,7 @@ def test_whole_points_beyond_the_levels_are_refused_in_predictions_too(tmp_path:
     levels = [{"id": n, "level": human} for n, human, _ in rows]
     assert len(join(scored, levels)) == 60
     columns = {"id": [n for n, *_ in rows], "task": ["t-1"] * 60, "fold": [0] * 60, "level": [h for _, h, _ in rows]}
-    more = {
-        "probabilities": shares,
-        "points": [list(range(first, first + 6))] * 60,
-        "seen": [n > 50 for n in range(60)],
-    }
+    more = {"probabilities": shares, "points": [list(range(first, first + 6))] * 60}
     pq.write_table(pa.table(columns | more), tmp_path / "predictions.parquet")
     for name, labels in (("points.jsonl", truth), ("levels.jsonl", levels)):
         (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in labels))
@@ -221,7 +217,6 @@ def test_whole_points_beyond_the_levels_are_refused_in_predictions_too(tmp_path:
         match_files(tmp_path / "predictions.parquet", tmp_path / "points.jsonl")
     joined = match_files(tmp_path / "predictions.parquet", tmp_path / "levels.jsonl")
     assert pairs(joined) == [("t-1", human, machine) for _, human, machine in rows]
-    assert joined.population.startswith("t-1: the shared start was trained on this task in an earlier run")
 
 
 def test_csv_and_parquet_give_the_same_rows(tmp_path: Path, join: Join) -> None:

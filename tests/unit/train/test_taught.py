@@ -4,10 +4,12 @@ import json
 import random
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from labelled import labelled, rows_of
@@ -20,9 +22,13 @@ from scoremux_evidence.rows.table import Rows
 from scoremux_evidence.rows.trained_rows import TrainedRows
 from scoremux_files.errors import InputError
 from scoremux_train.check import check
-from scoremux_train.comparison import Comparison, comparisons
+from scoremux_train.comparison import Compared, Comparison, comparisons, made_up
 from scoremux_train.data import read_data, read_tasks
 from scoremux_train.errors import DataError
+from scoremux_train.recipe import Plan, Recipe, generator
+from scoremux_train.training.batches import Example, StepRow, TrainingSet
+from scoremux_train.training.objective import loss
+from scoremux_train.training.preparation import WHOLE, prepare
 
 LEVELS = (0.0, 1.0, 2.0)
 TOPICS = [[f"{letter}{n}ing" for n in range(6)] for letter in "abcdefg"]
@@ -85,6 +91,46 @@ def test_a_start_has_no_text_and_is_read_as_it_was_written(tmp_path: Path) -> No
         path.write_text(content)
         with pytest.raises(InputError, match=r"start\.json: "):
             Comparison.read(path)
+
+
+def test_answers_are_made_of_the_reference_and_of_answers() -> None:
+    reference, answers = "a b c d e f", ["g h i j", "k l m n o"]
+    texts = made_up(reference, answers, generator(1, "t"))
+    assert texts[0] == reference and texts == made_up(reference, answers, generator(1, "t"))
+    assert len(texts) == 49 and len({*texts}) > 20
+    wordings = [reference, *answers]
+    of_one = [any({*text.split()} <= {*wording.split()} for wording in wordings) for text in texts]
+    spliced = [text for text, is_of_one in zip(texts, of_one, strict=True) if not is_of_one]
+    assert spliced and all({*text.split()} <= {*" ".join(answers).split()} for text in spliced)
+
+
+def test_the_loss_of_a_taught_row_is_the_cross_entropy_of_its_shares() -> None:
+    rows = [Example(0, 1, (1,), shares=(0.2, 0.7, 0.1)), Example(1, 0, (1,))]
+    of = TrainingSet("t/0", 3, Recipe(class_weights=0, spread=0.15), rows)
+    logits = torch.tensor([[0.5, 1.0, -1.0], [0.0, 0.3, 0.1]])
+    logp = torch.log_softmax(logits, 1)
+    wanted = -(torch.tensor([[0.2, 0.7, 0.1], [0.85, 0.15, 0.0]]) * logp).sum() / 2
+    assert torch.allclose(loss(logits, [StepRow(0, of, row, 2) for row in rows]), wanted)
+
+
+def test_no_label_of_a_fold_has_a_part_in_what_its_table_is_taught(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows, answers, tasks = _files(tmp_path, 12)
+    data, corrected, used = read_data([rows], read_tasks(tasks), unlabelled=[answers]), Compared.corrected, []
+
+    def note(self: Compared, labelled: list[int], levels: list[int]) -> Any:
+        used.append(labelled)
+        return corrected(self, labelled, levels)
+
+    monkeypatch.setattr(Compared, "corrected", note)
+    model = make_encoder(tmp_path / "model")
+    (task,) = prepare(data, [], Plan(folds=3), str(model), comparisons=comparisons(data, None)[1]).tasks
+    assert [*task.taught] == [WHOLE, 0, 1, 2]
+    wanted = [[n for n, own in enumerate(task.fold_of) if own != fold] for fold in task.taught]
+    assert used == wanted and len(wanted[0]) == 12
+    assert len(task.taught[0]) > len(task.unlabelled or ()) == 70 - 12 - 1
+    assert task.taught[0][60].shares != task.taught[1][60].shares
 
 
 def _write(path: Path, rows: list[dict[str, object]]) -> Path:
