@@ -1,14 +1,15 @@
-"""The commands of a serving machine: `scoremux serve`, `scoremux tokens` and `scoremux front-door`."""
+"""The commands of a serving machine: `scoremux serve`, `tokens`, `front-door` and `files`."""
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from typer import Argument, Option
 
 from scoremux_engine.commands.options import OtherStoreOption
 from scoremux_engine.commands.printing import show_table
+from scoremux_files.errors import writing
 from scoremux_server.front_door.access_tokens import AccessTokenFile
 
 tokens = typer.Typer(
@@ -175,3 +176,32 @@ def front_door(
         door.reload(file, folder)
     else:
         door.run(file, folder)
+
+
+_PROGRAM = "/opt/scoremux/bin/scoremux"
+"""The program in the units of systemd."""
+
+
+def files(
+    kind: Annotated[Literal["systemd", "monitoring", "policy"], Argument(help="Which files.")],
+    folder: Annotated[Path, Argument(help="Where they go; it is made if it is missing. No file there is replaced.")],
+) -> None:
+    """Write files to adapt: units of systemd, rules and a dashboard for Prometheus and Grafana, or a policy.
+
+    Example: scoremux files systemd /etc/systemd/system
+    """
+    from scoremux_server.errors import SetupError
+    from scoremux_server.profile import configuration
+
+    source = configuration("policy.toml" if kind == "policy" else kind)
+    paths = sorted(path for path in source.rglob("*") if path.is_file()) or [source]
+    root = source if source.is_dir() else source.parent
+    targets = [folder / path.relative_to(root) for path in paths]
+    if taken := next((target for target in targets if target.exists()), None):
+        raise SetupError(f"{taken} exists: move it away, or give another folder")
+    for path, target in zip(paths, targets, strict=True):
+        text = path.read_text(encoding="utf-8").replace(_PROGRAM, str(Path(sys.prefix) / "bin/scoremux"))
+        with writing(target, SetupError):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(text, encoding="utf-8")
+        print(target)

@@ -205,11 +205,14 @@ def default_profile(repository: Path) -> str:
 
 
 def configuration(name: str) -> Path:
-    """Return a folder of `server_config`: inside the package, or beside it in a checkout. Raises SetupError."""
+    """Return a folder of `server_config` or a file of `examples`: inside the package, or in a checkout.
+
+    Raises SetupError.
+    """
     here = Path(__file__).resolve()
-    for folder in (here.parent / name, here.parents[2] / "server_config" / name):
-        if folder.is_dir():
-            return folder
+    for folder in (here.parent, here.parents[2] / "server_config", here.parents[2] / "examples"):
+        if (folder / name).exists():
+            return folder / name
     raise SetupError(f"the {name} of scoremux are missing; install it again")
 
 

@@ -1,5 +1,6 @@
 """The front door's configuration: a TOML file."""
 
+import errno
 import ipaddress
 import ssl
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, Field, model_validator
 
 from scoremux_engine.scoring.permission import key_id
+from scoremux_files.errors import reason
 from scoremux_files.settings import check, read_toml
 from scoremux_server.errors import SetupError
 from scoremux_server.profile import LOOPBACK
@@ -170,9 +172,15 @@ class FrontDoorConfig(BaseModel, extra="forbid", frozen=True):
         keys = ("certificate", "key", "client_ca", "tokens", "grant_key")
         paths = {key: root / path for key in keys if (path := getattr(config, key)) is not None}
         for key, path in paths.items():
-            if not path.is_file():
+            try:
+                path.open("rb").close()
+            except FileNotFoundError as error:
                 command = _MAKING.get(key, "").format(path)
-                raise SetupError(f"{file}: {key}: {path} is missing" + (f"; to make one: {command}" if command else ""))
+                hint = f"; to make one: {command}" if command else ""
+                raise SetupError(f"{file}: {key}: {path} is missing{hint}") from error
+            except OSError as error:
+                hint = "; the user that runs the door must own it" if error.errno == errno.EACCES else ""
+                raise SetupError(f"{file}: {key}: {path} cannot be read: {reason(error)}{hint}") from error
         backends = tuple(b.model_copy(update={"ca": root / b.ca}) if b.ca else b for b in config.backends or (LOCAL,))
         return config.model_copy(update={**paths, "backends": backends})
 
