@@ -113,9 +113,10 @@ def test_file_of_root_is_named_with_its_key(key: str, tmp_path: Path) -> None:
     place = Place(tmp_path)
     for parent in (tmp_path, *tmp_path.parents)[:3]:
         parent.chmod(0o755)
-    file = tmp_path / {"key": "door.key", "tokens": "tokens.json", "grant_key": "grant.key"}[key]
-    file.chmod(0o600)
+    files = {"key": tmp_path / "door.key", "tokens": tmp_path / "tokens.json", "grant_key": tmp_path / "grant.key"}
+    for name, file in files.items():
+        file.chmod(0o600 if name == key else 0o644)
     process = as_nobody([str(SCOREMUX), "front-door", str(place.file)], tmp_path, stderr=subprocess.PIPE)
     said = process.communicate(timeout=60)[1].decode()
     why = "cannot be read: Permission denied; the user that runs the door must own it"
-    assert said == f"scoremux: {place.file}: {key}: {file} {why}\n"
+    assert said == f"scoremux: {place.file}: {key}: {files[key]} {why}\n"
