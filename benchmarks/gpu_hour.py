@@ -5,7 +5,7 @@
 
 Rows are appended to FOLDER/gpu_hour.jsonl as soon as a step ends, and FOLDER/gpu_hour.md has them as a table; a step
 that fails does not stop the next. Without a GPU the same steps run on ONNX Runtime's CPU provider, but for those that
-need a card, which are named as skipped. Not among the steps yet: peers.
+need a card, which are named as skipped. Of the peers PEFT is measured, not yet vLLM and merged models.
 """
 
 from __future__ import annotations
@@ -236,6 +236,27 @@ def job(arguments: argparse.Namespace) -> Rows:
     return [{"setting": f"{profile}, {arguments.job_rows:,} rows", "figure": f"{rate:,.0f} rows/s"}]
 
 
+def peers(arguments: argparse.Namespace) -> Rows:
+    """Time PEFT with the 27 example adapters in torch, in the precision and the size of batch that are fastest."""
+    from benchmarks.data import Labelled, example_adapters
+    from benchmarks.peers.peft_torch import PRECISIONS as OF_PEFT
+    from benchmarks.peers.peft_torch import PeftMixed, PeftSwitched
+
+    draw, tasks, rows = random.Random(0), [folder.name for folder in example_adapters()], list[dict[str, Any]]()
+    texts = [" ".join(draw.choices(WORDS, k=draw.randint(3, 25))) for _ in range(arguments.rows)]
+    labelled = [Labelled(str(number), draw.choice(tasks), text, 0) for number, text in enumerate(texts)]
+    for kind in (PeftMixed, PeftSwitched):
+        peer, took = kind("", precisions=OF_PEFT if has_gpu() else OF_PEFT[:1], device=device()), list[float]()
+        peer.logits(labelled)
+        for _ in range(arguments.rounds):
+            started = time.perf_counter()
+            peer.logits(labelled)
+            took.append(time.perf_counter() - started)
+        figure = f"{len(texts) / sorted(took)[len(took) // 2]:,.0f} rows/s"
+        rows.append({"setting": f"{kind.__name__}, {peer.setting}", "figure": figure})
+    return rows
+
+
 Step = Callable[[argparse.Namespace], Rows]
 STEPS: tuple[tuple[Step, bool, float], ...] = (
     (card, False, 30),
@@ -243,11 +264,12 @@ STEPS: tuple[tuple[Step, bool, float], ...] = (
     (kernels_checked, True, 180),
     (kernel_forms, True, 900),
     (distances_by_precision, False, 300),
-    (mixes, False, 300),
+    (mixes, False, 600),
     (rates, False, 600),
     (served_by_onnxruntime, False, 900),
     (plan, False, 900),
     (served_by_tensorrt, True, 900),
+    (peers, False, 600),
     (job, False, 900),
 )
 """What is measured, whether it needs a card, and how many seconds it may take."""

@@ -42,6 +42,7 @@ class PeftPeer(Batched):
     Args:
         precisions: those to choose from.
         adapters: a folder of adapter folders; empty: the example adapters.
+        device: where torch computes.
         rows: most rows of a batch, to choose from.
     """
 
@@ -51,12 +52,14 @@ class PeftPeer(Batched):
         precisions: Sequence[str] = PRECISIONS[:1],
         adapters: str = "",
         rows: Sequence[int] = BATCHES,
+        device: str = "cpu",
     ) -> None:
         import torch
 
         super().__init__(precisions, rows)
+        self._device = device
         folders = sorted(Path(adapters).iterdir()) if adapters else example_adapters()
-        self._model = with_adapters(classifier(), folders)
+        self._model = with_adapters(classifier(), folders).to(device)
         self._converted = copy.deepcopy(self._model).to(torch.bfloat16) if CONVERTED in precisions else None
 
     @property
@@ -68,20 +71,25 @@ class PeftPeer(Batched):
         """Run one batch, padded to its longest row."""
         import torch
 
-        array, mask = map(torch.from_numpy, batches.padded(ids))
+        array, mask = (torch.from_numpy(part).to(self._device) for part in batches.padded(ids))
         by_autocast = self.setting.precision == AUTOCAST
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=by_autocast):
+        with torch.inference_mode(), torch.autocast(self._device, torch.bfloat16, enabled=by_autocast):
             logits = self.model(input_ids=array, attention_mask=mask, **options).logits
-        return np.asarray(logits.float().numpy())
+        return np.asarray(logits.float().cpu().numpy())
 
 
 class PeftMixed(PeftPeer):
     """Mixed batches by `adapter_names`. by_length: batches of like length; else ARRIVING rows as they come."""
 
     def __init__(
-        self, scratch: str, by_length: bool = True, precisions: Sequence[str] = PRECISIONS[:1], adapters: str = ""
+        self,
+        scratch: str,
+        by_length: bool = True,
+        precisions: Sequence[str] = PRECISIONS[:1],
+        adapters: str = "",
+        device: str = "cpu",
     ) -> None:
-        super().__init__(scratch, precisions, adapters, BATCHES if by_length else ARRIVING)
+        super().__init__(scratch, precisions, adapters, BATCHES if by_length else ARRIVING, device)
         self._by_length = by_length
 
     def parts(self, rows: Sequence[Labelled], ids: Sequence[list[int]]) -> list[list[int]]:
