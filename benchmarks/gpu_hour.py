@@ -222,7 +222,7 @@ def served_by_tensorrt(arguments: argparse.Namespace) -> Rows:
 
 def job(arguments: argparse.Namespace) -> Rows:
     """Score a file by `scoremux score` against profile `gpu`, or `cpu-reference` without a card."""
-    source, out = arguments.work / "gpu_hour.rows.jsonl", arguments.work / "gpu_hour.scored"
+    source, out = arguments.work / "gpu_hour.rows.jsonl", arguments.work / "gpu_hour-scored"
     with source.open("w", encoding="utf-8") as file:
         for row in _responses(arguments, arguments.job_rows):
             file.write(json.dumps({"id": row.id, "task": row.task, "text": row.text}) + "\n")
@@ -231,7 +231,9 @@ def job(arguments: argparse.Namespace) -> Rows:
     with serving(arguments.repository, arguments.work / "gpu_hour.serve.log", "--profile", profile) as server:
         begun = time.perf_counter()
         command = [SCOREMUX, "score", str(source), "--out", str(out), "--url", server.grpc_url]
-        subprocess.run(command, capture_output=True, check=True)
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RuntimeError(done.stderr[-300:])
         rate = arguments.job_rows / (time.perf_counter() - begun)
     return [{"setting": f"{profile}, {arguments.job_rows:,} rows", "figure": f"{rate:,.0f} rows/s"}]
 
