@@ -127,7 +127,7 @@ def eligible_rows(
         InputError: All rows are of tasks that were never live; a row has a level that its task does not have; or of no
             task have rows a sample of all responses, or predictions that are known to come from its live adapter.
     """
-    traits = _traits(store)
+    traits = _traits(store, labelled.task.values)
     live = dict[str, str]()
     past = dict[str, dict[str, None]]()
     versions = _versions(store)
@@ -184,11 +184,11 @@ def _versions(store: Store) -> dict[str, dict[str, None]]:
     return versions
 
 
-def _traits(store: Store) -> dict[str, list[str]]:
-    """Return the ids of the traits of each live item that has some."""
-    found = {}
-    for item, digest in store.manifest().tasks.items():
-        task = PackageFiles(store.package_folder(digest)).task
+def _traits(store: Store, named: Collection[str]) -> dict[str, list[str]]:
+    """Return the ids of the traits of each live item that is named, or one of whose traits is."""
+    found, live = {}, store.manifest().tasks
+    for item in sorted({*named, *(name.rpartition(".")[0] for name in named)} & live.keys()):
+        task = PackageFiles(store.package_folder(live[item])).task
         if task.traits:
             found[item] = [f"{item}.{name}" for name in task.traits]
     return found
