@@ -175,8 +175,8 @@ class Recipes:
 
         The comparison is learned on tasks that are not in `part`. whole: the tasks with all their rows.
         """
-        from scoremux_train.comparison import Comparison
         from scoremux_train.data import Data
+        from scoremux_train.reference_comparison import ReferenceComparison
 
         known = self._read(changes)
         new = {task.task.id: task for task in part.tasks}
@@ -188,7 +188,7 @@ class Recipes:
             rest = [place for place, (example, fold) in pairs if fold != 0 and example.key not in read]
             unlabelled[task.task.id] = task.rows.where(rest)
         few = Data(known.tasks, {name: task.rows for name, task in new.items()}, unlabelled=unlabelled)
-        return self._prepare(changes, [], few, dict.fromkeys(new, Comparison.learn(others)))
+        return self._prepare(changes, [], few, dict.fromkeys(new, ReferenceComparison.learn(others)))
 
     def _read(self, changes: Sequence[str]) -> Any:
         from scoremux_evidence.rows.label_columns import LabelColumns

@@ -84,15 +84,15 @@ def train_as(options: TrainOptions, checkpoint_s: float = 60.0) -> None:
     from scoremux_engine.packages.package_files import CONFIG_JSON
     from scoremux_export.opening.classifier import quieten
     from scoremux_train import output, run
-    from scoremux_train.comparison import START_JSON, Comparison, comparisons
     from scoremux_train.cross_validated import OutOfFold
     from scoremux_train.errors import DataError
+    from scoremux_train.reference_comparison import START_JSON, ReferenceComparison, comparisons
     from scoremux_train.training.preparation import prepare
 
     plain = data.adapters_of([check.task for check in checks if check.trainable])
     if not plain and not data.unlabelled:
         raise DataError("no task has enough rows to be trained")
-    start = Comparison.read(options.start) if options.start else None
+    start = ReferenceComparison.read(options.start) if options.start else None
     learned, comparison_of = comparisons(data, start)
     quieten()
     plan = plan.model_copy(update={"base_model": plan.base_model or backbone})  # as PEFT does

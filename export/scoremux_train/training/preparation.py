@@ -22,10 +22,10 @@ from scoremux_export.opening.base import weights_digest
 from scoremux_export.opening.classifier import Classifier
 from scoremux_export.opening.openable import Opening
 from scoremux_export.opening.opened import OpenedModel
-from scoremux_train.comparison import Comparison, made_up, normalised
 from scoremux_train.data import Data, TrainingRows
 from scoremux_train.errors import DataError
 from scoremux_train.recipe import Plan, Recipe, derived_key, generator
+from scoremux_train.reference_comparison import ReferenceComparison, made_up, normalised
 from scoremux_train.training.batches import Example
 from scoremux_train.training.table_layout import TableLayout
 from scoremux_train.training.trainer import Trainer
@@ -127,7 +127,7 @@ def prepare(
     source: str,
     device: str = "cpu",
     cores: int = 0,
-    comparisons: Mapping[str, Comparison] | None = None,
+    comparisons: Mapping[str, ReferenceComparison] | None = None,
 ) -> Prepared:
     """Turn rows into what the model sees, and open the backbone.
 
@@ -208,7 +208,9 @@ def _prepare_item(data: Data, name: str, plan: Plan, backbone: _Backbone) -> Pre
     return replace(prepared, traits=traits)
 
 
-def _prepare_taught(data: Data, name: str, plan: Plan, backbone: _Backbone, comparison: Comparison) -> PreparedTask:
+def _prepare_taught(
+    data: Data, name: str, plan: Plan, backbone: _Backbone, comparison: ReferenceComparison
+) -> PreparedTask:
     """Prepare a task with its unlabelled answers, and give each what the comparison and the labels say of its level.
 
     So are answers that nobody gave: an adapter learns more of the comparison from more wordings. No label of a fold has

@@ -22,10 +22,10 @@ from scoremux_evidence.rows.table import Rows
 from scoremux_evidence.rows.trained_rows import TrainedRows
 from scoremux_files.errors import InputError
 from scoremux_train.check import check
-from scoremux_train.comparison import Compared, Comparison, comparisons, made_up
 from scoremux_train.data import read_data, read_tasks
 from scoremux_train.errors import DataError
 from scoremux_train.recipe import Plan, Recipe, generator
+from scoremux_train.reference_comparison import Compared, ReferenceComparison, comparisons, made_up
 from scoremux_train.training.batches import Example, StepRow, TrainingSet
 from scoremux_train.training.objective import loss
 from scoremux_train.training.preparation import WHOLE, prepare
@@ -57,7 +57,7 @@ def _tasks(topics: range, count: int = 40) -> list[tuple[Task, Rows]]:
 
 
 def test_a_head_of_other_tasks_levels_answers_without_a_label_by_their_reference() -> None:
-    comparison = Comparison.learn(_tasks(range(6)))
+    comparison = ReferenceComparison.learn(_tasks(range(6)))
     (task, rows), human = _tasks(range(6, 7))[0], [n % 3 for n in range(40)]
     assert qwk(human, comparison.compare(task, rows.text).prior.argmax(1).tolist()) > 0.85
     other = task.model_copy(update={"reference": " ".join(OTHERS[:6])})
@@ -67,7 +67,7 @@ def test_a_head_of_other_tasks_levels_answers_without_a_label_by_their_reference
 
 
 def test_labels_correct_the_head_where_they_contradict_it() -> None:
-    comparison = Comparison.learn(_tasks(range(6)))
+    comparison = ReferenceComparison.learn(_tasks(range(6)))
     ((task, rows),) = _tasks(range(6, 7), 90)
     turned = [2 - n % 3 for n in range(90)]
     compared = comparison.compare(task, rows.text)
@@ -78,19 +78,19 @@ def test_labels_correct_the_head_where_they_contradict_it() -> None:
 
 
 def test_a_start_has_no_text_and_is_read_as_it_was_written(tmp_path: Path) -> None:
-    comparison = Comparison.learn(_tasks(range(4)))
+    comparison = ReferenceComparison.learn(_tasks(range(4)))
     path = tmp_path / "start.json"
     path.write_text(comparison.model_dump_json())
     task, rows = _tasks(range(5, 6))[0]
     assert np.array_equal(
-        Comparison.read(path).compare(task, rows.text).prior, comparison.compare(task, rows.text).prior
+        ReferenceComparison.read(path).compare(task, rows.text).prior, comparison.compare(task, rows.text).prior
     )
     assert "ing" not in path.read_text() and "other" not in path.read_text()
     assert all(len(word) == 16 and count >= 3 for word, count in comparison.frequencies.items())
     for content in ("{}", path.read_text().replace('"format":1', '"format":2'), '{"format": 1, "tasks": []}'):
         path.write_text(content)
         with pytest.raises(InputError, match=r"start\.json: "):
-            Comparison.read(path)
+            ReferenceComparison.read(path)
 
 
 def test_answers_are_made_of_the_reference_and_of_answers() -> None:
@@ -183,7 +183,7 @@ def test_an_adapter_is_taught_from_few_labels_or_none(tmp_path: Path, few: int) 
     assert "labelled" not in json.loads((out / "t0" / "trained.json").read_text())
     predicted = pq.read_table(out / "predictions.parquet", columns=["task"])["task"].to_pylist()
     assert predicted.count("t6") == few and predicted.count("t0") == 50
-    assert Comparison.read(out / "start.json").tasks == tuple(f"t{n}" for n in range(7 if few else 6))
+    assert ReferenceComparison.read(out / "start.json").tasks == tuple(f"t{n}" for n in range(7 if few else 6))
 
 
 def test_of_a_plain_and_a_taught_adapter_the_one_with_the_lower_log_loss_is_kept(tmp_path: Path) -> None:

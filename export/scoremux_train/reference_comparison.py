@@ -85,7 +85,7 @@ class _Part(NamedTuple):
     levels: Ints
 
 
-class Comparison(BaseModel, extra="forbid", frozen=True):
+class ReferenceComparison(BaseModel, extra="forbid", frozen=True):
     """A head over numbers that compare an answer with its task's reference, learned on the labels of some tasks.
 
     Attributes:
@@ -105,7 +105,7 @@ class Comparison(BaseModel, extra="forbid", frozen=True):
     weights: Annotated[tuple[tuple[float, float], ...], Len(_COUNT + 1, _COUNT + 1)] = ((0.0, 0.0),) * (_COUNT + 1)
 
     @classmethod
-    def learn(cls, tasks: Sequence[tuple[Task, Rows]]) -> "Comparison":
+    def learn(cls, tasks: Sequence[tuple[Task, Rows]]) -> "ReferenceComparison":
         """Learn the head from tasks with a reference and their labelled rows."""
         counts = Counter(word for _, rows in tasks for text in rows.text for word in _read(text).words)
         kept = {_digest(word): count for word, count in counts.items() if count >= _LEAST_ANSWERS}
@@ -124,7 +124,7 @@ class Comparison(BaseModel, extra="forbid", frozen=True):
         return cls(**{**untrained.model_dump(), **learned})
 
     @classmethod
-    def read(cls, path: Path) -> "Comparison":
+    def read(cls, path: Path) -> "ReferenceComparison":
         """Read a `start.json`. Raises InputError."""
         with reading(path):
             content = path.read_bytes()
@@ -166,7 +166,9 @@ class Comparison(BaseModel, extra="forbid", frozen=True):
         return Compared(prior, [_tfidf(texts, 1), _tfidf(texts, 3, 4), _unit(numbers[:, :-1])])
 
 
-def comparisons(data: Data, start: Comparison | None) -> tuple[Comparison | None, dict[str, Comparison]]:
+def comparisons(
+    data: Data, start: ReferenceComparison | None
+) -> tuple[ReferenceComparison | None, dict[str, ReferenceComparison]]:
     """Return what is learned on the labels of all tasks with a reference, and for each taught task a comparison.
 
     A task's own labels have no part in its comparison: it is learned on four fifths of the tasks.
@@ -195,8 +197,8 @@ def comparisons(data: Data, start: Comparison | None) -> tuple[Comparison | None
                 f"--unlabelled needs labels of {LEAST_TASKS} other tasks with a reference, to learn how answers "
                 f"compare with it, and there are {len(others)}; give --start FILE, a start.json of a run that had them"
             )
-        of_part[part] = Comparison.learn(others)
-    whole = Comparison.learn([*able.values()]) if len(able) >= LEAST_TASKS else None
+        of_part[part] = ReferenceComparison.learn(others)
+    whole = ReferenceComparison.learn([*able.values()]) if len(able) >= LEAST_TASKS else None
     return whole, {name: of_part[part_of[name]] for name in data.unlabelled}
 
 
@@ -206,7 +208,7 @@ class Compared:
 
     Attributes:
         prior: The probabilities of levels that no label of the task corrects, [N, L].
-        vectors: Of words, of characters, and of the numbers of `Comparison`: three of length 1 for each answer, [N, D].
+        vectors: Of words, of characters, and of the numbers of `ReferenceComparison`: three of length 1 for each answer, [N, D].
     """
 
     prior: Floats
