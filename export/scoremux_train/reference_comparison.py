@@ -208,7 +208,8 @@ class Compared:
 
     Attributes:
         prior: The probabilities of levels that no label of the task corrects, [N, L].
-        vectors: Of words, of characters, and of the numbers of `ReferenceComparison`: three of length 1 for each answer, [N, D].
+        vectors: Of words, of characters, and of the numbers of `ReferenceComparison`: three of length 1 for each
+            answer, [N, D].
     """
 
     prior: Floats
