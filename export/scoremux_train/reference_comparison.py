@@ -120,7 +120,7 @@ class ReferenceComparison(BaseModel, extra="forbid", frozen=True):
             _Part(_standard(own, mean, spread), _basis(task), rows.level.astype(np.int64))
             for own, (task, rows) in zip(numbers, tasks, strict=True)
         ]
-        learned = {"mean": mean.tolist(), "spread": spread.tolist(), "weights": _fit(parts).tolist()}
+        learned = {"mean": mean.tolist(), "spread": spread.tolist(), "weights": _fit(parts).round(9).tolist()}
         return cls(**{**untrained.model_dump(), **learned})
 
     @classmethod
