@@ -102,6 +102,34 @@ def mixed_repository(once: Once) -> Path:
 
 
 @pytest.fixture(scope="session")
+def open_repository(once: Once) -> Path:
+    """A repository without a store whose backbone takes adapters of every kind; its model is in ``source``."""
+
+    def make(repository: Path) -> None:
+        from mixed_store import OPENING
+        from scoremux_export.export_graph import export_backbone
+
+        source = make_encoder(repository / "source", width=64, max_tokens=128)
+        export_backbone(str(source), OPENING, repository)
+
+    return once("open", make)
+
+
+@pytest.fixture(scope="session")
+def trainable(once: Once) -> Path:
+    """A repository without a store for what `scoremux train` makes of the model in ``source``."""
+
+    def make(repository: Path) -> None:
+        from scoremux_export.export_graph import export_backbone
+        from scoremux_export.opening.openable import Opening
+
+        source = make_encoder(repository / "source", max_tokens=96)
+        export_backbone(str(source), Opening("all-linear"), repository)
+
+    return once("trainable", make)
+
+
+@pytest.fixture(scope="session")
 def exported_family(once: Once) -> Callable[[str], Path]:
     """Return a repository with a small model of a family and no store (`families.export_family`). Do not change it."""
 
@@ -118,9 +146,10 @@ def family_repository(exported_family: Callable[[str], Path], once: Once) -> Cal
     """The same with a store of adapters of many kinds (`families.kinds_of`). Do not change it."""
 
     def make(name: str) -> Path:
-        from families import make_store
+        from families import kinds_of
+        from mixed_store import make_store
 
-        return once(f"store-{name}", partial(make_store, name, exported_family(name)))
+        return once(f"store-{name}", partial(make_store, exported_family(name), kinds=kinds_of(name)))
 
     return make
 

@@ -15,9 +15,10 @@ from scoremux_engine import Engine
 
 
 @pytest.mark.parametrize("limit", ["", pytest.param("AVX2", marks=pytest.mark.nightly)])
-def test_small_models_have_the_recorded_bits(limit: str) -> None:
+@pytest.mark.parametrize("model", ["encoder", pytest.param("decoder", marks=pytest.mark.nightly)])
+def test_small_models_have_the_recorded_bits(model: str, limit: str) -> None:
     """`test_mixed_stores.py` compares AVX2 with what the processor has."""
-    compare(compute(limit))
+    compare(compute(limit, [model]))
 
 
 @pytest.mark.nightly
@@ -44,6 +45,7 @@ def test_record_keeps_float32_of_every_small_model() -> None:
     assert {bits.model for bits in read_record().values() if bits.arithmetic == "x86-f32"} >= {*recorded_bits.SMALL}
 
 
+@pytest.mark.nightly
 def test_there_are_27_tasks_and_the_sample_covers_them(saf_repository: Path) -> None:
     engine = Engine.open(saf_repository)
     assert len(engine.bank.tasks) == len(list(ADAPTERS.iterdir())) == 27

@@ -18,11 +18,10 @@ from mixed_store import train_adapter
 from pages import blocks
 from scoremux.app import build, spread
 from scoremux_engine import Engine
+from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.packages.adapter_folders import find_adapters
 from scoremux_engine.store.store import Store
 from scoremux_evidence.commands.agreement_commands import evaluate, report
-from scoremux_export.export_graph import export_backbone
-from scoremux_export.opening.openable import Opening
 from scoremux_train.commands import train
 from serving import run_here
 
@@ -96,9 +95,11 @@ def test_the_commands_of_the_pages_run_in_their_order(reader: Path, capsys: pyte
     assert "en-6.3-ipp" in Store(reader / "other" / "store").manifest().tasks
 
 
-def test_points_of_one_file_go_from_training_to_the_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_points_of_one_file_go_from_training_to_the_report(
+    trainable: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A file as a spreadsheet writes it, on an uneven scale, gives the figures that its levels give."""
-    model = make_encoder(tmp_path / "model", max_tokens=96)
+    model = trainable / "source"
     scale, names = {"t-a": ("0", "0,5", "2"), "t-b": ("1", "3")}, "Nr;Aufgabe;Antwort;{};Zweite;Schüler"
     files = {name: ["\ufeff" + names.format(name)] for name in ("Punkte", "level")}
     for n, line in enumerate(write_labelled(tmp_path / "rows.jsonl", 45, ("t-a", "t-b")).read_text().splitlines()):
@@ -119,7 +120,8 @@ def test_points_of_one_file_go_from_training_to_the_report(tmp_path: Path, capsy
     by_name = {"Punkte": [*columns, "score=Punkte"], "level": columns}
     truth, out = tmp_path / "Punkte" / "labels.csv", tmp_path / "out"
     train([truth], str(model), out, tmp_path / "tasks.csv", tmp_path / "train.toml", column=by_name["Punkte"])
-    backbone = export_backbone(str(model), Opening("all-linear"), tmp_path / "repository")
+    shutil.copytree(trainable / "backbone", tmp_path / "repository" / "backbone")
+    backbone = Backbone.open(tmp_path / "repository" / "backbone" / "1")
     Store(tmp_path / "repository" / "store").add(find_adapters([out]), backbone)
     assert "both: QWK undefined, exact 1.000" in (out / "t-b" / "card.md").read_text(), "two people, and one level"
     rows = list(csv.reader(files["Punkte"][1:], delimiter=";"))

@@ -18,16 +18,16 @@ import transformers
 from families import make_family
 from interrupted_training import RIGHT, adapters, write_labelled
 from labelled import labelled, rows_of
-from making import WORDS, make_encoder
+from making import WORDS
 from mixed_store import open_with_peft
 from scoremux_engine import Engine
+from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.packages.adapter_folders import find_adapters
 from scoremux_engine.packages.package import adapter_digest
 from scoremux_engine.packages.package_files import PackageFiles
 from scoremux_engine.store.store import Store
 from scoremux_evidence.rows.trained_rows import TrainedVersions
 from scoremux_export.errors import ModelError
-from scoremux_export.export_graph import export_backbone
 from scoremux_export.opening.classifier import Classifier
 from scoremux_export.opening.openable import Opening
 from scoremux_export.opening.opened import OpenedModel
@@ -51,8 +51,8 @@ SITES = "query,value"
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_encoder(tmp_path_factory.mktemp("train") / "model", max_tokens=96)
+def model(trainable: Path) -> Path:
+    return trainable / "source"
 
 
 def _examples(count: int, levels: int, seed: int) -> list[Example]:
@@ -289,10 +289,8 @@ def trained(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "out"
 
 
-def test_folders_open_in_peft_and_serve_as_trained(model: Path, trained: Path, tmp_path: Path) -> None:
-    backbone = export_backbone(str(model), Opening("all-linear"), tmp_path)
-    store = Store(tmp_path / "store")
-    store.add(find_adapters([trained]), backbone)
+def test_folders_open_in_peft_and_serve_as_trained(trainable: Path, model: Path, trained: Path, tmp_path: Path) -> None:
+    store = publish(trainable, trained, tmp_path)
     assert sorted(store.manifest().tasks) == sorted(RIGHT)
     assert all((store.package_folder(digest) / "card.md").exists() for digest in store.manifest().tasks.values())
     rows = [json.loads(line) for line in (trained.parent / "rows.jsonl").read_text().splitlines()][:40]
@@ -312,7 +310,17 @@ def test_folders_open_in_peft_and_serve_as_trained(model: Path, trained: Path, t
                 assert np.abs(logits[:levels] - expected).max() <= 1e-4
 
 
-def test_an_item_is_trained_with_its_traits_in_windows_and_served_as_trained(model: Path, tmp_path: Path) -> None:
+def publish(trainable: Path, trained: Path, repository: Path) -> Store:
+    """Make `repository` with the backbone and the adapters that were trained on it."""
+    shutil.copytree(trainable / "backbone", repository / "backbone")
+    store = Store(repository / "store")
+    store.add(find_adapters([trained]), Backbone.open(repository / "backbone" / "1"))
+    return store
+
+
+def test_an_item_is_trained_with_its_traits_in_windows_and_served_as_trained(
+    trainable: Path, model: Path, tmp_path: Path
+) -> None:
     draw, lines = random.Random(5), []
     for number in range(60):
         good = number % 3
@@ -337,8 +345,7 @@ def test_an_item_is_trained_with_its_traits_in_windows_and_served_as_trained(mod
     folds = [{row["id"]: row["fold"] for row in rows} for rows in of_trait.values()]
     assert all(folds[1].get(name, fold) == fold for name, fold in folds[0].items())
 
-    backbone = export_backbone(str(model), Opening("all-linear"), tmp_path / "repo")
-    Store(tmp_path / "repo/store").add(find_adapters([tmp_path / "out"]), backbone)
+    publish(trainable, tmp_path / "out", tmp_path / "repo")
     engine, texts = Engine.open(tmp_path / "repo"), [line["text"] for line in lines[:20]]
     oracle = open_with_peft(str(model), tmp_path / "out/essay-1", 5)
     task = PackageFiles(tmp_path / "out/essay-1").task

@@ -9,6 +9,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,8 @@ import transformers
 from apis import api, row, score
 from computed import computed_runners
 from labelled import Row, labelled, rows_of
-from making import WORDS, Once, make_adapter, make_encoder
-from mixed_store import Kind, make_mixed_repository, open_with_peft
+from making import WORDS, Once, make_adapter
+from mixed_store import Kind, make_store, open_with_peft
 from scoremux_batch import in_process, parts, task_order
 from scoremux_batch.job import Job
 from scoremux_batch.journal import Journal
@@ -48,7 +49,6 @@ from scoremux_engine.scoring.permission import Grant
 from scoremux_engine.scoring.row_plan import RowPlan, RowTexts
 from scoremux_engine.store.store import Store
 from scoremux_evidence.promise.calibration import calibrate_tasks, publish
-from scoremux_export.opening.openable import Opening
 from scoremux_files.rows.row_layout import RowLayout
 
 TRAITS = {
@@ -66,12 +66,8 @@ KINDS = (
 
 
 @pytest.fixture(scope="module")
-def repository(once: Once) -> Path:
-    def make(folder: Path) -> None:
-        source = make_encoder(folder / "source", width=64, max_tokens=96)
-        make_mixed_repository(str(source), folder, KINDS, Opening("query,key,value,dense", dora=True, bias=True))
-
-    return once("traits", make)
+def repository(once: Once, open_repository: Path) -> Path:
+    return once("traits", partial(make_store, open_repository, kinds=KINDS))
 
 
 @pytest.fixture(scope="module")

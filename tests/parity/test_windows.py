@@ -2,6 +2,7 @@
 
 import random
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,8 @@ import torch
 import transformers
 
 from computed import computed_runners
-from making import WORDS, Once, make_adapter, make_encoder
-from mixed_store import Kind, make_mixed_repository, open_with_peft
+from making import WORDS, Once, make_adapter
+from mixed_store import Kind, make_store, open_with_peft
 from scoremux_client.contract import Status
 from scoremux_engine import Engine
 from scoremux_engine.bank.residents import Version
@@ -22,10 +23,8 @@ from scoremux_engine.model.windows import Windows, weighted_mean
 from scoremux_engine.packages.package import TaskPackage
 from scoremux_engine.scoring.in_flight import row_digest
 from scoremux_engine.scoring.row_plan import RowPlan, RowTexts
-from scoremux_export.opening.openable import Opening
 
 WINDOWS = {"tokens": 96, "overlap": 12, "most": 6}
-LIMIT = 128
 PAIR = {"first": "{question}", "second": "{response}", "windows": WINDOWS}
 TEMPLATE = {"template": "the {question} is {response} .", "windows": WINDOWS}
 QUESTION = "why is the packet lost ?"
@@ -43,12 +42,8 @@ TASKS = [f"t-{number}" for number in range(len(KINDS))]
 
 
 @pytest.fixture(scope="module")
-def repository(once: Once) -> Path:
-    def make(folder: Path) -> None:
-        source = make_encoder(folder / "source", width=64, max_tokens=LIMIT)
-        make_mixed_repository(str(source), folder, KINDS, Opening("query,key,value,dense", dora=True, bias=True))
-
-    return once("windows", make)
+def repository(once: Once, open_repository: Path) -> Path:
+    return once("windows", partial(make_store, open_repository, kinds=KINDS))
 
 
 @pytest.fixture(scope="module")

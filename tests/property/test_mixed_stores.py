@@ -16,10 +16,10 @@ import torch
 import transformers
 
 from arithmetic import digests
-from computed import computed_precisions, computed_runners
+from computed import computed_precisions, computed_runners, each_runner
 from families import DECODERS, each_family
 from making import WORDS, Once, make_encoder, random_tables
-from mixed_store import KINDS, Kind, make_mixed_repository, open_with_peft
+from mixed_store import KINDS, Kind, make_store, open_with_peft
 from model_inputs import INPUTS, MAX_TOKENS, QUESTIONS, draw_response, tokens_of_transformers
 from scoremux_engine import Engine
 from scoremux_engine.bank.residents import Pool, Version
@@ -42,7 +42,7 @@ STEPS = ("AVX512_CORE", "AVX512_CORE_VNNI", "AVX512_CORE_BF16")
 """Instruction sets that `make nightly` tries; `make test` tries AVX2 and what the processor has."""
 
 
-@pytest.mark.parametrize("mixes", [40, pytest.param(400, marks=pytest.mark.nightly)])
+@pytest.mark.parametrize("mixes", [20, pytest.param(400, marks=pytest.mark.nightly)])
 @pytest.mark.parametrize("name", computed_runners())
 def test_rows_of_all_kinds_keep_their_bits(mixed_repository: Path, name: str, mixes: int) -> None:
     engine = Engine.open(mixed_repository, runner=computed_runners()[name])
@@ -53,7 +53,7 @@ def test_rows_of_all_kinds_keep_their_bits(mixed_repository: Path, name: str, mi
 
 
 @pytest.mark.parametrize("mixes", [10, pytest.param(40, marks=pytest.mark.nightly)])
-@pytest.mark.parametrize("name", computed_runners())
+@pytest.mark.parametrize("name", each_runner())
 @pytest.mark.parametrize("family", each_family(DECODERS))
 def test_rows_of_a_decoder_with_prefixes_templates_and_pairs_keep_their_bits(
     family: str, family_repository: Callable[[str], Path], name: str, mixes: int
@@ -184,16 +184,6 @@ class Distance:
     without_types: float = 0.0
 
 
-def make_repository(repository: Path) -> None:
-    """Export a small random BERT and publish a task for each of INPUTS."""
-    source = make_encoder(repository / "source", layers=1, width=256, max_tokens=MAX_TOKENS)
-    kinds = (
-        Kind((4, 8, 24)[n % 3], 2 + n % 4, task={"question": QUESTIONS[n % 3], "rubric": "{x}", "input": given})
-        for n, given in enumerate(INPUTS)
-    )
-    make_mixed_repository(str(source), repository, tuple(kinds), Opening("query,value"))
-
-
 def measure(repository: Path, count: int, seed: int) -> Distance:
     """Score random rows of all tasks in one batch, and each through PEFT with AutoTokenizer's tokens."""
     engine, source = Engine.open(repository), repository / "source"
@@ -218,9 +208,16 @@ def measure(repository: Path, count: int, seed: int) -> Distance:
     return distance
 
 
-def test_the_logits_of_pairs_and_templates_in_one_batch_are_those_of_peft(tmp_path: Path) -> None:
+def test_the_logits_of_pairs_and_templates_in_one_batch_are_those_of_peft(
+    open_repository: Path, tmp_path: Path
+) -> None:
     """`test_decoders.py` compares those of decoders."""
-    make_repository(tmp_path)
+    kinds = (
+        Kind((4, 8, 24)[n % 3], 2 + n % 4, task={"question": QUESTIONS[n % 3], "rubric": "{x}", "input": given})
+        for n, given in enumerate(INPUTS)
+    )
+    make_store(open_repository, tmp_path, tuple(kinds))
+    assert Backbone.open(tmp_path / "backbone" / "1").spec.max_tokens == MAX_TOKENS
     distance = measure(tmp_path, 150, seed=6)
     assert distance.max_abs_difference <= 1e-4
     assert distance.levels == 0

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from computed import computed_runners
+from computed import computed_runners, each_runner
 from schedules import make_request, run_schedules
 from scoremux_engine import Engine
 from scoremux_engine.errors import DroppedError, EngineError
@@ -278,7 +278,7 @@ def test_error_of_the_scheduler_answers_every_request() -> None:
 
 
 @pytest.mark.parametrize("requests", [100, pytest.param(5_000, marks=pytest.mark.nightly)])
-@pytest.mark.parametrize("name", computed_runners())
+@pytest.mark.parametrize("name", each_runner())
 def test_rows_keep_their_bits_whoever_else_is_scored(mixed_repository: Path, name: str, requests: int) -> None:
     counts = run_schedules(Engine.open(mixed_repository, runner=computed_runners()[name]), requests, seed=8)
     assert counts["same"] > 300 and counts.keys() <= {"same", "dropped"}

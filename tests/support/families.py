@@ -1,6 +1,5 @@
 """Small models of many families, with adapters of many kinds."""
 
-import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +14,7 @@ import transformers
 
 from computed import computed_precisions
 from making import WORDS
-from mixed_store import Kind, add_adapters
+from mixed_store import Kind
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.model.tables import Tables
 from scoremux_engine.runners.onnxruntime import OnnxRuntimeRunner
@@ -198,9 +197,3 @@ def kinds_of(family: str) -> tuple[Kind, ...]:
         Kind(70, 4, sites, task=longer, outputs=1),
     )
     return (*classes, Kind(8, 4, sites, outputs=1), *(prefixed if FAMILIES[family].decoder else ()))
-
-
-def make_store(family: str, exported: Path, repository: Path) -> None:
-    """Copy what `families.export_family` wrote, and publish an adapter of each kind."""
-    shutil.copytree(exported, repository, dirs_exist_ok=True)
-    add_adapters(str(repository / "source"), repository, kinds_of(family), Backbone.open(repository / "backbone" / "1"))

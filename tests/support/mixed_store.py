@@ -2,6 +2,7 @@
 
 import copy
 import json
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,12 @@ def make_mixed_repository(
 ) -> None:
     """Export `source` with the sites of `opening` open, and publish one random adapter a kind."""
     add_adapters(source, repository, kinds, export_backbone(source, opening, repository))
+
+
+def make_store(exported: Path, repository: Path, kinds: tuple[Kind, ...]) -> None:
+    """Copy an exported repository, whose model is in ``source``, and publish one random adapter a kind."""
+    shutil.copytree(exported, repository, dirs_exist_ok=True)
+    add_adapters(str(repository / "source"), repository, kinds, Backbone.open(repository / "backbone" / "1"))
 
 
 def add_adapters(source: str, repository: Path, kinds: tuple[Kind, ...], backbone: Backbone) -> None:

@@ -79,12 +79,12 @@ def read_record() -> dict[tuple[str, ...], Bits]:
     return {bits.key: bits for bits in (Bits(**entry) for entry in entries)}
 
 
-def compute(limit: str, folders: Sequence[Path] = (), within: Sequence[str] = ()) -> list[Bits]:
-    """Return the bits of the small models, or of `folders`, computed in a process of its own.
+def compute(limit: str, places: Sequence[str | Path] = SMALL, within: Sequence[str] = ()) -> list[Bits]:
+    """Return the bits of small models (of SMALL) or of folders, computed in a process of its own.
 
     limit: one of LIMITS; within: what the command is run by, such as `emulator()`: float32 in OpenVINO alone.
     """
-    words = [*(["--float32"] if within else []), *map(str, folders)]
+    words = [*(["--float32"] if within else []), *map(str, places)]
     done = subprocess.run(
         [*within, sys.executable, __file__, "--print", *words],
         env={**os.environ, "ONEDNN_MAX_CPU_ISA": limit, **(_NUMPY_AVX2 if limit == "AVX2" else {})},
@@ -122,11 +122,12 @@ def rows_of(engine: Engine) -> tuple[list[str], list[str]]:
     return [" ".join(draw.choices(WORDS, k=round(longest ** draw.random()))) for _ in tasks], tasks
 
 
-def main(choices: Sequence[RunnerChoice], folders: list[Path]) -> None:
+def main(choices: Sequence[RunnerChoice], places: Sequence[Path]) -> None:
     """Print the bits of each runner, a line each."""
     with tempfile.TemporaryDirectory() as scratch:
-        places = folders or [unpack(model, Path(scratch) / model) for model in SMALL]
         for place in places:
+            if str(place) in SMALL:
+                place = unpack(str(place), Path(scratch) / place)
             for choice in choices:
                 try:
                     engine = Engine.open(place, runner=choice)
@@ -183,7 +184,7 @@ def _site_tensors(site: Site, rank: int, kind: dict[str, Any], name: str, tensor
 
 def everywhere(folders: list[Path]) -> Iterator[list[Bits]]:
     """Yield the bits of the small models and of `folders`, under each limit and in each emulated processor."""
-    for places in ([], folders) if folders else ([],):
+    for places in (SMALL, folders) if folders else (SMALL,):
         for limit in LIMITS:
             yield compute(limit, places)
         for processor in EMULATED if emulator() else ():

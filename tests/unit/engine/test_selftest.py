@@ -138,13 +138,13 @@ def test_the_threads_and_streams_of_the_profile_are_tested(mixed_repository: Pat
     repository.mkdir()
     for folder in ("backbone", "store"):
         (repository / folder).symlink_to(mixed_repository / folder)
-    command = ["selftest", str(repository), "--mixes", "40", "--longest", "48"]
+    command = ["selftest", str(repository), "--mixes", "15", "--longest", "48"]
     (repository / "profile.toml").write_text('runner = "onnxruntime"\nthreads = 2\nstreams = 2\n')
     one_each = CliRunner().invoke(build(), command)
     assert one_each.exit_code == 0, one_each.output
     (repository / "profile.toml").write_text('runner = "onnxruntime"\nthreads = 2\nstreams = 1\n')
     runner = RunnerChoice("onnxruntime", threads=2, streams=1)
-    changes = run_selftest(Engine.open(mixed_repository, runner=runner), mixes=40, longest=48).changed is not None
+    changes = run_selftest(Engine.open(mixed_repository, runner=runner), mixes=15, longest=48).changed is not None
     two = CliRunner().invoke(build(), command)
     assert two.exit_code == int(changes), two.output
     assert ("bits are not stable on this machine" in two.output) == changes
