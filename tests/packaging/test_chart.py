@@ -191,9 +191,7 @@ def test_a_pod_serves_while_kubernetes_takes_it_out_of_the_endpoints_and_then_dr
 
 @pytest.mark.nightly
 @needs_haproxy
-def test_the_pods_commands_serve_through_the_door_and_write_nothing_to_the_volume(
-    small_repository: Path, tmp_path: Path
-) -> None:
+def test_pods_commands_serve_and_leave_the_volume_alone(small_repository: Path, tmp_path: Path) -> None:
     place, ports, objects = Place(tmp_path), free_endpoints(), render({})
     file, before = mounted(objects, place, tmp_path / "mounted"), sorted(small_repository.rglob("*"))
     words = [word.replace("/etc/scoremux", str(file.parent)) for word in server(objects)["args"]]

@@ -185,7 +185,7 @@ def test_no_model_unknown_sites_and_a_linear_that_is_never_called_are_refused(en
     ],
     ids=["special tokens", "truncation", "embeddings"],
 )
-def test_a_tokenizer_whose_tokens_would_be_others_is_refused(
+def test_unfaithful_tokenizer_is_refused(
     encoder: Path, tmp_path: Path, options: dict[str, object], added: list[str], message: str
 ) -> None:
     auto = transformers.AutoTokenizer.from_pretrained(encoder, **options)
@@ -251,7 +251,7 @@ def of_format(data: bytes, **format: int) -> bytes:
         *((name, lambda data: data[:-1], f"{name} was changed or cut") for name in ("backbone.onnx", "tokenizer.json")),
     ],
 )
-def test_a_changed_export_is_refused(
+def test_changed_export(
     exported: Path, tmp_path: Path, name: str, change: Callable[[bytes], bytes], sentence: str
 ) -> None:
     folder = shutil.copytree(exported / "backbone" / "1", tmp_path / "1")

@@ -95,9 +95,7 @@ def test_the_commands_of_the_pages_run_in_their_order(reader: Path, capsys: pyte
     assert "en-6.3-ipp" in Store(reader / "other" / "store").manifest().tasks
 
 
-def test_points_of_one_file_go_from_training_to_the_report(
-    trainable: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_points_from_training_to_report(trainable: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A file as a spreadsheet writes it, on an uneven scale, gives the figures that its levels give."""
     model = trainable / "source"
     scale, names = {"t-a": ("0", "0,5", "2"), "t-b": ("1", "3")}, "Nr;Aufgabe;Antwort;{};Zweite;Schüler"

@@ -98,7 +98,7 @@ def oracles(
     return Engine.open(repository), models
 
 
-def test_mixed_variants_get_pefts_logits(
+def test_variants_get_pefts_logits(
     oracles: tuple[Engine, dict[str, peft.PeftModel]], exported_family: Callable[[str], Path]
 ) -> None:
     engine, models = oracles

@@ -136,9 +136,7 @@ def _essays(count: int) -> list[Example]:
     return rows
 
 
-def test_traits_and_windows_have_the_gradient_of_the_mean_of_logits(
-    model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_gradient_of_traits_and_windows(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = Recipe(epochs=1, batch=30, dropout=0.0, rank=4, alpha=8)
     target = TrainingSet("a/0", 5, recipe, _essays(30), traits=(3, 2))
     layout, start = _trainer(model, 4, 5)[0].layout, _trainer(model, 4, 5)[1]
@@ -318,9 +316,7 @@ def publish(trainable: Path, trained: Path, repository: Path) -> Store:
     return store
 
 
-def test_an_item_is_trained_with_its_traits_in_windows_and_served_as_trained(
-    trainable: Path, model: Path, tmp_path: Path
-) -> None:
+def test_item_with_traits_in_windows_is_served_as_trained(trainable: Path, model: Path, tmp_path: Path) -> None:
     draw, lines = random.Random(5), []
     for number in range(60):
         good = number % 3
@@ -385,7 +381,7 @@ def test_every_row_gets_one_prediction_out_of_its_fold_and_every_adapter_a_card(
         assert part in text, part
 
 
-def test_adapters_and_predictions_of_earlier_runs_are_named_and_removed(
+def test_leftovers_of_earlier_runs(
     trained: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows, tasks = trained.parent / "rows.jsonl", trained.parent / "tasks.csv"

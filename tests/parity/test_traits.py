@@ -184,9 +184,7 @@ def test_clients_score_an_item_by_its_traits(engine: Engine) -> None:
     assert asyncio.run(score())[0] == whole
 
 
-def test_a_total_is_of_the_traits_and_goes_to_people_as_soon_as_one_of_them_does(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_total_of_traits_goes_to_people_with_one_of_them(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     names, draw = ["t-0.grammar", "t-0.ideas", "t-0.total"], np.random.default_rng(1)
     totals = set()
     with engine.bank.checkout() as versions:
@@ -338,9 +336,7 @@ def item(folder: Path, backbone: Backbone, task: str, described: Any = {}) -> Pa
     ],
     ids=str,
 )  # fmt: skip
-def test_traits_that_cannot_be_meant_are_refused(
-    backbone: Backbone, tmp_path: Path, described: Any, sentence: str
-) -> None:
+def test_wrong_traits_are_refused(backbone: Backbone, tmp_path: Path, described: Any, sentence: str) -> None:
     with pytest.raises(PackageError, match=sentence):
         TaskPackage.read(item(tmp_path / "t", backbone, "t", described), backbone)
 

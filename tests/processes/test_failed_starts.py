@@ -143,9 +143,7 @@ def test_api_names_keys_and_stores_that_are_missing(tmp_path: Path) -> None:
         (lambda p: p.tokens.path.unlink(), "tokens: {}/tokens.json is missing; to make one: scoremux tokens add"),
     ],
 )
-def test_door_names_files_that_are_missing_or_wrong(
-    change: Callable[[Place], object], cause: str, tmp_path: Path
-) -> None:
+def test_door_names_wrong_files(change: Callable[[Place], object], cause: str, tmp_path: Path) -> None:
     place = Place(tmp_path)
     change(place)
     assert cause.format(tmp_path) in refusal("front-door", place.file)

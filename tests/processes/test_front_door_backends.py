@@ -53,9 +53,7 @@ def authority_file(authority: trustme.CA, tmp_path: Path) -> Path:
 
 
 @needs_haproxy
-def test_requests_go_to_a_backend_over_verified_tls(
-    tmp_path: Path, authority: trustme.CA, authority_file: Path
-) -> None:
+def test_backend_over_verified_tls(tmp_path: Path, authority: trustme.CA, authority_file: Path) -> None:
     with encrypted_backend(authority) as addresses:
         place = Place(tmp_path, [Backend(name="far", ca=authority_file, server_name=NAME, **addresses)])
         with place.open():
@@ -66,7 +64,7 @@ def test_requests_go_to_a_backend_over_verified_tls(
 
 @needs_haproxy
 @pytest.mark.parametrize("wrong", ["name", "authority", "plaintext"])
-def test_a_backend_that_cannot_be_verified_gets_nothing(
+def test_unverified_backend_gets_nothing(
     tmp_path: Path, authority: trustme.CA, authority_file: Path, wrong: str
 ) -> None:
     with ExitStack() as stack:
@@ -244,9 +242,7 @@ OPEN = {"address": "0.0.0.0"}
         ({**OPEN, "i_know": I_KNOW}, {"safe", "unsafe"}),
     ],
 )
-def test_only_a_ready_triton_with_this_keys_grants_and_arithmetic_gets_requests(
-    tmp_path: Path, keys: dict[str, Any], ready: set[str]
-) -> None:
+def test_only_a_ready_fitting_triton_gets_requests(tmp_path: Path, keys: dict[str, Any], ready: set[str]) -> None:
     """A Triton that ignored the grant would score every task for every token."""
     with ExitStack() as stack:
         at = {

@@ -181,9 +181,7 @@ def answer_s(shared: Stand, source: str) -> float:
 
 
 @pytest.mark.parametrize("limits", [(1024, 256), (50, 25)], ids=["default", "chart"])
-def test_sixth_address_is_answered_beside_five_floods_of_half_handshakes(
-    tmp_path: Path, limits: tuple[int, int]
-) -> None:
+def test_sixth_address_is_answered_beside_five_floods(tmp_path: Path, limits: tuple[int, int]) -> None:
     # With hours for a handshake, its timeout alone helps nobody.
     keys = {"connections": limits[0], "connections_per_address": limits[1], "client_s": 7200}
     with stand(tmp_path, **keys) as shared, flooded(shared.place.port):

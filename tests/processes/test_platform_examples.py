@@ -58,9 +58,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, subp
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
-def test_example_sends_many_rows_and_reads_the_decision(
-    running: dict[str, subprocess.Popen[str]], example: str
-) -> None:
+def test_example_sends_rows_and_reads_the_decision(running: dict[str, subprocess.Popen[str]], example: str) -> None:
     if example not in running:
         pytest.skip(f"nothing here runs {example}")
     said, _ = running[example].communicate(timeout=120)

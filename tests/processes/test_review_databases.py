@@ -259,9 +259,7 @@ def test_backup_copies_the_rows_of_the_api(database_name: str, tmp_path: Path) -
         database.close()
 
 
-def test_what_waited_in_a_database_of_before_is_kept(
-    database_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_waited_before_is_kept(database_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     database = Database(database_name, create=True)
     with database.write() as connection:

@@ -55,7 +55,7 @@ def test_rows_of_all_kinds_keep_their_bits(mixed_repository: Path, name: str, mi
 @pytest.mark.parametrize("mixes", [10, pytest.param(40, marks=pytest.mark.nightly)])
 @pytest.mark.parametrize("name", each_runner())
 @pytest.mark.parametrize("family", each_family(DECODERS))
-def test_rows_of_a_decoder_with_prefixes_templates_and_pairs_keep_their_bits(
+def test_rows_of_a_decoder_keep_their_bits(
     family: str, family_repository: Callable[[str], Path], name: str, mixes: int
 ) -> None:
     engine = Engine.open(family_repository(family), runner=computed_runners()[name])
@@ -208,9 +208,7 @@ def measure(repository: Path, count: int, seed: int) -> Distance:
     return distance
 
 
-def test_the_logits_of_pairs_and_templates_in_one_batch_are_those_of_peft(
-    open_repository: Path, tmp_path: Path
-) -> None:
+def test_logits_of_pairs_and_templates_are_those_of_peft(open_repository: Path, tmp_path: Path) -> None:
     """`test_decoders.py` compares those of decoders."""
     kinds = (
         Kind((4, 8, 24)[n % 3], 2 + n % 4, task={"question": QUESTIONS[n % 3], "rubric": "{x}", "input": given})

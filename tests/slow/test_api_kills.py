@@ -145,9 +145,7 @@ class Drill:
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
-def test_no_row_decision_or_change_is_lost(
-    kind: str, small_repository: Path, tmp_path: Path, scaled: Scaled, result: Result
-) -> None:
+def test_nothing_is_lost(kind: str, small_repository: Path, tmp_path: Path, scaled: Scaled, result: Result) -> None:
     with ExitStack() as stack:
         name = stack.enter_context(postgres.database_name(kind, tmp_path))
         database = stack.enter_context(closing(Database(name, create=True)))

@@ -122,7 +122,7 @@ def repository(saf_repository: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(saf_repository, tmp_path / "repository"))
 
 
-def test_changes_under_load_fail_no_row(
+def test_changes_under_load(
     repository: Path, saf_tasks: list[str], tmp_path: Path, scaled: Scaled, result: Result
 ) -> None:
     versions: Versions = {

@@ -87,7 +87,7 @@ def test_score_says_that_no_server_answers_and_writes_nothing(tmp_path: Path) ->
     assert [path.name for path in tmp_path.iterdir()] == ["in.csv"]
 
 
-def test_tasks_list_shows_what_a_server_really_serves(
+def test_tasks_list_of_a_server(
     server: TritonServer, small_repository: Path, own_repository: Path, tmp_path: Path
 ) -> None:
     url, store = server.endpoints.grpc_url, small_repository / "store"

@@ -29,9 +29,7 @@ pytestmark = needs_haproxy
 PUBLISHES = 1000
 
 
-def test_door_and_triton_share_a_key_and_a_stop_of_the_door_answers_the_rows_in_flight(
-    small_repository: Path, tmp_path: Path
-) -> None:
+def test_door_shares_tritons_key_and_stops_without_losing_rows(small_repository: Path, tmp_path: Path) -> None:
     rows = [Response("t-4", f"{number} " + "router packet " * 40) for number in range(2000)]
     place = Place(tmp_path)
     with serving(small_repository, tmp_path, f"grant_key_file={tmp_path}/grant.key") as server:

@@ -65,7 +65,7 @@ def publish(given: list[Path], repository: Path, **keys: Any) -> list[str]:
     return said
 
 
-def test_only_what_is_missing_is_done(
+def test_only_missing_steps_run(
     trained: Path, repository: Path, encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checked: list[str] = []
@@ -104,7 +104,7 @@ def test_what_an_operator_took_back_stays_so(trained: Path, repository: Path, en
 
 
 @pytest.mark.nightly
-def test_an_adapter_that_needs_a_closed_site_is_named_with_the_command_that_opens_it(
+def test_adapter_that_needs_a_closed_site_is_named(
     trained: Path, repository: Path, encoder: Path, tmp_path: Path
 ) -> None:
     keyed = train_adapter(encoder, tmp_path / "keyed", 4, target_modules=["key"], use_dora=True)

@@ -43,9 +43,7 @@ def serving(small_repository: Path, tmp_path_factory: pytest.TempPathFactory) ->
         ("server", signal.SIGSTOP, "a canary has no answer after 3 s"),
     ],
 )
-def test_what_dies_or_hangs_is_restarted_and_scores_the_same_bits(
-    serving: Watched, whose: str, number: signal.Signals, cause: str
-) -> None:
+def test_dead_or_hung_process_is_restarted(serving: Watched, whose: str, number: signal.Signals, cause: str) -> None:
     rows = responses(20)
     before, health = score(serving, rows), serving.health
     restarts = health.restarts
@@ -94,9 +92,7 @@ def test_a_backend_that_hangs_is_restarted(small_repository: Path, tmp_path: Pat
         assert score(watch, responses(9)) == before
 
 
-def test_a_new_stub_that_dies_before_its_first_canary_is_restarted(
-    serving: Watched, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_stub_that_dies_before_its_first_canary_is_restarted(serving: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
     server = serving.server
     send, old, leader = server.canary.send, serving.stub(), server.process.pid
     struck = threading.Event()
@@ -164,7 +160,7 @@ def test_folders_that_somebody_tidied_away_are_made_again(small_repository: Path
 
 
 @pytest.mark.nightly
-def test_another_server_on_the_same_ports_is_not_taken_for_ones_own(
+def test_another_server_on_the_same_ports_is_found_out(
     small_repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with watched(small_repository, tmp_path / "a.log", crash_loop_deaths=3, backoff_s=0.1) as watch:
@@ -274,9 +270,7 @@ def test_a_start_without_a_readable_store_is_refused(own_repository: Path, tmp_p
         Watcher(TritonServer(own_repository, free_endpoints(), log=tmp_path / "log")).run(threading.Event())
 
 
-def test_a_killed_watcher_takes_triton_with_it_and_the_next_start_finds_its_ports_free(
-    small_repository: Path, tmp_path: Path
-) -> None:
+def test_killed_watcher_takes_triton_with_it_and_frees_its_ports(small_repository: Path, tmp_path: Path) -> None:
     with command_line.serving(small_repository, tmp_path) as first:
         ports, group = first.endpoints, processes.group(first.triton)
         prefix = next(w for w in processes.arguments(first.triton) if "shm-region" in w).rpartition("=")[2]

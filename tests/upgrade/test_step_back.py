@@ -63,9 +63,7 @@ def run(files: Path) -> Run:
     ],
     ids=" ".join,
 )
-def test_the_release_before_reads_what_todays_code_reads(
-    files: Path, run: Run, old: str, words: tuple[str, ...]
-) -> None:
+def test_release_before_reads_what_today_reads(files: Path, run: Run, old: str, words: tuple[str, ...]) -> None:
     shutil.copytree(FILES / "repository", files / "before")
     assert run(SCOREMUX, "review", "export", "--labelled", "of-desk.jsonl", "--database", "desk.db").returncode == 0
     before, today = run(old, *words), run(SCOREMUX, *words)
@@ -92,7 +90,7 @@ DESK = "the database desk.db was made by another version of scoremux"
         ("api --database desk.db --folder batches --url localhost:1", DESK),
     ],
 )
-def test_the_release_before_refuses_what_it_would_misread(
+def test_release_before_refuses_what_it_would_misread(
     files: Path, run: Run, old: str, words: str, sentence: str
 ) -> None:
     shutil.copytree(FILES / "repository", files / "measured", ignore=shutil.ignore_patterns("backbone"))
@@ -131,9 +129,7 @@ def test_an_interrupted_training_begins_again_in_the_release_before(files: Path,
         assert (files / "training" / name).read_bytes() == (files / "new" / name).read_bytes()
 
 
-def test_a_server_of_the_release_before_goes_on_after_a_publish_that_it_cannot_read(
-    files: Path, run: Run, old: str, tmp_path: Path
-) -> None:
+def test_server_of_before_survives_an_unreadable_publish(files: Path, run: Run, old: str, tmp_path: Path) -> None:
     shutil.copytree(FILES / "repository", files / "before")
     with serving(files / "before", tmp_path, f"audit_log={tmp_path}/audit.jsonl", program=old) as server:
         words = ("score", "labelled.csv", "--url", server.endpoints.grpc_url, *KEPT, "--out")

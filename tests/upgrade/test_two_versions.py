@@ -44,9 +44,7 @@ def client(place: Place) -> ScoringClient:
     return ScoringClient(place.url("grpcs"), tls=place.tls, token=place.everything, deduplicate=False)
 
 
-def test_each_row_is_answered_with_the_same_bits_while_servers_and_door_are_replaced(
-    once: Once, tmp_path: Path
-) -> None:
+def test_rows_keep_their_bits_while_servers_and_door_are_replaced(once: Once, tmp_path: Path) -> None:
     old = earlier_release.command(once)
     shutil.copytree(earlier_release.FILES / "repository", tmp_path / "repository")
     place, ports, ended = Place(tmp_path), [free_endpoints(), free_endpoints()], Event()

@@ -338,7 +338,7 @@ def test_old_rows_are_erased_while_the_api_runs(tmp_path: Path) -> None:
     work.database.close()
 
 
-def test_a_clock_that_is_wrong_at_a_start_erases_nothing(
+def test_wrong_clock_erases_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(api_app, "_TIDY_S", 0.01)
@@ -360,9 +360,7 @@ def test_a_clock_that_is_wrong_at_a_start_erases_nothing(
             until(lambda: "the clock is 1 days ahead" in caplog.text)
 
 
-def test_database_that_is_busy_is_a_problem_to_retry(
-    running: tuple[TestClient, Services], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_busy_database_is_to_be_retried(running: tuple[TestClient, Services], monkeypatch: pytest.MonkeyPatch) -> None:
     client, services = running
     monkeypatch.setattr(live_intake, "_PATIENCE_S", 0.3)
     with services.database.write():  # someone writes for a long time
@@ -438,9 +436,7 @@ def test_names_in_hebrew_and_arabic_are_taken(tmp_path: Path) -> None:
         assert score(client, {**row("r1"), **named}).is_success
 
 
-def test_kept_columns_of_a_token_are_bounded_and_exports_have_the_most_used(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_kept_columns_of_a_token_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def send(client: TestClient, token: str, first: int, names: int = 20) -> Any:
         keep = {f"{token}-{n}": "x" for n in range(first, first + names)}
         return score(client, {**row(f"r{first}"), "keep": keep}, headers=grant(token))

@@ -53,9 +53,7 @@ def follow(client: TestClient, cursor: str | None = None, **options: Any) -> tup
             return came, str(cursor)
 
 
-def test_pages_have_each_change_once_in_the_order_of_the_record(
-    running: Running, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pages_have_each_change_once_in_order(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     client, _, work = running
     monkeypatch.setattr(change_feed, "MOST_CHANGES", 3)
     monkeypatch.setattr(change_feed, "_MOST_ENTRIES", 7)

@@ -61,9 +61,7 @@ def test_human_decides_after_five_seconds(sandbox: httpx.Client) -> None:
     assert (row["level"], row["machine_level"]) == (0, 1)
 
 
-def test_human_decides_only_what_the_sandbox_sent_whatever_the_desks_policy(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_sandbox_alone_sends_rows_to_people(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sandbox_module, "HUMAN_S", 0.1)
     with api(tmp_path, RoutedTransport()) as (client, services):
         with services.database.write() as connection:

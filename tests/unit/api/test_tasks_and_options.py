@@ -85,9 +85,7 @@ def test_ready_needs_the_scoring_server_the_database_and_room(tmp_path: Path, mo
         ),
     ],
 )
-def test_options_that_could_not_work_are_refused(
-    options: str, refusal: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_wrong_options_are_refused(options: str, refusal: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("key").write_text("0123456789abcdef" * 4)
     AccessTokenFile(Path("tokens")).add("acme", ["*"], 1, 1)
@@ -120,7 +118,7 @@ def test_openapi_file_is_what_the_api_offers(tmp_path: Path) -> None:
     ("examples", "seed", "least"),
     [(20, 5, 300), *(pytest.param(1_000, s, 5_000, marks=pytest.mark.nightly) for s in (6, 7))],
 )
-def test_every_answer_is_in_the_openapi_file(
+def test_answers_are_in_openapi(
     tmp_path: Path, examples: int, seed: int, least: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def never(*_: object) -> bool:

@@ -162,7 +162,7 @@ def test_ranges_hold_the_human_level_as_often_as_they_say_and_with_few_rows_are_
     assert [reach(rows, rows, 0.9) for rows in ((np.zeros(n), np.ones(n)) for n in (8, 9))] == [1.0, 0.0]
 
 
-def test_tasks_with_few_rows_share_a_range_and_the_confidence_is_the_targets_unless_the_policy_says_more(
+def test_tasks_with_few_rows_share_a_range_of_the_targets_confidence(
     tmp_path: Path,
 ) -> None:
     tasks = {"own": draw_rows(300, 1), "a": draw_rows(20, 2), "b": draw_rows(90, 3)}

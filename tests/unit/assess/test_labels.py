@@ -75,9 +75,7 @@ def test_equal_lines_count_once_and_lines_of_two_raters_are_one_row(tmp_path: Pa
     ("other", "what"),
     [({"text": "another"}, "text"), ({"level": 0}, "level"), ({"second": 0}, "level"), ({"rater": "anna"}, "")],
 )
-def test_lines_that_contradict_each_other_are_refused_with_both_places(
-    tmp_path: Path, other: dict[str, Any], what: str
-) -> None:
+def test_contradicting_lines_are_refused_with_both_places(tmp_path: Path, other: dict[str, Any], what: str) -> None:
     columns = LabelColumns(second="second")
     a, b = write(tmp_path / "a.jsonl", row("0"), row(second=2)), write(tmp_path / "b.jsonl", row(second=2) | other)
     if not what:

@@ -264,9 +264,7 @@ def test_dsm_of_two_halves_is_opposite_and_a_group_of_one_has_no_interval() -> N
         (0.6, 0.7 + 1e-12, 0.8, Verdict.NOT_ENOUGH_ROWS, math.inf),
     ],
 )
-def test_a_verdict_needs_the_whole_interval(
-    low: float, value: float, high: float, verdict: Verdict, needed: float | None
-) -> None:
+def test_whole_interval_decides(low: float, value: float, high: float, verdict: Verdict, needed: float | None) -> None:
     found = Estimates(*(np.array([x]) for x in (value, low, high, 100.0)), "difference")
     judged = judge(criterion("qwk", 0.7, None), found)
     assert judged.verdict[0] == verdict

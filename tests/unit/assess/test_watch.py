@@ -108,9 +108,7 @@ def test_a_promise_that_holds_is_not_contradicted(store: Path, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(("doubt", "verdict"), [(0.12, "machine or people changed"), (0.3, "population changed")])
-def test_a_broken_promise_is_found_and_told_from_another_population(
-    store: Path, tmp_path: Path, doubt: float, verdict: str
-) -> None:
+def test_broken_promise_or_another_population(store: Path, tmp_path: Path, doubt: float, verdict: str) -> None:
     desk = Desk()
     for ago in range(60, -1, -1):
         broken = ago < 30
@@ -228,7 +226,7 @@ def test_shares_that_change_are_warned_of_and_hold_nothing(store: Path, tmp_path
     ("recent", "verdict", "words"),
     [(0.4, "people changed", "retrain raters"), (0.1, "machine changed", "the machine has changed, so calibrate")],
 )
-def test_validity_papers_tell_whether_people_have_changed(
+def test_papers_tell_whether_people_changed(
     store: Path, tmp_path: Path, recent: float, verdict: str, words: str
 ) -> None:
     desk = Desk()
@@ -398,9 +396,7 @@ def test_bad_input_is_refused(store: Path, tmp_path: Path, change: Any, folder: 
     assert isinstance(error, InputError) and words in str(error)
 
 
-def test_tasks_without_a_calibration_are_named_and_rows_without_confidence_say_nothing_of_the_population(
-    store: Path, tmp_path: Path
-) -> None:
+def test_tasks_without_calibration_and_rows_without_confidence(store: Path, tmp_path: Path) -> None:
     desk = Desk()
     desk.day(120, 0.35, task="t-2")
     for ago in range(120, -1, -1):

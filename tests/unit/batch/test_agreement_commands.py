@@ -97,7 +97,7 @@ def test_evaluate_writes_every_figure_and_the_input_of_rsmtool(files: tuple[Path
     assert 0.3 <= float(first["expected"]) <= 1.9
 
 
-def test_columns_of_the_truth_may_have_other_names(
+def test_columns_have_other_names(
     files: tuple[Path, Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = [json.loads(line) for line in files[2].read_text().splitlines()]
@@ -114,9 +114,7 @@ def test_columns_of_the_truth_may_have_other_names(
         evaluate(files[0], truth, column=["id=key"])
 
 
-def test_evaluate_takes_other_criteria(
-    files: tuple[Path, Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_other_criteria(files: tuple[Path, Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "c.toml").write_text('[[criterion]]\nstatistic = "exact"\nat_least = 0.99\nsource = "ours"\n')
     evaluate(files[0], files[2], criteria=tmp_path / "c.toml")
     assert "FAIL" in cells(capsys.readouterr().out, "t-1")
@@ -143,7 +141,7 @@ def desk(tmp_path: Path) -> tuple[Path, Path]:
     return write(tmp_path / "o.jsonl", scored), write(tmp_path / "l.jsonl", truth)
 
 
-def test_all_scores_the_machines_share_and_the_score_of_record_are_apart(
+def test_scores_of_all_machine_and_record_differ(
     desk: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     names = {"column": ["second", "group=sex"]}
@@ -169,9 +167,7 @@ def test_all_scores_the_machines_share_and_the_score_of_record_are_apart(
     assert low < made["all"]["right_among_most_confident"][11] < high
 
 
-def test_the_page_shows_no_figure_of_few_rows_and_no_qwk_of_several_tasks_together(
-    files: tuple[Path, Path, Path], tmp_path: Path
-) -> None:
+def test_page_hides_few_rows_and_has_no_qwk_of_several_tasks(files: tuple[Path, Path, Path], tmp_path: Path) -> None:
     report(files[0], files[2], tmp_path / "r.html", column=["second=again"])
     page = (tmp_path / "r.html").read_text(encoding="utf-8")
     whole = re.search(r'<tr><th scope="row">all rows</th>.*', page)
@@ -199,7 +195,7 @@ def test_rows_that_have_no_score_by_their_status_are_no_levels(desk: tuple[Path,
     assert {round(float(row["weight"])) for row in rows} == {1, 5}
 
 
-def test_rows_that_the_versions_were_trained_on_are_left_out(
+def test_trained_rows_are_left_out(
     files: tuple[Path, Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The output of t-1 is of a version that was trained on 300 of its rows; of t-2 nothing is known."""
@@ -245,7 +241,7 @@ def test_a_column_with_too_many_groups_is_refused(files: tuple[Path, Path, Path]
         evaluate(files[0], files[2], column=["group=id"])
 
 
-def test_compare_says_what_moved_and_what_it_did_to_agreement(
+def test_compare_says_what_moved(
     files: tuple[Path, Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     old, new, truth = files
@@ -300,9 +296,7 @@ def test_the_page_is_well_formed_and_needs_nothing_else(page: tuple[str, Element
     assert SECRET not in html
 
 
-def test_the_page_has_verdicts_figures_reasons_and_digests(
-    page: tuple[str, ElementTree.Element], tmp_path: Path
-) -> None:
+def test_page_has_verdicts_figures_reasons_and_digests(page: tuple[str, ElementTree.Element], tmp_path: Path) -> None:
     html, tree = page
     text = "".join(tree.itertext())
     summary = "3 tasks: 1 passed, 1 failed, 1 without enough rows for a verdict."
@@ -434,9 +428,7 @@ def test_a_report_of_too_few_rows_says_so_first_and_names_one_of_more_rows(tmp_p
     assert html.count("<details") == html.count("</details>") and "t-8" in after
 
 
-def test_few_students_are_hidden_tasks_count_by_their_size_and_no_qwk_is_pooled(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_few_students_are_hidden_and_no_qwk_is_pooled(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """t-1 has 900 rows in the output and t-2 100; people read 50 of each, with the same ids."""
     scored, truth = [], []
     for task, size, right in (("t-1", 900, 0.9), ("t-2", 100, 0.5)):

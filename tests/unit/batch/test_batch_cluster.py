@@ -116,9 +116,7 @@ def assert_same(out: Path, whole: Path) -> None:
     assert (out / "_journal.jsonl").read_bytes() == (whole / "_journal.jsonl").read_bytes()
 
 
-def test_killed_ray_job_resumes(
-    tmp_path: Path, sources: list[Path], url: str, cluster: RayCluster, whole: Path
-) -> None:
+def test_ray_job_resumes(tmp_path: Path, sources: list[Path], url: str, cluster: RayCluster, whole: Path) -> None:
     first = start(sources, tmp_path / "out", url, cluster)
     wait_for_parts(first, tmp_path / "out", 2)
     first.kill()

@@ -198,9 +198,7 @@ def test_rows_of_an_unfinished_part_survive_ctrl_c(tmp_path: Path, url: str) -> 
     assert content(tmp_path / "out") == content(tmp_path / "whole")
 
 
-def test_outcomes_that_a_removed_job_left_are_not_taken(
-    tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_leftovers_of_a_removed_job_are_not_taken(tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "in.csv").write_text("task,text\n" + "".join(f"t,{n}\n" for n in range(30)))
     (tmp_path / "cleared").mkdir()
     monkeypatch.setattr(parts, "_SAVED_EVERY_S", 0.0)
@@ -515,9 +513,7 @@ def test_job_over_many_tasks_sends_each_task_once_and_keeps_the_order_of_its_row
 
 
 @pytest.mark.parametrize("kills", [3, pytest.param(40, marks=pytest.mark.nightly)])
-def test_killed_job_over_many_tasks_ends_with_the_bytes_of_an_uninterrupted_one(
-    tmp_path: Path, url: str, kills: int
-) -> None:
+def test_killed_job_of_many_tasks_ends_with_the_same_bytes(tmp_path: Path, url: str, kills: int) -> None:
     sources = many_tasks(tmp_path / "in", 1500)
     finish(arguments(sources, tmp_path / "whole", url, _LARGE_PARTS))
     killed = arguments(sources, tmp_path / "killed", url, _LARGE_PARTS)

@@ -144,7 +144,7 @@ def described(prepared: tuple[Path, Path], bare: Backbone) -> tuple[Path, Path]:
 
 
 @pytest.mark.parametrize("backend", sorted(BACKENDS))
-def test_backbone_has_the_tensors_of_the_graph(
+def test_backbone_has_the_graphs_tensors(
     described: tuple[Path, Path], bare: Backbone, tmp_path: Path, backend: str
 ) -> None:
     if backend == "python":

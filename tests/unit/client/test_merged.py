@@ -102,9 +102,7 @@ async def test_a_call_alone_waits_for_nobody() -> None:
 
 @pytest.mark.parametrize(("pause_s", "released"), [(FOR_EVER_S, True), (0.001, False)])
 @on_loop
-async def test_calls_during_a_request_go_together_after_its_answer_or_a_millisecond(
-    pause_s: float, released: bool
-) -> None:
+async def test_calls_during_a_request_go_together(pause_s: float, released: bool) -> None:
     transport = fake()
     transport.hold()
     client = AsyncScoringClient(MergingTransport(transport, RequestSize(), pause_s))

@@ -59,9 +59,7 @@ def test_an_address_chooses_the_transport(url: str, kind: type) -> None:
         ("host:1", {"token": "secret", "headers": {"Authorization": "secret"}}, "give one of them"),
     ],
 )
-def test_what_cannot_be_meant_is_refused_before_anything_is_sent(
-    url: str, options: dict[str, Any], sentence: str
-) -> None:
+def test_nonsense_is_refused_before_anything_is_sent(url: str, options: dict[str, Any], sentence: str) -> None:
     with pytest.raises(InputError) as caught:
         ScoringClient(url, **options)
     assert re.search(sentence, str(caught.value)) and "secret" not in str(caught.value)

@@ -191,9 +191,7 @@ def test_adapter_that_does_not_fit_is_refused(
 
 
 @pytest.mark.parametrize(("sites", "why"), [((), "a merged model is not an adapter"), ((KEY,), f"with {OPTION}")])
-def test_adapter_without_an_open_site_is_refused(
-    read: Read, tensors: Tensors, sites: tuple[str, ...], why: str
-) -> None:
+def test_no_open_site_is_refused(read: Read, tensors: Tensors, sites: tuple[str, ...], why: str) -> None:
     with pytest.raises(PackageError, match=why):
         read({name: tensors[name] for name in (WEIGHT, BIAS)} | lora_at(*sites))
 
@@ -232,9 +230,7 @@ def test_every_linear_of_a_deeper_head_is_read(bare: Backbone, tmp_path: Path) -
     assert tables["weight.classifier.out_proj"].shape == (8, 5)
 
 
-def test_dora_magnitudes_are_divided_by_the_norms_of_merged_rows_which_may_not_be_zero(
-    read_variant: Read, variants: Backbone, tensors: Tensors, magnitudes: Tensors
-) -> None:
+def test_dora_divides_by_norms(read_variant: Read, variants: Backbone, tensors: Tensors, magnitudes: Tensors) -> None:
     tables = read_variant({**tensors, **magnitudes}, use_dora=True, lora_alpha=6).tables
     merged = variants.site_tensor(SITE, "weight").astype(np.float64) + 1.5 * tensors[B].astype(np.float64) @ tensors[A]
     assert tables[f"M.{SITE}"].dtype == np.float32

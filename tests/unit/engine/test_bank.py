@@ -108,7 +108,7 @@ def test_a_damaged_first_version_makes_its_own_task_alone_unavailable(bank: Bank
     assert status(bank, "t-1", "0" * 64) is Status.UNKNOWN_TASK
 
 
-def test_a_manifest_that_calls_a_package_by_another_name_is_not_believed(
+def test_misnamed_package_is_not_served(
     bank: Bank, store: Store, bare: Backbone, caplog: pytest.LogCaptureFixture
 ) -> None:
     digest = publish(store, bare, "t-1")
@@ -118,7 +118,7 @@ def test_a_manifest_that_calls_a_package_by_another_name_is_not_believed(
 
 
 @pytest.mark.parametrize("data", [b"", b"garbage", b'{"backbone": 1}', b"\xff\xfe"])
-def test_a_manifest_of_garbage_leaves_the_tasks_loaded_until_it_is_mended(
+def test_garbage_manifest_keeps_tasks(
     bank: Bank, store: Store, bare: Backbone, caplog: pytest.LogCaptureFixture, data: bytes
 ) -> None:
     digest = publish(store, bare, "t-1")
@@ -213,7 +213,7 @@ def test_levels_of_many_new_versions_come_from_the_stores_list(
 
 
 @pytest.mark.parametrize("background", [False, True])
-def test_a_manifest_of_another_backbone_is_named_once_and_the_tasks_stay(
+def test_manifest_of_another_backbone(
     store: Store, bare: Backbone, caplog: pytest.LogCaptureFixture, background: bool
 ) -> None:
     digest = publish(store, bare, "t-1")
@@ -319,7 +319,7 @@ class BrokenStore(Store):
 
 
 @pytest.mark.parametrize("pinned", [False, True])
-def test_an_error_nobody_foresaw_is_the_status_of_the_rows_of_that_version(
+def test_unforeseen_error_is_a_status(
     store: Store, bare: Backbone, caplog: pytest.LogCaptureFixture, pinned: bool
 ) -> None:
     broken = BrokenStore(store.folder)
@@ -334,7 +334,7 @@ def test_an_error_nobody_foresaw_is_the_status_of_the_rows_of_that_version(
 
 
 @pytest.mark.parametrize("reads", [True, False])
-def test_a_budget_that_cannot_be_reserved_is_the_status_of_the_rows(
+def test_unreservable_budget_is_a_status(
     store: Store, bare: Backbone, caplog: pytest.LogCaptureFixture, reads: bool
 ) -> None:
     publish(store, bare, "t-1")

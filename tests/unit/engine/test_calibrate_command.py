@@ -69,9 +69,7 @@ def policy(
     return tmp_path / "policy.toml"
 
 
-def test_new_versions_carry_a_decision_and_score_as_before(
-    own_repository: Path, labelled: Path, tmp_path: Path
-) -> None:
+def test_new_versions_carry_a_decision(own_repository: Path, labelled: Path, tmp_path: Path) -> None:
     store = Store(own_repository / "store")
     before, engine = store.manifest().tasks, Engine.open(own_repository)
     rows = (TEXTS[:20], ["t-1"] * 20)
@@ -181,9 +179,7 @@ def test_predictions_of_training_take_the_place_of_scores(own_repository: Path, 
     assert "180 rows were scored by the live versions: true only if no adapter was fitted to them, wh" in done.stdout
 
 
-def test_no_promise_rests_on_rows_that_the_live_adapter_was_trained_on(
-    own_repository: Path, labelled: Path, tmp_path: Path
-) -> None:
+def test_no_promise_rests_on_trained_rows(own_repository: Path, labelled: Path, tmp_path: Path) -> None:
     """`train a.csv`, serve, `calibrate a.csv`: refused; with held-out rows beside them these alone count."""
     store, engine = Store(own_repository / "store"), Engine.open(own_repository)
     live = store.manifest().tasks["t-1"]
@@ -220,7 +216,7 @@ def test_no_promise_rests_on_rows_that_the_live_adapter_was_trained_on(
     )
 
 
-def test_a_task_that_fails_goes_to_people_by_default_and_no_other(
+def test_failing_task_alone_goes_to_people(
     own_repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """t-1 is right in nine of ten rows, t-2 by chance; of t-4 there are too few rows, which changes nothing."""
@@ -273,7 +269,7 @@ def test_a_task_whose_calibration_is_worse_keeps_a_temperature_of_1_and_stops_no
     assert temperatures["t-2"] and temperatures["t-2"].value < 0.9 and temperatures["t-2"].source == "own"
 
 
-def test_tasks_of_one_level_and_below_the_gate_are_named_and_go_to_people(
+def test_one_level_and_low_qwk_go_to_people(
     own_repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The machine gives t-1 one level, which is right in nine of ten rows, and t-2 is often wrong."""
@@ -305,7 +301,7 @@ def test_tasks_of_one_level_and_below_the_gate_are_named_and_go_to_people(
     assert f"t-2: its QWK of {made.below_gate['t-2']:.3f} is below" in said
 
 
-def test_what_changes_from_the_live_version_is_said_with_its_rows(
+def test_changes_from_the_live_version(
     own_repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     engine, store, random = Engine.open(own_repository), Store(own_repository / "store"), np.random.default_rng(6)
@@ -368,9 +364,7 @@ def test_labels_of_files_count_and_predictions_with_others_are_counted(tmp_path:
         read_labelled([tmp_path / "l.jsonl"], None, LabelColumns(student="pupil"), {})
 
 
-def test_rows_of_a_desk_weigh_one_over_their_probability_and_routed_ones_alone_are_refused(
-    own_repository: Path, labelled: Path, tmp_path: Path
-) -> None:
+def test_routed_rows_alone_are_refused(own_repository: Path, labelled: Path, tmp_path: Path) -> None:
     given = ("--repository", own_repository, "--policy", policy(tmp_path, "[target]\nhuman_share = 0.5\n"))
     assert run(labelled, *given).returncode == 0
     rows = [json.loads(line) | {"chosen_by": "route"} for line in labelled.read_text().splitlines()]
@@ -391,9 +385,7 @@ def test_rows_of_a_desk_weigh_one_over_their_probability_and_routed_ones_alone_a
     assert done.returncode == 0, done.stderr
 
 
-def test_rows_sent_to_people_count_by_the_version_that_sent_them_whatever_is_live(
-    own_repository: Path, labelled: Path, tmp_path: Path
-) -> None:
+def test_routed_rows_count_by_the_version_that_sent_them(own_repository: Path, labelled: Path, tmp_path: Path) -> None:
     engine, store = Engine.open(own_repository), Store(own_repository / "store")
     read = read_labelled([labelled], None, LabelColumns(), {}).by_task()["t-1"]
     rows = [cells(row) for row in each(read)]
@@ -521,9 +513,7 @@ def test_a_task_without_probabilities_goes_to_people_and_is_named(own_repository
         ([0.2, None], "probabilities is not a list of numbers"),
     ],
 )
-def test_predictions_that_are_no_probabilities_are_refused(
-    own_repository: Path, tmp_path: Path, given: Any, why: str
-) -> None:
+def test_wrong_probabilities_are_refused(own_repository: Path, tmp_path: Path, given: Any, why: str) -> None:
     rows = [{"id": "a", "task": "t-1", "level": 0, "probabilities": given}]
     (tmp_path / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     with pytest.raises(InputError, match=why):
@@ -546,9 +536,7 @@ def test_predictions_that_are_no_probabilities_are_refused(
         ),
     ],
 )
-def test_a_row_that_cannot_be_used_stops_everything(
-    own_repository: Path, tmp_path: Path, row: dict[str, Any], why: str
-) -> None:
+def test_unusable_row_stops_everything(own_repository: Path, tmp_path: Path, row: dict[str, Any], why: str) -> None:
     (tmp_path / "rows.jsonl").write_text(f"{json.dumps(row)}\n" if row else "")
     before = Store(own_repository / "store").manifest()
     done = run(tmp_path / "rows.jsonl", "--repository", own_repository, "--policy", policy(tmp_path))

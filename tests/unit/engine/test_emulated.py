@@ -17,9 +17,7 @@ from scoremux_engine.runners.expected import distances, expected_outputs
 @pytest.mark.parametrize(
     "family", [pytest.param(name, marks=() if name == "qwen3" else pytest.mark.nightly) for name in FAMILIES]
 )
-def test_rounding_is_allowed_and_a_wrong_product_refused(
-    exported_family: Callable[[str], Path], family: str, tmp_path: Path
-) -> None:
+def test_rounding_is_no_wrong_product(exported_family: Callable[[str], Path], family: str, tmp_path: Path) -> None:
     backbone = Backbone.open(exported_family(family) / "backbone" / "1")
     backbone.measured = {**backbone.measured, **expected_outputs(backbone, REFERENCE.make(backbone))}
     for precision in EMULATED:

@@ -74,9 +74,7 @@ def test_a_wrong_product_is_refused_by_one_sentence(
 
 
 @pytest.mark.skipif("int8" not in computed_precisions(), reason="this processor does not compute in int8")
-def test_int8_is_compared_with_the_export_where_both_have_one_arithmetic(
-    mixed_repository: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_int8_is_compared_in_one_arithmetic(mixed_repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Noise that is within what is allowed from float32 is found; bits are equal without it."""
     backbone = Backbone.open(mixed_repository / "backbone" / "1")
     assert distances(backbone, OpenVinoRunner(backbone, "int8", 2, 2), LIVE)[1].farthest == 0
@@ -103,7 +101,7 @@ def test_rows_and_tables_stay_those_of_earlier_exports() -> None:
 @pytest.mark.parametrize(
     "is_wrong", [lambda ids: ids.shape[1] > 256, lambda ids: ids.size >= FULL_TOKENS], ids=["long", "full"]
 )
-def test_a_kernel_that_is_wrong_only_for_a_long_row_or_a_full_micro_batch_is_refused(
+def test_kernel_wrong_for_one_shape_is_refused(
     is_wrong: Callable[[Any], bool], caplog: pytest.LogCaptureFixture
 ) -> None:
     class WrongAtSize(OnnxRuntimeRunner):
@@ -135,7 +133,7 @@ def test_two_checks_at_the_same_moment_do_not_wait_for_each_other(backbone: Back
 
 @pytest.mark.parametrize("streams", [1, 2, 3, 4])
 @pytest.mark.parametrize("choice", ON_CPU, ids=lambda c: f"{c.name}-{c.precision}")
-def test_a_right_start_is_not_refused_in_any_size_class(
+def test_right_start_is_not_refused_in_any_size_class(
     mixed_repository: Path, choice: RunnerChoice, streams: int
 ) -> None:
     if choice.precision not in computed_precisions():
@@ -146,16 +144,12 @@ def test_a_right_start_is_not_refused_in_any_size_class(
 
 
 @pytest.mark.parametrize("family", ["qwen3", pytest.param("modernbert", marks=pytest.mark.nightly)])
-def test_rows_with_prefixes_and_without_bias_are_checked_too(
-    exported_family: Callable[[str], Path], family: str
-) -> None:
+def test_rows_with_prefixes_and_without_bias_are_checked(exported_family: Callable[[str], Path], family: str) -> None:
     backbone = Backbone.open(exported_family(family) / "backbone" / "1")
     assert distances(backbone, OpenVinoRunner(backbone, threads=1), LIVE)[0].farthest < 1e-4
 
 
-def test_an_older_export_serves_float32_until_it_is_measured(
-    own_repository: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_older_export_serves_float32(own_repository: Path, caplog: pytest.LogCaptureFixture) -> None:
     folder = own_repository / "backbone" / "1"
     spec = json.loads((folder / SPEC).read_text())
     Backbone.open(folder).measured_file.unlink()

@@ -71,7 +71,7 @@ def test_outputs_of_the_model_backbone_are_asked_for_in_cpu_memory(scorer: Any) 
 
 
 @pytest.mark.parametrize(("precision", "tf32"), [("float32", "0"), ("tf32", "1")])
-def test_float32_is_not_tf32_in_the_runner(
+def test_runners_float32_is_no_tf32(
     backbone: Backbone, monkeypatch: pytest.MonkeyPatch, precision: str, tf32: str
 ) -> None:
     asked = []
@@ -88,7 +88,7 @@ def test_float32_is_not_tf32_in_the_runner(
 
 
 @pytest.mark.parametrize("gpu", [False, True])
-def test_float32_is_not_tf32_under_tritons_own_backend(
+def test_tritons_float32_is_no_tf32(
     small_repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpu: bool
 ) -> None:
     monkeypatch.setattr(repository, "has_gpu", lambda: gpu)

@@ -42,9 +42,7 @@ def die(folder: Path, deadly: str, number: int, *rows: str) -> int:
         (signal.SIGKILL, (A, B, C), 3),  # a death without a crash takes one more
     ],
 )
-def test_a_row_that_crashes_is_named_by_its_second_death(
-    tmp_path: Path, number: int, rows: tuple[str, ...], deaths: int
-) -> None:
+def test_row_that_crashes_is_named(tmp_path: Path, number: int, rows: tuple[str, ...], deaths: int) -> None:
     assert [die(tmp_path, B, number, *rows) for _ in range(deaths + 1)] == [-number] * deaths + [0]
     assert set(InFlight(tmp_path, overlap=2).deadly) == {B}
 

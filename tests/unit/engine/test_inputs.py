@@ -182,9 +182,7 @@ def test_an_inner_linear_of_the_head_keeps_its_own_width(bare: Backbone, tmp_pat
     assert arrays["weight.classifier.out_proj"].shape == (2, 6, 8)
 
 
-def test_a_site_that_takes_variants_gets_the_ones_that_change_nothing_for_a_plain_adapter(
-    bare: Backbone, small: TaskPackage, large: TaskPackage
-) -> None:
+def test_plain_adapter_gets_neutral_tables_of_variants(bare: Backbone, small: TaskPackage, large: TaskPackage) -> None:
     sites = tuple(site.model_copy(update={"dora": True, "bias": True}) for site in bare.spec.sites)
     for packages in ([small], [small, large]):
         arrays = stack(packages, bare.spec.model_copy(update={"sites": sites})).arrays

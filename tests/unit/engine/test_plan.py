@@ -229,9 +229,7 @@ def _inputs_of(node: openvino.Node) -> set[str]:
     [("exported", ["Multiply"] * 2), ("mixed_repository", ["Multiply"]), ("decoder", ["Add"] * 2)],
     ids=["query and value", "key", "decoder"],
 )
-def test_largest_score_is_taken_without_the_mask_where_padding_repeats_a_key(
-    repository: str, kinds: list[str], request: pytest.FixtureRequest
-) -> None:
+def test_largest_score_without_the_mask(repository: str, kinds: list[str], request: pytest.FixtureRequest) -> None:
     """A decoder's mask hides more than padding."""
     opened = Backbone.open(request.getfixturevalue(repository) / "backbone" / "1")
     model = openvino.Core().read_model(opened.onnx)

@@ -123,7 +123,7 @@ def test_tables_have_the_runners_type_and_are_given_in_place(bare: Backbone, pac
 
 @pytest.mark.parametrize("others", [0, SHARED_GROUPS])
 @pytest.mark.parametrize("in_place", [True, False])
-def test_versions_without_a_slot_are_copied_together_padded_to_their_size_class(
+def test_versions_without_a_slot_are_copied(
     bare: Backbone, packages: list[TaskPackage], in_place: bool, others: int
 ) -> None:
     held = residents(bare, 9)
@@ -143,7 +143,7 @@ def test_versions_without_a_slot_are_copied_together_padded_to_their_size_class(
 
 
 @pytest.mark.parametrize("in_place", [True, False])
-def test_a_rows_tables_have_its_versions_shapes(
+def test_tables_of_a_row_have_its_shapes(
     bare: Backbone, tmp_path: Path, packages: list[TaskPackage], in_place: bool
 ) -> None:
     held = Residents(bare.spec, {}, 1 << 20)

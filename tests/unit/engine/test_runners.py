@@ -137,9 +137,7 @@ CPUINFO = "processor\t: 0\ncpu family\t: 25\nmodel\t\t: 17\nmodel name\t: {name}
         ("AMD EPYC 9654 96-Core Processor", "AMD EPYC 9654 96-Core Processor"),
     ],
 )
-def test_a_name_without_a_model_gets_its_numbers(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, shown: str
-) -> None:
+def test_name_gets_its_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, shown: str) -> None:
     monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
     (tmp_path / "cpuinfo").write_text(CPUINFO.format(name=name))
     assert processor_name(tmp_path / "cpuinfo") == shown

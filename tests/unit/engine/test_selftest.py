@@ -36,7 +36,7 @@ class Leaky(OnnxRuntimeRunner):
         return out if len(out.logits) == 1 else replace(out, logits=np.nextafter(out.logits, np.float32(9)))
 
 
-def test_all_size_classes_and_lengths_take_part_and_a_row_is_compared_whatever_the_limit(
+def test_all_size_classes_and_lengths_take_part(
     small_repository: Path,
 ) -> None:
     test = run_selftest(Engine.open(small_repository), mixes=60)
@@ -107,7 +107,7 @@ def test_a_rare_size_class_takes_part_under_a_time_limit(own_repository: Path, t
 
 
 @pytest.mark.parametrize(("precision", "is_named"), [("bfloat16", True), ("int8", False)])
-def test_tasks_with_weights_too_large_to_compute_are_named(
+def test_tasks_with_large_weights_are_named(
     own_repository: Path, tmp_path: Path, precision: str, is_named: bool
 ) -> None:
     """int8 computes what adapters add in float32, so these tasks stay within 0.1 of it."""

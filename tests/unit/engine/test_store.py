@@ -55,7 +55,7 @@ def test_first_add_makes_the_store_and_lists_tasks_in_order(store: Store, folder
     assert list(manifest["tasks"]) == ["a", "b"]
 
 
-def test_package_holds_its_three_files_byte_for_byte_and_each_was_read_once(
+def test_package_holds_its_three_files(
     store: Store, folders: list[Path], bare: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (folders[0] / "README.md").write_text("not part of the version")
@@ -88,9 +88,7 @@ def test_card_is_part_of_its_version(store: Store, folders: list[Path], bare: Ba
     assert "digest" in str(next(iter(verify(store, bare))))
 
 
-def test_an_update_replaces_the_live_version_in_history_and_the_same_again_nothing(
-    store: Store, folders: list[Path], bare: Backbone
-) -> None:
+def test_update_replaces_the_live_version_once(store: Store, folders: list[Path], bare: Backbone) -> None:
     (old,) = store.add(folders[:1], bare)
     (other,) = store.add(folders[1:], bare)
     make_adapter(folders[0], bare.spec, "b", seed=99)
@@ -166,9 +164,7 @@ def test_damaged_manifest_is_refused(store: Store, folders: list[Path], bare: Ba
     assert store.manifest_path.read_bytes() == data
 
 
-def test_folder_without_a_manifest_is_not_a_store_and_a_store_that_lost_it_is_not_new(
-    store: Store, folders: list[Path], bare: Backbone
-) -> None:
+def test_folder_without_a_manifest_is_no_store(store: Store, folders: list[Path], bare: Backbone) -> None:
     with pytest.raises(StoreError, match=r"is not a store: it has no manifest\.json"):
         store.manifest()
     assert store.stamp() is None
@@ -233,9 +229,7 @@ def served(store: Store, backbone: Backbone) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_in_any_order_and_half_copied_nothing_false_is_served_and_in_the_end_all_is(
-    source: Store, bare: Backbone, tmp_path: Path, seed: int
-) -> None:
+def test_half_copied_store_serves_nothing_false(source: Store, bare: Backbone, tmp_path: Path, seed: int) -> None:
     draw = random.Random(seed)
     files = [p.relative_to(source.folder) for p in sorted(source.folder.rglob("*")) if p.is_file()]
     copy = Store(tmp_path / "copy")

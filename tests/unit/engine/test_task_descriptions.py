@@ -52,9 +52,7 @@ WORDS, FALLING = {"0": "wrong", "1": "part", "2": "right"}, {"0": "2", "1": "1",
         ({"id2label": ["0", "1", "2"]}, (0, 1, 2), "one for each output of the head"),
     ],
 )
-def test_adapter_without_task_json(
-    bare: Backbone, tmp_path: Path, config: Any, levels: tuple[float, ...], source: str
-) -> None:
+def test_no_task_json(bare: Backbone, tmp_path: Path, config: Any, levels: tuple[float, ...], source: str) -> None:
     task, remark = described(make_bare(tmp_path / "bio-7", bare, **config), bare)
     assert (task.id, task.levels) == ("bio-7", levels)
     assert remark == f"id: the folder's name; levels {' '.join(f'{n:g}' for n in levels)}: {source}"

@@ -231,9 +231,7 @@ def run(repository: Path, *words: str) -> str:
     return result.stdout
 
 
-def test_a_hold_sends_to_people_what_the_machine_would_keep_and_a_release_takes_it_back(
-    own_repository: Path, tmp_path: Path
-) -> None:
+def test_hold_sends_to_people_until_a_release(own_repository: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="t-1 has no calibration"):
         run(own_repository, "hold", "t-1", "--by", "A. Lopez")
     calibrated(own_repository)

@@ -59,7 +59,7 @@ def test_wrong_options_are_refused(tmp_path: Path) -> None:
      ("users", "change", "anna", "--role", "leader")],
 )  # fmt: skip
 @pytest.mark.parametrize("content", [None, b""], ids=["no file", "an empty file"])
-def test_database_that_is_not_there_is_named_and_not_created(
+def test_missing_database_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...], content: bytes | None
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -83,7 +83,7 @@ def test_database_that_is_not_there_is_named_and_not_created(
         (("users", "add", "anna"), "at least 10 characters"),
     ],
 )
-def test_refused_command_leaves_no_new_database(
+def test_refused_command_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...], message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)

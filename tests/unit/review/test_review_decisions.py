@@ -82,9 +82,7 @@ def test_undo_gives_response_back_until_too_late_or_compared(at_work: Any) -> No
     [("non-exact", 0, True), ("non-exact", 1, False), ("non-adjacent", 1, True), ("non-adjacent", 2, False),
      ("never", 2, True)],
 )  # fmt: skip
-def test_second_reads_and_adjudication_are_by_other_people(
-    at_work: Any, adjudicate: str, second: int, settled: bool
-) -> None:
+def test_second_reads_are_by_other_people(at_work: Any, adjudicate: str, second: int, settled: bool) -> None:
     work = at_work(40, DeskPolicy(groups=False, second_reads=1.0, adjudicate=adjudicate))
     first = work.take("anna", "bio-7")
     work.decide("anna", first.token, 0)

@@ -52,9 +52,7 @@ def test_record_of_scores_that_an_earlier_version_replaced_holds(at_work: Any) -
 
 
 @pytest.mark.parametrize("change", [{"text": "Another year."}, {"task": "another"}])
-def test_another_response_at_a_known_place_is_refused_not_taken_for_the_known_one(
-    at_work: Any, change: dict[str, str]
-) -> None:
+def test_another_response_at_a_known_place_is_refused(at_work: Any, change: dict[str, str]) -> None:
     work = at_work(10)
     write_jsonl(work.programme.folder / "next.jsonl", [row | change for row in scored_rows(10)])
     with pytest.raises(InputError, match=r"another text or task than when scored\.jsonl brought it") as caught:
@@ -82,9 +80,7 @@ def test_texts_are_read_from_the_scored_sources(tmp_path: Path, at_work: Any) ->
 
 
 @pytest.mark.parametrize("reason", ["NEW_TASK", "UNCALIBRATED"])
-def test_rows_of_a_new_task_are_all_read_and_no_choice_of_the_machine(
-    tmp_path: Path, at_work: Any, reason: str
-) -> None:
+def test_rows_of_a_new_task_are_all_read(tmp_path: Path, at_work: Any, reason: str) -> None:
     work, row = at_work(0), scored_rows(1)[0]
     write_jsonl(tmp_path / "new.jsonl", [row | {"confidence": 0.9, "condition": "", "route": f"human:{reason}"}])
     assert add_scored(work.database, tmp_path / "new.jsonl").to_read == 1

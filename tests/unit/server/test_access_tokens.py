@@ -155,7 +155,7 @@ def test_token_file_keeps_its_owner_and_its_mode(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("forbidden", "mode"), [("owner", 0o640), ("all", 0o600)])
-def test_group_that_cannot_be_kept_gives_no_other_its_rights(
+def test_unkept_group_gives_no_rights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forbidden: str, mode: int
 ) -> None:
     tokens = AccessTokenFile(tmp_path / "tokens.json")

@@ -169,7 +169,7 @@ def test_folder_of_another_user_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["two words", "a;b", "it's", "$HOME"])
-def test_temporary_folder_with_a_character_of_the_shells_is_refused(
+def test_odd_temporary_folder_is_refused(
     small_repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     (tmp_path / name).mkdir()

@@ -101,9 +101,7 @@ def with_authorities(place: Place, text: str) -> None:
         ),
     ],
 )
-def test_a_certificate_that_is_of_no_use_is_named_by_its_key(
-    tmp_path: Path, spoil: Callable[[Place], Any], sentence: str
-) -> None:
+def test_useless_certificate_is_named(tmp_path: Path, spoil: Callable[[Place], Any], sentence: str) -> None:
     place = Place(tmp_path, BACKENDS)
     spoil(place)
     if "Permission" in sentence and os.geteuid() == 0:

@@ -154,9 +154,7 @@ def test_slow_clients_never_keep_a_probe_out_and_cost_few_files(port: int, dribb
         client.close()
 
 
-def test_endpoint_takes_ipv6_and_refuses_other_paths_methods_and_a_taken_port(
-    health: Health, port: int, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_endpoint_takes_ipv6_and_refuses_the_rest(health: Health, port: int, capfd: pytest.CaptureFixture[str]) -> None:
     six = free_port()
     with HealthEndpoint(health, "::1", six):
         assert get(six, "/healthz", host="::1")[0] == 200

@@ -172,9 +172,7 @@ def test_audit_log_without_room_is_reported_once_while_the_server_starts() -> No
         ([NO_ROOM, NO_STORE] * 50, None),  # neither would be better after a restart
     ],
 )
-def test_three_failed_canaries_in_a_row_restart_a_server_and_refusals_for_overload_do_not(
-    answers: list[Answer], restart_at: int | None
-) -> None:
+def test_three_failed_canaries_restart_a_server(answers: list[Answer], restart_at: int | None) -> None:
     stop, sent, causes = Stop(), list[Answer](), list[str]()
     server = FakeServer(restarting=lambda _: stop.set())
 

@@ -236,9 +236,7 @@ def test_figures_weigh_rows_and_say_when_one_level_was_predicted_throughout() ->
         assert "level 0 was predicted of every response" in text
 
 
-def test_train_evaluate_and_report_print_the_same_mean_and_count_a_constant_machine(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_train_evaluate_and_report_print_the_same_mean(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tasks = ("good", "same", "again")
     rows = [_row(n, text=_letters(n), task=t, id=f"{t}-{n}", student=f"s{n}") for t in tasks for n in range(40)]
     data = read_data([_write(tmp_path / "rows.jsonl", rows)], {}, LabelColumns(student="student"))
