@@ -94,6 +94,7 @@ def test_a_failed_proof_leaves_the_old_backbone(
     assert Backbone.open(tmp_path / "old" / "backbone" / "1").spec.digest == before
 
 
+@pytest.mark.nightly
 def test_model_that_reads_padding_is_refused_by_name(encoder: Path, tmp_path: Path) -> None:
     source = shutil.copytree(encoder, tmp_path / "convbert")
     (source / "model.safetensors").unlink()

@@ -79,17 +79,21 @@ def test_tasks_are_calibrated_again_from_predictions_of_before() -> None:
     run("tasks", "verify", "--store", "repository/store")
 
 
-def test_finished_work_is_read_and_training_resumes_or_is_refused(release: Path) -> None:
+def test_finished_work_is_read(release: Path) -> None:
     run("evaluate", "job", "--truth", "labelled.csv")
     run("report", "job", "--truth", "labelled.csv", "--out", "report.html")
     run("review", "add", "job", "--database", "new.db", "--responses", "labelled.csv", "--tasks", "repository/store")
     assert len(final("new.db")) == len(expected(release)["rows"])
+    run("review", "verify", "--database", "desk.db")
+    assert sorted_rows(final("desk.db")) == sorted_rows(expected(release)["desk"])
+
+
+@pytest.mark.nightly
+def test_training_resumes_or_is_refused(release: Path) -> None:
     (release / "long.toml").write_text("folds = 2\n[recipe]\nepochs = 400\nrank = 4\n")
     words = ("train", "labelled.csv", "--backbone", "model", "--out", "training", "--config", "long.toml")
     ended = run_here(*words)
     assert ended.returncode == 0 or (ended.returncode == 2 and "remove training" in ended.stderr), ended.stderr
-    run("review", "verify", "--database", "desk.db")
-    assert sorted_rows(final("desk.db")) == sorted_rows(expected(release)["desk"])
 
 
 @pytest.mark.skipif(postgres.programs() is None, reason="PostgreSQL is not installed")
