@@ -18,6 +18,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 from making import TASKS, Once, make_adapter, make_encoder, make_spec
 from scoremux_engine.model.backbone import Backbone, BackboneSpec
 from scoremux_engine.store.store import Store
+from scoremux_server.profile import Profile
 from scoremux_server.triton.server import TritonServer
 
 # A shell that runs the tests in the background has them, and all they start, ignore Ctrl-C.
@@ -169,7 +170,8 @@ def server(small_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     """A Triton of the default profile for tests that only read. Those that stop or change one start their own."""
     from watching import unwatched
 
-    with unwatched(small_repository, log=tmp_path_factory.mktemp("triton") / "triton.log") as running:
+    log = tmp_path_factory.mktemp("triton") / "triton.log"
+    with unwatched(small_repository, log=log, profile=Profile()) as running:
         yield running
 
 

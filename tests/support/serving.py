@@ -103,6 +103,8 @@ def serving(
     """
     ports = ports or free_endpoints()
     given = [f"{name}_port={getattr(ports, name)}" for name in ("grpc", "http", "metrics", "watch")]
+    if not any(setting.startswith("selftest=") for setting in settings):
+        given.append("selftest=off")  # it takes a second of all cores
     options = [*options, *(word for setting in (*given, *settings) for word in ("--set", setting))]
     output = scratch / "serve.txt"
     command = [program, "serve", "--repository", str(repository), "--log", str(scratch / "triton.log"), *options]

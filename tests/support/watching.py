@@ -29,6 +29,7 @@ def unwatched(repository: Path, endpoints: Endpoints | None = None, **options: A
     """Start a Triton that no watcher restarts, three times at most where its start is interrupted; stop it then."""
     ports = endpoints or free_endpoints()
     options.setdefault("log", repository.with_name(f"triton-{ports.grpc}.log"))
+    options.setdefault("profile", Profile(selftest="off"))
     server = TritonServer(repository, ports, **options)
     try:
         server.launch()
@@ -53,6 +54,7 @@ class Watched:
         key, server = keys.pop("grant_key", None), keys.pop("server", TritonServer)
         self.reports: list[str] = []
         report = report or self.reports.append
+        keys.setdefault("selftest", "off")  # it takes a second of all cores
         self.server = server(repository, free_endpoints(), log=log, profile=Profile(**keys), grant_key=key)
         self.watcher = Watcher(self.server, report, Timing(**timing))
         self.health = self.watcher.health

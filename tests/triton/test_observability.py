@@ -37,7 +37,7 @@ BAD = [
 
 @pytest.fixture(scope="module")
 def served(small_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
-    settings = "metrics_tasks=3", "uncalibrated=machine"
+    settings = "metrics_tasks=3", "uncalibrated=machine", "selftest=short"
     with serving(small_repository, tmp_path_factory.mktemp("served"), *settings) as server:
         # The first canary names all tasks in order, and gives them their labels; later ones name one, t-1.
         server.before = published(server, len(TASKS))
