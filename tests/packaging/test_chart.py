@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from charts import CASES, FOLDER, Objects, lint, pod, render, schema_error, server, settings, yaml
+from charts import CASES, FOLDER, Objects, lint, pod, render, schema_error, server, yaml
 from doors import Place, backend_of, needs_haproxy
 from scoremux_client import Response, ScoringClient
 from serving import SCOREMUX, code
@@ -41,15 +41,6 @@ def test_kubernetes_accepts_every_object(objects: Objects, version: str) -> None
     }
     assert {"Deployment", "Service", "PodDisruptionBudget", "NetworkPolicy"} <= set(checked)
     assert all(str(found).startswith(version) for found in checked.values())
-
-
-@pytest.mark.parametrize("version", VERSIONS)
-def test_the_pod_that_writes_to_the_volume_mounts_the_claim_of_the_chart(version: str) -> None:
-    writer = yaml.safe_load((FOLDER / "writer.yaml").read_text(encoding="utf-8"))
-    assert schemas.validate(writer, version, strict=True)
-    (volume,) = writer["spec"]["volumes"]
-    assert ("PersistentVolumeClaim", volume["persistentVolumeClaim"]["claimName"]) in render({}, "essays")
-    assert "labels" not in writer["metadata"]  # the services send it no requests
 
 
 def test_every_pod_passes_the_policy_restricted(objects: Objects) -> None:
@@ -175,18 +166,6 @@ def test_haproxy_accepts_it_and_asks_for_certificates_if_told_to(authority: str,
                 connection.recv(100)
         else:
             assert connection.recv(100).startswith(b"HTTP/1.1 401")
-
-
-@pytest.mark.parametrize("values", [{}, {"door": {"enabled": False}}])
-def test_a_pod_serves_while_kubernetes_takes_it_out_of_the_endpoints_and_then_drains(values: dict[str, Any]) -> None:
-    objects = render(values)
-    given = dict(setting.split("=", 1) for setting in settings(objects))
-    word, pause_s = server(objects)["lifecycle"]["preStop"]["exec"]["command"]
-    drain_s = int(given["drain_s"])
-    assert word == "sleep" and int(pause_s) >= 10 and drain_s >= 60
-    # Beside the drain the server needs 2 s to refuse new rows, 5 s for Triton and 5 s for killed processes. Then
-    # Kubernetes stops the sidecar.
-    assert pod(objects)["terminationGracePeriodSeconds"] >= int(pause_s) + drain_s + 12 + 10
 
 
 @pytest.mark.nightly

@@ -81,15 +81,6 @@ def test_the_builder_gets_what_is_copied_and_nothing_private() -> None:
     assert [path for path in private if not ignored(path)] == []
 
 
-def test_images_of_cpus_install_by_hash_and_run_without_rights() -> None:
-    _, *stages = OF_CPUS.read_text(encoding="utf-8").replace("\\\n", " ").split("\nFROM ")
-    installs = re.findall(r"pip install ([^&\n]+)", "".join(stages))
-    assert len(installs) == 5
-    assert all("--no-index --no-deps" in one or "--require-hashes --only-binary :all:" in one for one in installs)
-    for stage in stages[1:]:
-        assert "\nUSER 1000\n" in stage and "image.revision=$COMMIT" in stage and "\nHEALTHCHECK " in stage
-
-
 @pytest.mark.nightly
 def test_what_the_builder_gets_becomes_a_wheel_for_every_python_without_a_network(tmp_path: Path) -> None:
     listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]

@@ -1,11 +1,10 @@
-"""The structure: names are unique, the map names every folder, and no data is run as code."""
+"""The structure: names are unique, and no data is run as code."""
 
 import ast
 import re
 import subprocess
 import sys
 from collections import defaultdict
-from pathlib import Path
 
 import pytest
 
@@ -27,29 +26,6 @@ def test_names_of_files_and_classes_are_unique() -> None:
         for name in [*classes, *({file.name} - SHARED_NAMES)]:
             places[name].append(str(file.relative_to(ROOT)))
     assert {name: files for name, files in places.items() if len(files) > 1} == {}
-
-
-def test_answers_of_contributing_are_functions_that_exist_in_three_files_at_most() -> None:
-    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    table = page.partition("## Where is it decided?")[2].partition("\n## ")[0]
-    rows = [line.split(" | ") for line in table.splitlines() if "?" in line and line.startswith("|")]
-    assert len(rows) == 10
-    evidence = {file.name: file.read_text(encoding="utf-8") for file in FILES if "scoremux_evidence" in file.parts}
-    for question, answers in rows:
-        files = [part.strip(" |") for part in answers.split(";")]
-        assert len(files) <= 3, question
-        for part in files:
-            name, *others = re.findall(r"`([^`]+)`", part)
-            assert all(re.search(rf"^\s*(def )?{other}\b", evidence[name], re.MULTILINE) for other in others), part
-
-
-@pytest.mark.parametrize("package", PACKAGES, ids=lambda path: path.name)
-def test_map_names_every_folder(package: Path) -> None:
-    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    folders = {file.parent.relative_to(package) for file in package.rglob("*.py")}
-    assert f"`{package.name}`" in page
-    missing = [str(folder) for folder in sorted(folders) if folder.name and f"`{folder}/`" not in page]
-    assert missing == []
 
 
 SHIPPED = ("scoremux", *FOLDERS, "server_config", "model_repository")

@@ -2,7 +2,6 @@
 
 import json
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ from making import ROOT
 from scoremux_batch.people import ConditionTask
 from scoremux_client.contract import Status
 from scoremux_client.rows import Scored
-from scoremux_decide.conditions.condition_rules import Conditions
 from scoremux_decide.conditions.finder import Finder
 from scoremux_decide.policy import read_policy
 from scoremux_engine import Engine
@@ -52,13 +50,6 @@ def codes(engine: Engine, rows: list[dict[str, Any]]) -> list[str]:
         scored = Scored("t", 0, 0.0, (1.0,), Status.OK, "", 1, False, condition=ruled.code if ruled else "")
         found.append(CONDITION.add(scored, outcome).condition)
     return found
-
-
-def codes_of_adapter(engine: Engine, rows: list[dict[str, Any]]) -> list[str]:
-    """Return the codes that rows get from the adapter alone."""
-    blank = Scored("t", 0, 0.0, (1.0,), Status.OK, "", 1, False)
-    outcomes = engine.score([row["text"] for row in rows], ["au"] * len(rows))
-    return [CONDITION.add(blank, outcome).condition for outcome in outcomes]
 
 
 def interval(hits: int, count: int) -> str:
@@ -112,64 +103,3 @@ def test_false_codes_on_corpora(corpus: str, engine: Engine, result: Result) -> 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
-def lists() -> dict[str, Conditions]:
-    """Return the example policy's rules, each without one list."""
-    rules = read_policy(ROOT / "examples" / "policy.toml").conditions
-    without = {
-        f"{name}, {language}": replace(
-            rules, **{name: replace(rule, lists=tuple(other for other in rule.lists if other != language))}
-        )
-        for name in ("profanity", "addressed", "help", "refusal")
-        for rule in [getattr(rules, name)]
-        for language in ("en", "de")
-    }
-    return {"": rules, **without, "letters (uninterpretable)": replace(rules, uninterpretable=None)}
-
-
-def found(rules: Conditions, rows: list[dict[str, Any]]) -> list[str]:
-    finders: dict[tuple[str, str, str], Finder] = {}
-    codes = []
-    for row in rows:
-        task = row["question"], row["reference"], row["language"]
-        finder = finders.setdefault(task, Finder(rules, *task[:2], [task[2]]))
-        ruled = finder.find(row["text"])
-        codes.append(ruled.code if ruled else "")
-    return codes
-
-
-def labelled() -> list[dict[str, Any]]:
-    """Return the rows of the conditions' own test set: the second writer's, and the held-out half of the first's."""
-    first = [row for language in ("en", "de") for row in read_lines(CASES / f"{language}.jsonl")]
-    return [*(row for row in first if row["split"] == "held_out"), *read_lines(CASES / "second_writer.jsonl")]
-
-
-def answers() -> list[dict[str, Any]]:
-    """Return all responses of SAF and SciEntsBank, which people scored."""
-    rows = []
-    for corpus in ("saf", "scientsbank"):
-        folder = saf.DATA.parent / corpus
-        tasks = {task["task_id"]: task for task in json.loads((folder / "tasks.json").read_text(encoding="utf-8"))}
-        for split in ("train", "test"):
-            for row in read_lines(folder / f"{split}.jsonl"):
-                task = tasks[row["task_id"]]
-                reference = " ".join(task["reference_answers"])
-                rows.append({**task, **row, "reference": reference, "code": ""})
-    return rows
-
-
-@saf.needs_data
-def test_what_each_list_adds(engine: Engine, result: Result) -> None:
-    for title, rows in (("labelled responses", labelled()), ("answers of SAF and SciEntsBank", answers())):
-        adapter = codes_of_adapter(engine, rows)
-        every = found(lists()[""], rows)
-        for name, rules in lists().items():
-            if not name:
-                continue
-            added = Counter[str]()
-            for row, code, without, by_adapter in zip(rows, every, found(rules, rows), adapter, strict=True):
-                if code and not without and not by_adapter:
-                    added["right" if code == row["code"] or code in row.get("also", "") else "wrong"] += 1
-            what = f"{len(rows):,} {title}: coded thanks to the list `{name}`, and not by the adapter"
-            result(what, f"{added.total()}: {added['right']} with the right code, {added['wrong']} with another")

@@ -106,15 +106,3 @@ def server(objects: Objects) -> dict[str, Any]:
     (container,) = pod(objects)["containers"]
     found: dict[str, Any] = container
     return found
-
-
-def door(objects: Objects) -> dict[str, Any]:
-    found: dict[str, Any] = pod(objects)["initContainers"][0]
-    assert found["restartPolicy"] == "Always"
-    return found
-
-
-def settings(objects: Objects) -> list[str]:
-    """Return the server's `key=value` settings."""
-    words = server(objects)["args"]
-    return [word.partition("=")[2] for word in words if word.startswith("--set=")]

@@ -9,7 +9,6 @@ import pytest
 from benchmarks import gpu_hour
 from benchmarks.gpu_hour import STEPS, _run
 
-
 pytestmark = pytest.mark.nightly
 
 
