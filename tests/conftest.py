@@ -110,7 +110,7 @@ def open_repository(once: Once) -> Path:
         from mixed_store import OPENING
         from scoremux_export.export_graph import export_backbone
 
-        source = make_encoder(repository / "source", width=256, max_tokens=128)
+        source = make_encoder(repository / "source", width=64, max_tokens=128)
         export_backbone(str(source), OPENING, repository)
 
     return once("open", make)

@@ -219,7 +219,7 @@ def test_logits_of_pairs_and_templates_are_those_of_peft(open_repository: Path, 
     distance = measure(tmp_path, 150, seed=6)
     assert distance.max_abs_difference <= 1e-4
     assert distance.levels == 0
-    assert distance.without_types > 1e-2
+    assert distance.without_types > 5e-3
 
 
 MIXES = 14

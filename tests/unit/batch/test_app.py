@@ -18,7 +18,7 @@ from serving import run_here
 
 # fmt: off
 COMMANDS = {
-    "api", "ask", "calibrate", "compare", "demo", "evaluate", "export", "front-door", "report", "review",
+    "api", "ask", "calibrate", "compare", "demo", "evaluate", "export", "files", "front-door", "report", "review",
     "sample", "score", "selftest", "serve", "tasks", "tokens", "train", "tune", "watch",
 }
 EXTRAS = {
