@@ -19,7 +19,7 @@ from arithmetic import digests
 from computed import computed_precisions, computed_runners, each_runner
 from families import DECODERS, each_family
 from making import WORDS, Once, make_encoder, random_tables
-from mixed_store import KINDS, Kind, make_store, open_with_peft
+from mixed_store import KINDS, Kind, make_mixed_repository, open_with_peft
 from model_inputs import INPUTS, MAX_TOKENS, QUESTIONS, draw_response, tokens_of_transformers
 from scoremux_engine import Engine
 from scoremux_engine.bank.residents import Pool, Version
@@ -208,18 +208,18 @@ def measure(repository: Path, count: int, seed: int) -> Distance:
     return distance
 
 
-def test_logits_of_pairs_and_templates_are_those_of_peft(open_repository: Path, tmp_path: Path) -> None:
-    """`test_decoders.py` compares those of decoders."""
+def test_logits_of_pairs_and_templates_are_those_of_peft(tmp_path: Path) -> None:
+    """`test_decoders.py` compares those of decoders. In a narrower model token types hardly change the logits."""
+    source = make_encoder(tmp_path / "source", layers=1, width=256, max_tokens=MAX_TOKENS)
     kinds = (
         Kind((4, 8, 24)[n % 3], 2 + n % 4, task={"question": QUESTIONS[n % 3], "rubric": "{x}", "input": given})
         for n, given in enumerate(INPUTS)
     )
-    make_store(open_repository, tmp_path, tuple(kinds))
-    assert Backbone.open(tmp_path / "backbone" / "1").spec.max_tokens == MAX_TOKENS
+    make_mixed_repository(str(source), tmp_path, tuple(kinds), Opening("query,value"))
     distance = measure(tmp_path, 150, seed=6)
     assert distance.max_abs_difference <= 1e-4
     assert distance.levels == 0
-    assert distance.without_types > 5e-3
+    assert distance.without_types > 1e-2
 
 
 MIXES = 14
