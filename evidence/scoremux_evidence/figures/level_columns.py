@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 from scoremux_evidence.figures.agreement import SEVERITY
-from scoremux_evidence.figures.estimates import Figure as Figure
 from scoremux_evidence.figures.estimates import Figures
 from scoremux_evidence.figures.intervals import estimates
 from scoremux_evidence.rows.table import Values, rated
