@@ -178,7 +178,7 @@ class Recipes:
         from scoremux_train.data import Data
         from scoremux_train.reference_comparison import ReferenceComparison
 
-        known = self._read(changes)
+        known = self.read(changes)
         new = {task.task.id: task for task in part.tasks}
         others = [(known.tasks[name], known.training[name].rows) for name in self._names if name not in new]
         unlabelled = {}
@@ -190,7 +190,8 @@ class Recipes:
         few = Data(known.tasks, {name: task.rows for name, task in new.items()}, unlabelled=unlabelled)
         return self._prepare(changes, [], few, dict.fromkeys(new, ReferenceComparison.learn(others)))
 
-    def _read(self, changes: Sequence[str]) -> Any:
+    def read(self, changes: Sequence[str]) -> Any:
+        """Return the training rows of the corpus, as `scoremux train` reads them."""
         from scoremux_evidence.rows.label_columns import LabelColumns
         from scoremux_train.data import read_data
 
@@ -206,7 +207,7 @@ class Recipes:
 
         plan = Plan.model_validate(parsed(changes))
         backbone = _value(changes, "backbone", str(data.minilm()))
-        prepared = prepare(labelled or self._read(changes), names, plan, backbone, comparisons=comparisons)
+        prepared = prepare(labelled or self.read(changes), names, plan, backbone, comparisons=comparisons)
         return replace(prepared, folds=[WHOLE])
 
 

@@ -215,6 +215,11 @@ class Compared:
     prior: Floats
     vectors: Sequence[Floats]
 
+    def kernel(self, places: Sequence[int]) -> Floats:
+        """Return how similar each answer is to those at some places, [N, n]."""
+        words, characters, numbers = (np.einsum("nd,md->nm", vectors, vectors[places]) for vectors in self.vectors)
+        return np.asarray((words + characters) / 2 + _OF_NUMBERS * numbers + _ALIKE)
+
     def corrected(self, labelled: Sequence[int], levels: Sequence[int]) -> Floats:
         """Return the probabilities of levels, corrected by the labels of some answers, float64 [N, L].
 
@@ -222,8 +227,7 @@ class Compared:
         label is left out in turn, in closed form.
         """
         count = len(labelled)
-        parts = [np.einsum("nd,md->nm", vectors, vectors[labelled]) for vectors in self.vectors]
-        kernel = (parts[0] + parts[1]) / 2 + _OF_NUMBERS * parts[2] + _ALIKE
+        kernel = self.kernel(labelled)
         own, prior = kernel[labelled], self.prior[labelled]
         target = np.eye(self.prior.shape[1])[levels]
         best, kept = math.inf, self.prior
