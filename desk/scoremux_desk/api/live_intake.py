@@ -27,6 +27,7 @@ _MOST_NAMES, _MOST_NAMES_IN_ALL = 100, 1000
 _NOBODY = ForPeople()
 _log = logging.getLogger(__name__)
 
+_COMPARED = ("text", "student", "administration", "kept")
 _Key = tuple[str, str]
 
 
@@ -89,8 +90,8 @@ class LiveIntake:
     async def commit(self, token: str, arrivals: Sequence[ScoredArrival]) -> None:
         """Commit the rows of a request after those of earlier requests; a row that is there already stays as it is.
 
-        Raises ApiProblem where one is there with another text (then nothing is stored), or the desk knows a task with
-        fewer levels; DatabaseError, also if it takes too long.
+        Raises ApiProblem where one is there with another text, student, administration or kept columns (then nothing
+        is stored), or the desk knows a task with fewer levels; DatabaseError, also if it takes too long.
         """
         committed = self._thread.submit(self._commit, token, arrivals)
         try:
@@ -103,11 +104,19 @@ class LiveIntake:
         self._learn_points({arrivals[place].key[0] for place in chosen})
         with (self._database.write if chosen else self._database.read)() as connection:
             known = api_rows.owned(connection, token, {name for _, name in (arrival.key for arrival in arrivals)})
-            texts = {key: row.text for key, row in known.items()}
-            sent = [(n, row.key, intake.storable(row.text)) for n, row in enumerate(arrivals) if row.text is not None]
-            if taken := [place for place, key, text in sent if texts.setdefault(key, text) != text]:
-                names = first_of([arrivals[place].key[1] for place in taken])
-                raise ApiProblem(409, "Row exists", f"rows with another text have these ids: {names}; give new ids")
+            before = {key: tuple(getattr(row, name) for name in _COMPARED) for key, row in known.items()}
+            taken = dict[str, set[str]]()
+            for arrival in arrivals:
+                if arrival.text is None:
+                    continue
+                now = tuple(intake.storable(getattr(_origin(token, arrival), name)) for name in _COMPARED)
+                was = before.setdefault(arrival.key, now)
+                if differ := {name for name, a, b in zip(_COMPARED, was, now, strict=True) if a != b}:
+                    taken.setdefault(arrival.key[1], set()).update(differ)
+            if taken:
+                differ = set[str]().union(*taken.values())
+                detail = f"rows with another {' or '.join(sorted(differ))} have these ids: {first_of([*taken])}"
+                raise ApiProblem(409, "Row exists", f"{detail}; give new ids, which no administration has")
             for_people = [arrivals[place] for place in chosen]
             new = {arrival.key: arrival for arrival in for_people if arrival.key not in known}
             numbers = {key: row.id for key, row in known.items()} | self._insert(
@@ -135,10 +144,7 @@ class LiveIntake:
             low, high = arrival.scored.level_range or (None, None)
             outcome = asdict(arrival.scored) | {"level_low": low, "level_high": high}
             outcome["read_behind"] = self._share(token, arrival)
-            own = "" if token == LOCAL else f"{token}/"
-            at = f"{own}{arrival.administration}" if arrival.administration else token
-            student = f"{own}{arrival.student}" if arrival.student else ""
-            origin = Origin(f"api {token}", line, arrival.text or "", student, at, arrival.kept)
+            origin = _origin(token, arrival)._replace(line=line)
             rows.append(intake.row_of(*arrival.key, origin, outcome, policy, line))
         try:
             numbers, _ = intake.insert_rows(connection, rows, f"api {token}", _BY)
@@ -167,3 +173,11 @@ class LiveIntake:
         (task, name), behind = arrival.key, self._read_behind
         picked = behind and behind.picks(task, name, arrival.scored, token, arrival.trait)
         return behind.share_of(task, arrival.trait) if behind and picked else None
+
+
+def _origin(token: str, arrival: ScoredArrival) -> Origin:
+    """Return where a row comes from; students and administrations of other tokens may have equal names."""
+    own = "" if token == LOCAL else f"{token}/"
+    at = f"{own}{arrival.administration}" if arrival.administration else token
+    student = f"{own}{arrival.student}" if arrival.student else ""
+    return Origin(f"api {token}", 0, arrival.text or "", student, at, arrival.kept)

@@ -80,6 +80,11 @@ class Finding:
     papers: Papers = field(default_factory=Papers)
 
     @property
+    def leads(self) -> bool:
+        """Whether it is the first promise of its task: reads are planned, and a curve is drawn, for that one alone."""
+        return self.promise == next(promises_of(self.watched.decision))[0]
+
+    @property
     def is_held(self) -> bool:
         """Whether the task is on hold on its last day."""
         return next(reversed(self.watched.days.values())).on_hold > 0
@@ -151,7 +156,7 @@ def find(
     current = _current(findings, tasks)
     _raise_alarms(current, rules, today)
     for finding in current:
-        if finding.promise == "exact":
+        if finding.leads:
             lone = _lone_alarm(current, rules)
             finding.plan = tuple(_needed(finding, loss, finding.term * lone) for loss in LOSSES)
     return findings
@@ -352,7 +357,7 @@ def planned_reads(findings: Sequence[Finding], rules: WatchPolicy) -> dict[str, 
     for finding in current:
         days = dict(list(finding.watched.days.items())[-_RECENT_DAYS:])
         kept_a_day = sum(day.kept for day in days.values()) / calendar_days(days)
-        if finding.promise != "exact" or not kept_a_day:
+        if not finding.leads or not kept_a_day:
             continue
         # Reads of one cluster tell less than as many independent ones.
         told = finding.observations.independent_rows() / finding.reads if finding.watched.has_clusters else 1.0

@@ -109,7 +109,7 @@ def page_values(morning: Morning) -> dict[str, Any]:
         ],
         "oldest": f"The oldest unread row came on {min(waiting)}." if waiting else "No row waits for people.",
         "promises": [_row(finding, findings, today) for finding in findings],
-        "charts": [_chart(finding) for finding in findings if finding.promise == "exact" and finding.reads],
+        "charts": [_chart(finding) for finding in findings if finding.leads and finding.reads],
         "unwatched": f"Without a promise that can be watched: {', '.join(unwatched)}." if unwatched else "",
         "losses": [f"{loss:.0%}" for loss in LOSSES],
         "plans": [_plan(finding, morning.drawn) for finding in findings if finding.plan],
@@ -237,7 +237,8 @@ def _chart(finding: Finding) -> dict[str, Any]:
     of_weeks = weeks(finding)
     last = max(of_weeks[-1]["week"], 1)
     observed = [(w["week"], w["errors"] / w["reads"]) for w in of_weeks if w["reads"]]
-    expected = [(w["week"], w["expected"]) for w in of_weeks if w["expected"] is not None]
+    is_exact = finding.promise == "exact"  # confidences say nothing of how far off a level is
+    expected = [(w["week"], w["expected"]) for w in of_weeks if is_exact and w["expected"] is not None]
     most = max(finding.promised, *(share for _, share in (*observed, *expected)))
 
     def line(points: Sequence[tuple[int, float]]) -> str:
@@ -247,6 +248,7 @@ def _chart(finding: Finding) -> dict[str, Any]:
     lines = {"observed": line(observed), "expected": line(expected), "promised": f"{height:.0f}"}
     return {
         "task": finding.watched.task,
+        "errors": "errors" if is_exact else "errors of two levels or more",
         "most": _percent(most),
         "promise": _percent(finding.promised),
         "first": min(finding.watched.days),

@@ -266,6 +266,18 @@ def test_a_job_draws_the_reads_that_are_planned(store: Path, tmp_path: Path) -> 
     assert 0.35 < found < 0.65, (share, found)
 
 
+def test_a_promise_about_errors_of_two_levels_alone_has_reads_and_a_curve(store: Path, tmp_path: Path) -> None:
+    alone = replace(DECISION, threshold=replace(THRESHOLD, exact=None))
+    (store / "packages" / CALIBRATED / "decision.json").write_bytes(alone.to_json())
+    desk = Desk()
+    for ago in range(10, -1, -1):
+        desk.day(ago, 0.12)
+    values, _ = watch(desk, store, tmp_path)
+    assert 0 < values["read_behind"]["t-1"] <= 0.3 and promise(values, "critical")["to_find"]
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "t-1: share of errors of two levels or more by week. Line: observed. Dashes" in page
+
+
 def test_reads_are_planned_for_days_without_rows_and_for_many_rows(store: Path, tmp_path: Path) -> None:
     """Reads are a number a day: the share of them is what the rows of a day on the calendar are."""
     daily, weekly = Desk(), Desk()
