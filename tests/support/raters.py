@@ -71,20 +71,21 @@ def one_sided(levels: int, wrong: float, upwards: float = 1.0) -> Table:
 
 
 def draws(table: Table, rows: int, times: int, seed: int) -> tuple[Rows, npt.NDArray[np.int64]]:
-    """Return `times` draws of so many rows, as kinds of rows, and the draw that each kind belongs to."""
+    """Return `times` draws of so many rows, and the draw that each row belongs to."""
     counts = np.random.default_rng(seed).multinomial(rows, table.ravel(), size=times)
-    draw, kind = np.nonzero(counts)
-    return _kinds(table, kind, counts[draw, kind]), draw
+    kind = np.repeat(np.tile(np.arange(table.size), times), counts.ravel())
+    return _rows(table, kind), np.repeat(np.arange(times), rows)
 
 
 def truth(table: Table) -> Rows:
-    """Return the distribution itself, as if it were a very large draw."""
-    return _kinds(table, np.arange(table.size), table.ravel() * 1e12)
+    """Return the distribution itself, as a very large draw."""
+    kind = np.tile(np.arange(table.size), 1 + 200_000 // table.size)
+    return _rows(table, kind).plus(weight=table.ravel()[kind])
 
 
-def _kinds(table: Table, kind: npt.NDArray[np.int64], rows: npt.NDArray[Any]) -> Rows:
+def _rows(table: Table, kind: npt.NDArray[np.int64]) -> Rows:
     human, *second, machine = np.unravel_index(kind, table.shape)
-    return rated(human, machine, second[0] if second else None, times=rows)
+    return rated(human, machine, second[0] if second else None)
 
 
 TABLES = {

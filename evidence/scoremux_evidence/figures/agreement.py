@@ -353,8 +353,6 @@ STATISTICS = (
     ),
 )
 OF_EXPECTED = ("qwk_expected", "r_expected")
-OF_ROWS = (*OF_EXPECTED, "length_r", "human_length_r", "length_gap")
-"""Statistics that need each row's expected level, or that or its length, which kinds of rows have lost."""
 
 SEVERITY = Statistic("severity", "severity", lambda p: _ratio(p.y - p.x, p.n), "difference")
 """The second rater's mean level minus the first one's; no part of `STATISTICS`."""

@@ -22,7 +22,6 @@ half of the rows to which people give another level: it finds none of m in 0.5^m
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -72,16 +71,13 @@ def dsm_estimates(ratings: Rows, cell: Values, member: Mask, cells: int) -> Esti
         member: Whether the row is in that group, [B].
     """
     ratings = balanced(ratings, cell, cells)
-    group = ratings.plus(times=ratings.times * member)
+    group = ratings.plus(human=np.where(member, ratings.human, np.nan))
     whole, inside = (sums(part, cell, cells, [Pair.MACHINE]) for part in (ratings, group))
     pulls = _Pulls(dsm(whole, inside), "difference")
     parts = (_units(part, cell, [Pair.MACHINE]) for part in (ratings, group))
     for units, of_group in zip(*parts, strict=True):
-        leaves = of_group.sums
-        if units.student is None:
-            leaves = leaves.times(member[units.rows].astype(np.float64))
-        left = dsm(whole.take(units.cell).without(units.sums), inside.take(units.cell).without(leaves))
-        pulls.add(units, left, leaves.of(Pair.MACHINE).rows > 0)
+        rest = inside.take(units.cell).without(of_group.sums)
+        pulls.add(units, dsm(whole.take(units.cell).without(units.sums), rest), of_group.sums.of(Pair.MACHINE).rows > 0)
     return _estimate(pulls, whole, BY_NAME["smd"], inside.of(Pair.MACHINE))
 
 
@@ -90,13 +86,11 @@ class _Units:
     """Units that are drawn independently of each other: rows, or the rows of one student in one cell.
 
     Attributes:
-        cell, count: The cell that each is in, and how many such units there are, [U].
+        cell: The cell that each is in, [U].
         student: Who wrote the rows of each, [U]; None if rows are independent.
     """
 
-    rows: Any
     cell: Values
-    count: Floats
     sums: Sums
     student: Values | None = None
 
@@ -107,8 +101,7 @@ def _units(ratings: Rows, cell: Values, pairs: Sequence[Pair]) -> Iterator[_Unit
     student = units_of(ratings)
     if student is None:
         for rows in slices(len(ratings)):
-            part = ratings.where(rows)
-            yield _Units(rows=rows, cell=cell[rows], count=part.times, sums=of_rows(part, pairs, levels))
+            yield _Units(cell[rows], of_rows(ratings.where(rows), pairs, levels))
         return
     order = np.lexsort((student, cell))
     new = np.flatnonzero(np.diff(cell[order], prepend=-1) | np.diff(student[order], prepend=-1))
@@ -117,16 +110,9 @@ def _units(ratings: Rows, cell: Values, pairs: Sequence[Pair]) -> Iterator[_Unit
         starts = edges[units.start : min(units.stop, len(new)) + 1]
         rows = order[starts[0] : starts[-1]]
         place = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
-        part = ratings.where(rows)
-        of_row = of_rows(part, pairs, levels).times(part.times)
         first = order[starts[:-1]]
-        yield _Units(
-            rows=rows,
-            cell=cell[first],
-            count=np.ones(len(first)),
-            sums=of_row.total(place, len(first)),
-            student=student[first],
-        )
+        of_units = of_rows(ratings.where(rows), pairs, levels).total(place, len(first))
+        yield _Units(cell[first], of_units, student[first])
 
 
 class _Pulls:
@@ -166,7 +152,7 @@ class _Pulls:
             self._moved.append((units.student, units.cell, moved))
 
     def _by_cell(self, units: _Units, values: Values) -> Floats:
-        return by_cell(units.cell, units.count * values, len(self.value))
+        return by_cell(units.cell, values, len(self.value))
 
     def shared(self) -> Floats:
         """Return `Estimates.shared`; of a cell that no student moves, in how many cells its students are, [C]."""

@@ -13,8 +13,7 @@ import numpy as np
 
 from scoremux_evidence.figures.estimates import Estimates
 from scoremux_evidence.figures.intervals import estimates
-from scoremux_evidence.figures.sums import fewer_rows, kinds
-from scoremux_evidence.rows.table import Floats, Ints, Rows, by_cell
+from scoremux_evidence.rows.table import Floats, Ints, Rows
 
 
 @dataclass(frozen=True)
@@ -44,32 +43,30 @@ def measure_levels(ratings: Rows, task: Ints, most: Sequence[int | None]) -> lis
     Args:
         most: How many levels each task has; None where that is not known.
     """
-    merged, cell = kinds(ratings, task)
-    parts = [merged.where(cell == place) for place in range(len(most))]
+    parts = [ratings.where(task == place) for place in range(len(most))]
     scales = [_scale(part, count) for part, count in zip(parts, most, strict=True)]
     first = np.cumsum([0, *map(len, scales)])
     # The place of level 0 of each task among the levels of all.
     zero = first[:-1] - np.array([scale.start for scale in scales])
-    rows, task = fewer_rows(ratings, task)
-    double = ~np.isnan(rows.second)
-    mean = (rows.human + np.where(double, rows.second, 0.0)) / 2
+    double = ~np.isnan(ratings.second)
+    mean = (ratings.human + np.where(double, ratings.second, 0.0)) / 2
     floor = np.floor(mean)
     ceiling = np.ceil(mean)
     ends = np.concatenate([floor, ceiling])
     shares = np.concatenate([1.0 - (mean - floor), mean - floor])
-    twice = np.tile(np.arange(len(rows)), 2)
+    twice = np.tile(np.arange(len(ratings)), 2)
     counted = np.tile(double, 2) & (shares > 0)
     both = twice[counted]
-    again = rows.where(twice[counted])
+    again = ratings.where(twice[counted])
     again = again.plus(weight=again.weight * shares[counted])
 
     def by_level(name: str, part: Rows, level: Floats, place: Ints) -> Estimates:
         at = zero[place] + np.rint(level).astype(np.int64)
         return estimates([name], part, at, int(first[-1]))[name]
 
-    of_exact = by_level("exact", rows, rows.human, task)
+    of_exact = by_level("exact", ratings, ratings.human, task)
     of_human = by_level("sem", again, ends[counted], task[both])
-    of_machine = by_level("machine_sem", rows, rows.machine, task)
+    of_machine = by_level("machine_sem", ratings, ratings.machine, task)
     return [
         LevelFigures(
             scale,
@@ -94,5 +91,4 @@ def _table(ratings: Rows, other: Floats, scale: range) -> Ints:
     levels = len(scale)
     human = np.rint(ratings.human[both]) - scale.start
     at = human * levels + np.rint(other[both]) - scale.start
-    table = by_cell(at.astype(np.int64), ratings.times[both], levels**2)
-    return table.astype(np.int64).reshape(levels, levels)
+    return np.bincount(at.astype(np.int64), minlength=levels**2).reshape(levels, levels)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from scoremux_evidence.rows.table import Floats, Ints, Mask, Rows, Values, by_cell, rated, units_of
+from scoremux_evidence.rows.table import Floats, Ints, Mask, Rows, Values, by_cell
 
 BLOCK_ROWS = 1 << 18
 
@@ -102,10 +102,6 @@ class Sums:
         """Return the sums that are left without a part of the rows."""
         return Sums(self.pairs, self.table - part.table)
 
-    def times(self, factor: Floats) -> "Sums":
-        """Return the sums of the same rows so many times over."""
-        return Sums(self.pairs, self.table * factor)
-
     def total(self, cell: Values, cells: int) -> "Sums":
         """Return the sums of `cells` cells; cell: the one that each entry belongs to."""
         return Sums(self.pairs, np.stack([by_cell(cell, row, cells) for row in self.table]))
@@ -113,13 +109,13 @@ class Sums:
 
 def level_range(ratings: Rows) -> range:
     """Return the levels from 0, or a human's lowest below it, to the highest that a human or the machine gave."""
-    lowest = ratings.human.min(initial=0)
-    highest = max(ratings.human.max(initial=0), ratings.machine.max(initial=0))
+    lowest = np.nanmin(ratings.human, initial=0)
+    highest = max(np.nanmax(ratings.human, initial=0), ratings.machine.max(initial=0))
     return range(int(np.rint(lowest)), int(np.rint(highest)) + 1)
 
 
 def of_rows(ratings: Rows, pairs: Sequence[Pair], levels: range) -> Sums:
-    """Return the sums of each row alone, [B]; rows of one kind count as one. levels: those that there are, L."""
+    """Return the sums of each row alone, [B]. levels: those that there are, L."""
     tables = list[Floats]()
     for pair in pairs:
         if pair is Pair.LEVELS:
@@ -169,7 +165,7 @@ def _rated(ratings: Rows, pair: Pair) -> tuple[Floats, Floats, Mask]:
         return np.ones(len(ratings)), ratings.kept, ~np.isnan(ratings.kept)
     if pair in (Pair.LENGTH, Pair.LENGTH_OF_HUMAN):
         return ratings.length, machine if pair == Pair.LENGTH else human, ~np.isnan(ratings.length)
-    return human, ratings.expected if pair == Pair.EXPECTED else machine, np.ones(len(ratings), bool)
+    return human, ratings.expected if pair == Pair.EXPECTED else machine, ~np.isnan(human)
 
 
 def sums(ratings: Rows, cell: Values, cells: int, pairs: Sequence[Pair]) -> Sums:
@@ -178,38 +174,15 @@ def sums(ratings: Rows, cell: Values, cells: int, pairs: Sequence[Pair]) -> Sums
     total = of_rows(ratings.where(slice(0, 0)), pairs, levels).total(cell[:0], cells)
     for rows in slices(len(ratings)):
         part = ratings.where(rows)
-        total.table[:] += of_rows(part, pairs, levels).times(part.times).total(cell[rows], cells).table
+        total.table[:] += of_rows(part, pairs, levels).total(cell[rows], cells).table
     return total
 
 
 def balanced(ratings: Rows, cell: Values, cells: int) -> Rows:
     """Return the ratings with weights that add up to the number of rows in each cell."""
-    total = by_cell(cell, ratings.times * ratings.weight, cells)
-    scale = by_cell(cell, ratings.times, cells) / np.maximum(total, 1e-300)
+    total = by_cell(cell, ratings.weight, cells)
+    scale = np.bincount(cell, minlength=cells) / np.maximum(total, 1e-300)
     return ratings if (scale == 1).all() else ratings.plus(weight=ratings.weight * scale[cell])
-
-
-def kinds(ratings: Rows, cell: Values) -> tuple[Rows, Ints]:
-    """Return the kinds of rows that there are, with their numbers of rows, and the cell of each kind.
-
-    Rows of one kind have the same cell, levels, weight and rater of record. Expected levels are lost: they are the
-    machine's; so are lengths.
-    """
-    columns = (cell, ratings.human, ratings.machine, ratings.second, ratings.weight, ratings.kept)
-    pairs = (np.unique(column, return_inverse=True) for column in columns)
-    distinct, codes = zip(*pairs, strict=True)
-    sizes = [max(1, len(values)) for values in distinct]
-    key = np.ravel_multi_index(codes, sizes)
-    keys, place = np.unique(key, return_inverse=True)
-    places = np.unravel_index(keys, sizes)
-    cells, human, machine, second, weight, kept = (values[at] for values, at in zip(distinct, places, strict=True))
-    times = by_cell(place, ratings.times, len(keys))
-    return rated(human, machine, second, weight=weight, times=times, kept=kept), cells
-
-
-def fewer_rows(ratings: Rows, cell: Values) -> tuple[Rows, Values]:
-    """Return the kinds of rows, or the rows themselves where they are not independent, and the cell of each."""
-    return kinds(ratings, cell) if units_of(ratings) is None else (ratings, cell)
 
 
 def slices(rows: int) -> Iterator[slice]:

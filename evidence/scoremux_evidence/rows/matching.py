@@ -279,7 +279,6 @@ def match(scored: Rows, truth: Rows, names: tuple[str, str] = ("the output", "th
     routed = _routed_only(scored, rows)
     to_people = rows.to_people
     rows = rows.plus(
-        times=np.ones(len(kept)),
         weight=weight[kept],
         second=np.where(off_second[kept], np.nan, rows.second),
         kept=np.where(routed[rows.task.code], np.nan, ~to_people) if to_people.any() else np.full(len(kept), np.nan),

@@ -143,7 +143,7 @@ def groups_of(rows: Rows) -> dict[str, Codes]:
     return {name.removeprefix("group "): rows[name] for name in rows.columns if name.startswith("group ")}
 
 
-RATED = ("human", "machine", "second", "expected", "weight", "times", "kept", "length", "student", "cluster")
+RATED = ("human", "machine", "second", "expected", "weight", "kept", "length", "student", "cluster")
 """Columns of rows whose levels are compared, see `rated`."""
 
 
@@ -154,19 +154,17 @@ def rated(
     *,
     expected: Levels | None = None,
     weight: Values | None = None,
-    times: Values | None = None,
     kept: Values | None = None,
     length: Values | None = None,
     student: Values | None = None,
 ) -> Rows:
-    """Return rows, or kinds of rows, with the levels of humans and of the machine: the columns of `RATED`.
+    """Return rows with the levels of humans and of the machine: the columns of `RATED`.
 
     Args:
         human, machine: Levels, [B].
         second: Levels of a second human, NaN or None where there is none; None if no row has one.
         expected: Mean levels under the machine's probabilities; the machine's levels if None.
         weight: 1 / the probability with which a row was chosen to be read by people; 1 if None.
-        times: How many rows of this kind there are; 1 if None.
         kept: 1 where the machine's level is the score of record, 0 where a human's is, NaN where that is not known.
         length: Of the text, in characters, NaN where it is not known; not known if None.
         student: A number for the student who wrote the row; rows are independent if None, and have no such column.
@@ -181,7 +179,6 @@ def rated(
         second=column(second, np.nan),
         expected=column(machine if expected is None else expected, np.nan),
         weight=column(weight, 1.0),
-        times=column(times, 1.0),
         kept=column(kept, np.nan),
         length=column(length, np.nan),
     )

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from scoremux_evidence.figures.agreement import OF_EXPECTED, OF_ROWS, STATISTICS
+from scoremux_evidence.figures.agreement import STATISTICS
 from scoremux_evidence.figures.estimates import Estimates, Figures, joined_figures, means_of, taken
 from scoremux_evidence.figures.intervals import estimates
 from scoremux_evidence.figures.levels import LevelFigures, measure_levels
@@ -17,7 +17,6 @@ from scoremux_evidence.figures.reliability import (
     measure_ranges,
     measure_routing,
 )
-from scoremux_evidence.figures.sums import fewer_rows
 from scoremux_evidence.rows.matching import Matched
 from scoremux_evidence.rows.scored_output import UNKNOWN_LEVELS, versions_of
 from scoremux_evidence.rows.table import Floats, Ints, Rows, by_cell, units_of
@@ -140,19 +139,10 @@ def _unless_dropped(judgement: Judgement, dropped: Floats) -> Judgement:
 def _figures(ratings: Rows, task: Ints, sizes: Ints) -> Figures:
     """Return all statistics of each task, and of all rows, where a task counts with its size in the output."""
     cells = len(sizes)
-    # Without lengths, kinds of rows tell as much as rows.
-    needed = OF_ROWS if not np.isnan(ratings.length).all() else OF_EXPECTED
-    of_rows, levels = ([s for s in STATISTICS if (s.name in needed) == single] for single in (True, False))
-    rows, cell = fewer_rows(ratings, task)
-    parts = estimates(levels, rows, cell, cells) | estimates(of_rows, ratings, task, cells)
+    of_tasks = estimates(STATISTICS, ratings, task, cells)
     weights = sizes / np.maximum(by_cell(task, ratings.weight, cells), 1e-300)
-    rows = rows.plus(weight=rows.weight * weights[cell])
-    ratings = ratings.plus(weight=ratings.weight * weights[task])
-    cell = np.zeros_like(cell)
-    task = np.zeros_like(task)
-    whole = estimates(levels, rows, cell, 1) | estimates(of_rows, ratings, task, 1)
-    together = joined_figures([parts, whole])
-    return {statistic.name: together[statistic.name] for statistic in STATISTICS}
+    together = ratings.plus(weight=ratings.weight * weights[task])
+    return joined_figures([of_tasks, estimates(STATISTICS, together, np.zeros_like(task), 1)])
 
 
 def _known_share(people: Estimates, routes: Floats) -> Estimates:

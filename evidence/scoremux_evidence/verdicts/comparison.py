@@ -10,7 +10,6 @@ import numpy as np
 from scoremux_client.errors import InputError
 from scoremux_evidence.figures.estimates import Estimates, Figures, joined_figures, means_of
 from scoremux_evidence.figures.intervals import estimates
-from scoremux_evidence.figures.sums import fewer_rows
 from scoremux_evidence.rows.label_columns import LABEL_COLUMNS, LabelColumns
 from scoremux_evidence.rows.matching import Matched, match, match_truth
 from scoremux_evidence.rows.points import published_points
@@ -58,7 +57,6 @@ def compare_levels(rows: Rows, cell: Values, cells: int) -> tuple[Figures, ...]:
             rows with a known level; shares are of all rows, which count equally.
         cell: Which cell a row is in, from 0, [B].
     """
-    rows, cell = fewer_rows(rows, cell)
     step = rows.machine - rows.human
     ones = np.ones(len(rows))
 

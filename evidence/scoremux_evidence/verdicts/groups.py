@@ -8,9 +8,8 @@ import numpy as np
 from scoremux_client.errors import InputError
 from scoremux_evidence.figures.estimates import Figures, difference, joined_figures, means_of, taken
 from scoremux_evidence.figures.intervals import dsm_estimates, estimates
-from scoremux_evidence.figures.sums import fewer_rows
 from scoremux_evidence.rows.matching import Matched
-from scoremux_evidence.rows.table import Ints, Mask, Rows, Values, by_cell, undefined
+from scoremux_evidence.rows.table import Ints, Mask, Rows, Values, undefined
 from scoremux_evidence.verdicts.verdicts import GAPS, OF_GROUPS, Criterion, Judged, Judgement, Verdict, judge
 
 MOST_GROUPS = 64
@@ -83,7 +82,7 @@ def measure_groups(matched: Matched, task: Ints, criteria: Sequence[Criterion]) 
     for column, codes in matched.groups.items():
         if len(codes.values) > MOST_GROUPS:
             raise InputError(f"the column {column} has {len(codes.values):,} values; groups are {MOST_GROUPS} at most")
-        members = _Members.of(matched.rated, task, codes.code)
+        members = _Members(matched.rated, task, codes.code)
         in_one_cell = replace(members, cell=np.zeros_like(members.cell))
         for rows, first in ((members, 0), (in_one_cell, -1)):
             cell, group, count, figures = rows.figures()
@@ -113,17 +112,11 @@ def measure_groups(matched: Matched, task: Ints, criteria: Sequence[Criterion]) 
 
 @dataclass(frozen=True)
 class _Members:
-    """Rows, or kinds of rows, with the cell and the group that each is in (−1: none)."""
+    """Rows with the cell and the group that each is in (−1: none)."""
 
     ratings: Rows
     cell: Ints
-    group: Ints
-
-    @classmethod
-    def of(cls, ratings: Rows, cell: Ints, group: Values) -> "_Members":
-        groups = int(group.max(initial=-1)) + 2
-        rows, pair = fewer_rows(ratings, cell * groups + group + 1)
-        return cls(rows, pair // groups, pair % groups - 1)
+    group: Values
 
     def figures(self) -> tuple[Ints, Ints, Ints, Figures]:
         """Return cell, value, students and statistics of each group that some row is in."""
@@ -147,7 +140,7 @@ class _Members:
             parts.append({"dsm": dsm, **gaps})
             order.append(cells)
         compared = taken(joined_figures(parts), np.argsort(np.concatenate(order)))
-        count = by_cell(place, grouped.ratings.times, len(pairs)).astype(np.int64)
+        count = np.bincount(place, minlength=len(pairs))
         if "student" in grouped.ratings:
             once = np.unique(np.stack([place, grouped.ratings.student]), axis=1)
             count = np.bincount(once[0], minlength=len(pairs))

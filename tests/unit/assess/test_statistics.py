@@ -13,7 +13,7 @@ import pytest
 from rsmtool_figures import DATA_SETS, data_set
 from scoremux_evidence.figures.agreement import STATISTICS, dsm, qwk, statistics
 from scoremux_evidence.figures.levels import measure_levels
-from scoremux_evidence.figures.sums import Pair, kinds, sums
+from scoremux_evidence.figures.sums import Pair, sums
 from scoremux_evidence.rows.table import rated
 
 GOLDEN = Path(__file__).with_name("rsmtool_figures.jsonl")
@@ -79,16 +79,6 @@ def test_every_statistic_is_rsmtools_on_random_data_sets() -> None:
 def test_one_constant_rater_has_a_qwk_of_zero_and_two_have_none() -> None:
     assert qwk([0, 1, 2, 1], [1, 1, 1, 1]) == 0
     assert math.isnan(qwk([1, 1, 1], [1, 1, 1]))
-
-
-def test_kinds_of_rows_are_the_rows_themselves() -> None:
-    kept = np.equal(HUMAN, MACHINE).astype(float).tolist() * 2
-    rows = rated(HUMAN * 2, MACHINE * 2, [*HUMAN, *[None] * 6], kept=np.array(kept))
-    merged, cell = kinds(rows, np.zeros(len(rows), np.int64))
-    assert (len(merged), merged.times.sum()) == (10, 12)
-    figures, of_kinds = statistics(rows, np.zeros(len(rows), np.int64), 1), statistics(merged, cell, 1)
-    for name, value in figures.items():
-        assert value[0] == pytest.approx(of_kinds[name][0], nan_ok=True), name
 
 
 def test_score_of_record_is_the_machines_where_it_keeps_the_row_and_a_humans_elsewhere() -> None:
