@@ -28,7 +28,7 @@ from scoremux_server.front_door.config import Backend
 from scoremux_server.profile import LOOPBACK
 from serving import SCOREMUX
 from stands import Watched, ask, opened, small_backend
-from waiting import until
+from waiting import free_port, until
 
 pytestmark = needs_haproxy
 LATER_S = 2.5 * 3600
@@ -231,13 +231,18 @@ def test_command_becomes_haproxy_reloads_it_and_ends_with_it(tmp_path: Path, vic
             return 0
 
     with small_backend() as port, tempfile.TemporaryDirectory() as scratch:
-        at = f"{LOOPBACK}:{port}"
-        place = Place(tmp_path, [Backend(name="small", grpc=at, http=at, ready=at)])
+        at = [f"{LOOPBACK}:{port}", f"{LOOPBACK}:{free_port()}"]
+        backends = [Backend(name=f"b{n}", grpc=a, http=a, ready=a) for n, a in enumerate(at)]
+        place = Place(tmp_path, backends, arithmetic="any")
         environment = {**os.environ, "TMPDIR": scratch}
         command = [SCOREMUX, "front-door", str(place.file)]
         with place.log.open("wb") as log:
             process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
         until(lambda: status(place.everything) == 200, process, place.log.read_text)
+        until(lambda: "Server http/b1 is DOWN" in place.log.read_text())
+        said = place.log.read_text()
+        assert said.startswith(f"no Triton answers at {at[1]} (Connection refused): the door opens, and refuses")
+        assert said.count("Server http/b1 is DOWN") == 1
         place.tokens.add("guest", ["*"], 0, 1)
         subprocess.run([*command, "--reload"], check=True, env=environment)
         workers = psutil.Process(process.pid).children()
