@@ -105,7 +105,7 @@ def summarise(console: Console, state: JobState, new_rows: int, wall_s: float, l
     _print_table(console, ("status", "rows"), ((status, f"{rows:,}") for status, rows in sorted(statuses.items())))
     _print_tasks(console, state, sorted(statuses))
     _print_people(console, state)
-    speed = f"{new_rows:,} rows in {wall_s:.1f} s ({new_rows / max(wall_s, 1e-9):,.0f} rows/s)"
+    speed = f"{counted(new_rows, 'row')} in {wall_s:.1f} s ({new_rows / max(wall_s, 1e-9):,.0f} rows/s)"
     if latencies:
         median_s, most_s = np.quantile(latencies, (0.5, 0.95))
         speed += f"; a request took {median_s:.3g} s p50, {most_s:.3g} s p95"
