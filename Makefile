@@ -43,11 +43,12 @@ durations: $(VENV)/.dev
 	@{ sed 's/::.*//' $(VENV)/durations | awk '{t[$$3] += $$1} END {for (f in t) printf "%8.1fs %s\n", t[f], f}' | sort -rn; \
 	  sort -rn $(VENV)/durations | head -40; } >tests/durations.txt
 
-# What takes minutes: the tests that `make test` leaves out, the lowest versions, and the bits of all families on a
-# processor that QEMU emulates (Debian's package qemu-user).
+# What takes minutes: the tests that `make test` leaves out, the lowest versions, the bits of all families on a processor
+# that QEMU emulates (Debian's package qemu-user), and promises of tasks that were on hold.
 nightly: $(VENV)/.dev lowest numpy2 pages
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(BOUNDED) -n 2 --dist loadfile -m nightly
 	$(BIN)/python -m pytest tests/slow/test_one_arithmetic.py -k EPYC-Milan --share 0.1
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/slow/test_after_an_alarm.py --share 0.1
 
 # Proofs that take many hours; their figures go into tests/slow/RESULTS.md.
 slow: $(VENV)/.dev
