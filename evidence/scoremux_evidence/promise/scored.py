@@ -29,6 +29,8 @@ def score_rows(engine: Engine, eligible: Eligible) -> Eligible:
     width = None if eligible.policy.unusual is None else engine.backbone.spec.pooled_size
     # Predictions of training have no arithmetic; vectors are the engine's in any case.
     computes = width is not None
+    target = eligible.policy.target
+    seconds = target is not None and target.within_of_humans is not None
     tasks = {}
     reasons = []
     numbers = dict[str, int]()
@@ -43,7 +45,7 @@ def score_rows(engine: Engine, eligible: Eligible) -> Eligible:
             scores=as_columns(scored, width, numbers) if len(scored) else None,
             count=len(scored) or sum(answer is not None and answer.ok for answer in answers),
             origins=_origins(scored),
-            digest=_digest_of(scored),
+            digest=_digest_of(scored, seconds),
         )
     noted = Rows({}, eligible.left_out).noting(*reasons)
     return replace(eligible, tasks=tasks, left_out=noted.left_out, arithmetic=engine.arithmetic if computes else None)
@@ -123,10 +125,10 @@ def as_columns(rows: Rows, width: int | None, numbers: dict[str, int] | None = N
     return scores.plus(pooled=np.stack([none if vector is None else vector for vector in rows.vector]))
 
 
-def _digest_of(rows: Rows) -> str:
-    """Return the digest of a set of rows: their names, texts and levels."""
-    seconds = [None if isnan(second) else second for second in rows.second.tolist()]
-    columns = zip(rows.response_keys(), rows.text, rows.level.tolist(), seconds, strict=True)
+def _digest_of(rows: Rows, seconds: bool) -> str:
+    """Return the digest of a set of rows: their names, texts and levels. seconds: whether the promise is about two."""
+    second_levels = [second if seconds and not isnan(second) else None for second in rows.second.tolist()]
+    columns = zip(rows.response_keys(), rows.text, rows.level.tolist(), second_levels, strict=True)
     lines = sorted(repr((key, same_text(text or ""), level, second)) for key, text, level, second in columns)
     return digest_of(line.encode("utf-8", "replace") for line in lines)
 

@@ -14,7 +14,9 @@ from scoremux_evidence.watch.findings import LOSSES, RECOVERED, Finding, Planned
 from scoremux_evidence.watch.watched_rows import LEAST_PAPERS, Day, WatchedTask
 from scoremux_files.errors import first_of
 
-_SHOWN_DAYS = 14
+_SHOWN_DAYS, _WIDEST = 14, 0.5
+"""Days on the page, and the widest interval of a share that says something."""
+
 _CAUSES = {
     "people changed": "raters are wrong more often on validity papers: retrain raters, and do not recalibrate",
     "machine changed": "raters' validity papers exclude that people alone explain it: the machine has changed, so "
@@ -279,6 +281,7 @@ def _papers(readings: Ints) -> str:
 def _row(finding: Finding, findings: Sequence[Finding], today: str) -> dict[str, Any]:
     versions = {other.watched.version for other in findings if other.watched.task == finding.watched.task}
     last = recent(finding, today)
+    low, high = finding.sequence
     return {
         "task": finding.watched.task + (f" ({finding.watched.version[:12]})" if len(versions) > 1 else ""),
         "promise": "" if finding.promise == "exact" else "two levels or more off",
@@ -287,7 +290,7 @@ def _row(finding: Finding, findings: Sequence[Finding], today: str) -> dict[str,
         "promised": _percent(finding.promised),
         "expected": _percent(finding.expected if finding.promise == "exact" else None),
         "observed": _percent(_observed(finding)),
-        "interval": f"[{_percent(finding.sequence[0])}, {_percent(finding.sequence[1])}]" if finding.reads else "",
+        "interval": "unknown" if high - low > _WIDEST else f"[{_percent(low)}, {_percent(high)}]",
         "recent": [
             _percent(last["expected"] if finding.promise == "exact" else None),
             f"{last['errors'] - last['above']:,} + {last['above']:,} of {last['reads']:,}" if last["reads"] else "–",

@@ -284,6 +284,8 @@ def test_looks_count_by_rows_for_any_target_in_any_order_and_outlast_their_versi
         return len(calibration.decisions["t-1"].looks)
 
     assert [looks(0.7, rows[:100]), looks(0.701, rows[:100]), looks(0.7, rows[99::-1])] == [1, 1, 1]
+    read_twice = [row | {"second": float(row["level"])} for row in rows[:100]]
+    assert looks(0.7, read_twice) == 1, "the promise is about the first reader"
     assert looks(0.71, rows) == 2
     store.publish([adapter], engine.backbone)
     assert collect(store, keep_days=0).packages
