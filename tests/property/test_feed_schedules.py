@@ -5,7 +5,6 @@ Every defect that was mended once is found again, with its seed, when it is take
 
 import asyncio
 import random
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from types import SimpleNamespace
@@ -18,30 +17,10 @@ from scoremux_desk.api import change_endpoints
 from scoremux_desk.api.followers import Followers
 from scoremux_desk.api.problems import ApiProblem
 from scoremux_desk.reading.change_feed import ChangePage
+from seeded_loop import SeededLoop, cancel_all_others
 
 MOST_LATE_S = 3.0
 TOKENS = ("a", "b")
-
-
-class SeededLoop(asyncio.SelectorEventLoop):
-    """Runs what is ready in a random order, and jumps to the next timer where nothing is ready."""
-
-    def __init__(self, seed: int) -> None:
-        super().__init__()
-        self._draw, self._now = random.Random(seed), 0.0
-
-    def time(self) -> float:
-        return self._now
-
-    def _run_once(self) -> None:
-        loop: Any = self  # its queues are not part of its types
-        if not loop._ready:
-            assert loop._scheduled, "nothing can go on"
-            self._now = max(self._now, loop._scheduled[0]._when)
-        shuffled = list(loop._ready)
-        self._draw.shuffle(shuffled)
-        loop._ready = deque(shuffled)
-        super()._run_once()  # type: ignore[misc]
 
 
 class Record:
@@ -144,10 +123,7 @@ async def _run(draw: random.Random, followers: type[OnRecord], *, locks: bool, a
     try:
         await asyncio.gather(*(write() for _ in range(3)), *(follow(token) for token in TOKENS * 2))
     finally:
-        left = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in left:
-            task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
+        await cancel_all_others()
 
 
 @pytest.mark.parametrize("schedules", [100, pytest.param(3000, marks=pytest.mark.nightly)])
