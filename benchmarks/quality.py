@@ -150,10 +150,10 @@ def recipes(arguments: argparse.Namespace, work: Path) -> Iterator[Row]:
         for labels, predicted in chain(earlier, runs):
             setting = {**of_all, "recipe": recipe, **({"labels": labels} if arguments.labels else {})}
             took = {}
-            if labels in missing:
+            if labels in missing and not measured.goes_on:
                 took = {"seconds": time.perf_counter() - began_s, "cpu_seconds": time.process_time() - cpu_s}
-                if arguments.predictions:
-                    predicted.add_to(arguments.predictions, setting)
+            if labels in missing and arguments.predictions:
+                predicted.add_to(arguments.predictions, setting)
             differences = minus(predicted, first[labels]) if labels in first else {}
             first.setdefault(labels, predicted)
             yield {**setting, **_figures(predicted), **differences, **took}

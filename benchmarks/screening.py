@@ -120,6 +120,8 @@ class Recipes:
         if unknown := set(only) - set(names):
             raise ValueError(f"{folder} has no task {min(unknown)}")
         self._folder, self._names, self._work = folder, sorted(only or names)[:most], work
+        self.goes_on = False
+        """Whether a run that was stopped, or had ended, went on: its times say nothing."""
 
     def folds(self, changes: list[str], folds: int, keep: Callable[[Any, Any], None] | None = None) -> Predicted:
         """Train all tasks without each of some folds of `FOLDS`, and predict those.
@@ -168,7 +170,9 @@ class Recipes:
     def _kept(self, *of: object) -> Path:
         from scoremux_train.recipe import derived_key
 
-        return self._work / f"{derived_key(self._folder.name, *of):016x}"
+        folder = self._work / f"{derived_key(self._folder.name, *of):016x}"
+        self.goes_on |= folder.exists()
+        return folder
 
     def _taught(self, changes: list[str], whole: Any, part: Any) -> Any:
         """Return the tasks of `part` taught by a comparison with their references, on their other training rows.

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from scoremux_engine.model.backbone import head_inputs
 from scoremux_train.progress import Progress
 from scoremux_train.recipe import Plan, derived_key
 from scoremux_train.training.batches import StepRow, TrainingSet
@@ -18,6 +19,8 @@ from scoremux_train.training.trainer import Probabilities, Trainer
 
 CHECKPOINTS = ".training"
 _NOTHING = np.empty(0, np.float32)
+_EVENED, _LEAST_SHARE = 0.35, 0.01
+"""Of `_even`: the power of levels' shares, and the least share."""
 
 _Table = tuple[PreparedTask, int]
 """A task, and the fold whose rows a table of it does not learn."""
@@ -69,6 +72,7 @@ def train(prepared: Prepared, out: Path, progress: Progress, checkpoint_s: float
     sets = [_training_set(plan, task, fold) for task, fold in tables]
     checkpoint = Checkpoint(out / CHECKPOINTS, prepared.fingerprint, checkpoint_s)
     values = _train_tables(prepared, sets, checkpoint, progress)
+    _even(prepared, tables, sets, values)
     predicted = _predict(prepared.trainer, tables, sets, values)
     last = {task.name: table for (task, _), table in zip(tables, values, strict=True)}
     return [
@@ -123,6 +127,25 @@ def _train_tables(
     if state.step > before:
         checkpoint.save(state)
     return state.values
+
+
+def _even(prepared: Prepared, tables: Sequence[_Table], sets: Sequence[TrainingSet], values: Tensor) -> None:
+    """bias[l] −= 0.35 · log(share[l]) in taught tables, in place, with the share of level l in the unlabelled answers.
+
+    Targets that are sharper than what is known make the most frequent levels too frequent. values: float32 [T, width].
+    """
+    last = prepared.layout.head[-1]
+    answers = {
+        place: [StepRow(place, sets[place], example) for example in task.taught[fold][: len(task.unlabelled)]]
+        for place, (task, fold) in enumerate(tables)
+        if task.unlabelled is not None and last.bias
+    }
+    rows = [row for of_table in answers.values() for row in of_table]
+    shares = {(row.table, row.example.key): own for row, own in prepared.trainer.predict(rows, values)}
+    for place, of_table in answers.items():
+        share = np.mean([shares[place, row.example.key] for row in of_table], axis=0)
+        bias = prepared.layout.views(values[place])[head_inputs(last.name)[1]]
+        bias[: len(share)] -= _EVENED * torch.from_numpy(np.log(np.maximum(share, _LEAST_SHARE)))
 
 
 def _predict(

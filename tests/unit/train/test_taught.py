@@ -21,6 +21,7 @@ from scoremux_evidence.figures.agreement import qwk
 from scoremux_evidence.rows.table import Rows
 from scoremux_evidence.rows.trained_rows import TrainedRows
 from scoremux_files.errors import InputError
+from scoremux_train import run
 from scoremux_train.check import check
 from scoremux_train.data import read_data, read_tasks
 from scoremux_train.errors import DataError
@@ -131,6 +132,23 @@ def test_no_label_of_a_fold_has_a_part_in_what_its_table_is_taught(
     assert used == wanted and len(wanted[0]) == 12
     assert len(task.taught[0]) > len(task.unlabelled or ()) == 70 - 12 - 1
     assert task.taught[0][60].shares != task.taught[1][60].shares
+
+
+def test_levels_of_a_taught_adapter_are_evened_by_their_shares(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, answers, tasks = _files(tmp_path, 8)
+    data = read_data([rows], read_tasks(tasks), unlabelled=[answers])
+    plan, model = Plan(folds=0, recipe=Recipe(epochs=1, rank=4)), make_encoder(tmp_path / "model")
+    prepared = prepare(data, ["t0"], plan, str(model), comparisons=comparisons(data, None)[1])
+    monkeypatch.setattr(run, "_EVENED", 0.0)
+    trained = run.train(prepared, tmp_path, lambda *_: None)
+    monkeypatch.undo()
+    plain, taught = zip(trained, run.train(prepared, tmp_path, lambda *_: None), strict=True)
+    assert torch.equal(plain[0].table, plain[1].table)
+    task, change = taught[0].prepared, taught[1].table - taught[0].table
+    of = TrainingSet("t6", 3, task.recipe, ())
+    natural = [StepRow(0, of, example) for example in task.taught[WHOLE][: 70 - 8 - 1]]
+    share = np.mean([own for _, own in prepared.trainer.predict(natural, taught[0].table[None])], axis=0)
+    assert np.allclose(change[change != 0], -0.35 * np.log(share), atol=1e-4)
 
 
 def _write(path: Path, rows: list[dict[str, object]]) -> Path:
