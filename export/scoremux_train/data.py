@@ -96,7 +96,7 @@ def read_data(
         why = next((f"the first: {place}: {reason}" for reason, (place, *_) in rows.left_out.items()), "")
         hint = column_hint(labels.names) if labels.names else ""
         why = f"{why}{hint}" if why else "the files are empty"
-        raise DataError(f"no usable row in {', '.join(map(str, paths))}; {labels.words_hint(columns) or why}")
+        raise DataError(f"no usable row in {', '.join(map(str, paths))}; {why}")
     data = Data()
     parts = []
     of_tasks = {task: rows.where([]) for task in pool.by_task() if tasks.get(task, {}).get("levels")}

@@ -57,12 +57,10 @@ class Routing:
     Attributes:
         machine: The share of rows that it leaves to the machine.
         wrong: The share of wrong levels among them.
-        error_before: Expected calibration error of the greatest probability: the confidence before a calibration.
     """
 
     machine: Floats
     wrong: Floats
-    error_before: Floats
 
 
 def measure_ranges(low: Floats, high: Floats, human: Floats, weight: Floats, task: Ints, cells: int) -> RangeFigures:
@@ -108,16 +106,16 @@ def measure_confidence(
         return Reliability(rows, stated / total, correct / total, error, *np.stack(curves, axis=1))
 
 
-def measure_routing(people: Floats, kept: Floats, right: Mask, task: Ints, stated: Reliability) -> Routing:
+def measure_routing(people: Floats, kept: Floats, right: Mask, task: Ints) -> Routing:
     """Return the figures of routes.
 
     Args:
         people: The share of rows that were sent to people, [C].
         kept: The weight of a row that the machine keeps, 0 where people read it, NaN where that is not known, [B].
     """
-    machine, wrong = _totals(task, len(stated.error) - 1, kept, kept * ~right)
+    machine, wrong = _totals(task, len(people) - 1, kept, kept * ~right)
     with undefined():
-        return Routing(np.where(np.isnan(machine), np.nan, 1 - people), wrong / machine, stated.error)
+        return Routing(np.where(np.isnan(machine), np.nan, 1 - people), wrong / machine)
 
 
 def _totals(task: Ints, cells: int, *columns: Floats | Mask) -> list[Floats]:

@@ -10,9 +10,7 @@ chosen; 0 where it is not a number), no_number, no_level and no_second (faults o
 `weighing` weight, routed, behind, sampled and stated; of predictions probabilities (a tuple or None) and text_check.
 """
 
-import json
 import re
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import isnan, nan
@@ -53,9 +51,6 @@ _OWN_NAMES = (CHOSEN_BY, "version", "probability", "decided_at")
 _OF_PREDICTIONS = ("probabilities", "adapter", "text_check")
 _CELLS = ("id", "text", "level", "second", "score", "probability", "probabilities", "text_check")
 
-_MOST_WORDS, _WORD = 12, re.compile(r"\w[\w -]{0,20}")
-"""Words are those of a scale, and no texts, where they are few and each comes again."""
-
 _MOST = 1e9
 _COMMA = re.compile(r"[+-]?\d+,\d{1,2}")
 
@@ -67,13 +62,11 @@ class Labels:
     Attributes:
         present: Fields of `LabelColumns` that some file has.
         names: The columns of all files.
-        words: Cells in place of levels that are no numbers, and how often; of the first few.
     """
 
     rows: Rows
     present: Collection[str]
     names: Collection[str]
-    words: Counter[str]
     paths: Sequence[Path] = ()
 
     def require(self, columns: LabelColumns, *keys: str) -> None:
@@ -83,14 +76,6 @@ class Labels:
         if absent and self.names:
             hint = column_hint(self.names) + renamed_by(self.paths[0], absent[0])
             raise InputError(f"{first_of([*map(str, self.paths)])} has no column {absent[0]}{hint}")
-
-    def words_hint(self, columns: LabelColumns) -> str:
-        """Return which words are in place of levels and how to map them; empty where they may be texts."""
-        few = len(self.words) < _MOST_WORDS and all(times > 1 and _WORD.fullmatch(w) for w, times in self.words.items())
-        if not self.words or not few:
-            return ""
-        lines = ", ".join(f"{json.dumps(word, ensure_ascii=False)} = …" for word in sorted(self.words))
-        return f"{columns.level} has words; under [levels] of columns.toml beside the file, give their levels: {lines}"
 
 
 def read_labels(
@@ -110,7 +95,7 @@ def read_labels(
         for file in files_of(path):
             lines.read(file)
     rows = _one_row_each(lines.rows())
-    return Labels(weighed(rows), lines.present, lines.names, lines.words, paths)
+    return Labels(weighed(rows), lines.present, lines.names, paths)
 
 
 def column_hint(names: Iterable[str]) -> str:
@@ -131,7 +116,6 @@ class _Lines:
     def __init__(self, columns: LabelColumns, needed: Collection[str], strict: bool) -> None:
         self.present: set[str] = set()
         self.names: dict[str, None] = {}
-        self.words: Counter[str] = Counter()
         if columns.traits and not columns.score:
             columns = replace(columns, score="score")  # of the rows of traits
         self._columns, self._needed, self._strict = columns, needed, strict
@@ -209,9 +193,6 @@ class _Lines:
         for name in ("level", "second") if levels else ():
             cells[name] = [levels.get(str(cell).strip(), cell) for cell in cells[name]]
         rows = _as_rows(cells, str(file), numbers)
-        for cell in np.array(cells["level"], object)[rows.no_number]:
-            if len(self.words) < _MOST_WORDS:
-                self.words[str("" if cell is None else cell).strip()] += 1
         problems = {place: ("line", why) for place, why in unread.items()}
         for key, mask, why in self._faults(rows, headers):
             for place in np.flatnonzero(mask).tolist():

@@ -1,11 +1,11 @@
 """The output of `scoremux score`, or the out-of-fold predictions of `scoremux train` → Rows.
 
-Columns: id (Arrow), status, task (without a pinned digest), version and, where the output has it,
-administration (`Codes`), machine (the level that the machine gave) and score (its points, both NaN without a score),
-width (how many probabilities a row has), expected (the mean level under them), stated (the greatest of them),
-confidence (P(level = human's level), or `stated` where the output has none), calibrated (whether it has confidences),
-predicted (whether they are out-of-fold predictions), to_people (whether a policy sends the row to people), and low and
-high (the range of levels that holds a human's).
+Columns: id (Arrow), status, task (without a pinned digest), version and, where the output has it, administration
+(`Codes`), machine (the level that the machine gave) and score (its points, both NaN without a score), width (how many
+probabilities a row has), expected (the mean level under them), confidence (P(level = human's level), or the greatest
+probability where the output has none), calibrated (whether it has confidences), predicted (whether they are out-of-fold
+predictions), to_people (whether a policy sends the row to people), and low and high (the range of levels that holds a
+human's).
 """
 
 from collections.abc import Iterator, Mapping
@@ -62,7 +62,6 @@ def read_scored(path: Path) -> Rows:
         expected=np.where(spread.width > 0, spread.mean, level),
         confidence=confidence if is_calibrated else spread.greatest,
         calibrated=np.full(len(ids), is_calibrated),
-        stated=spread.greatest,
         predicted=np.full(len(ids), is_predicted),
         to_people=_to_people(columns.get("route"), len(ids)),
         low=low,

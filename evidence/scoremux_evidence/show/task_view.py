@@ -50,13 +50,9 @@ def policy_of(assessed: Assessment, cell: int) -> tuple[float, float]:
 
 
 def routes_in_words(assessed: Assessment, cell: int) -> str:
-    """Say where the policy stands, and how the calibration changed the error."""
+    """Say where the policy stands."""
     routing = assessed.routing
     parts = []
-    before = routing.error_before[cell]
-    after = assessed.confidence.error[cell]
-    if before != after and not isnan(before):
-        parts.append(f"Before the calibration the error was {before:.3f}, now it is {after:.3f}.")
     if not isnan(routing.machine[cell]):
         share = f"{routing.machine[cell]:.0%}"
         wrong = routing.wrong[cell]

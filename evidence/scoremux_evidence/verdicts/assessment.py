@@ -99,9 +99,6 @@ def assess(matched: Matched, criteria: Sequence[Criterion]) -> Assessment:
     right = ratings.human == ratings.machine
     level_counts = [None if count == UNKNOWN_LEVELS else int(count) for count in matched.levels[used]]
     dropped = matched.dropped[used] / (matched.dropped[used] + np.bincount(task, minlength=cells))
-    confidence, stated = (
-        measure_confidence(c, right, rows.weight, task, cells, units_of(rows)) for c in (rows.confidence, rows.stated)
-    )
     return Assessment(
         tasks=tasks,
         criteria=tuple(criteria),
@@ -115,9 +112,9 @@ def assess(matched: Matched, criteria: Sequence[Criterion]) -> Assessment:
         by_level=measure_levels(ratings, task, level_counts),
         students=_students(rows.get("student"), task, cells),
         means=means_of(of_tasks),
-        confidence=confidence,
+        confidence=measure_confidence(rows.confidence, right, rows.weight, task, cells, units_of(rows)),
         ranges=measure_ranges(rows.low, rows.high, rows.human, rows.weight, task, cells),
-        routing=measure_routing(figures["people"].value, rows.weight * rows.kept, right, task, stated),
+        routing=measure_routing(figures["people"].value, rows.weight * rows.kept, right, task),
         totals=measure_totals(matched, task, cells),
         versions=tuple(tuple(version for of, version in versions if of == name and version) for name in tasks),
     )

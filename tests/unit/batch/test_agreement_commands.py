@@ -162,7 +162,7 @@ def test_scores_of_all_machine_and_record_differ(
     assert all(words in page_text for words in ("The scores that count", "Approved by", "Holm"))
     made = json.loads((tmp_path / "r.json").read_text())
     # A threshold chosen on these rows would be a look at the promise that nothing counts: `calibrate` alone looks.
-    assert "threshold" not in page_text and made["all"]["routing"].keys() == {"machine", "wrong", "error_before"}
+    assert "threshold" not in page_text and made["all"]["routing"].keys() == {"machine", "wrong"}
     low, high = (made["all"][f"right_among_most_confident_{end}"][11] for end in ("low", "high"))
     assert low < made["all"]["right_among_most_confident"][11] < high
 

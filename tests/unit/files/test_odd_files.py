@@ -211,7 +211,7 @@ def test_wrong_file_is_named(data: Path, content: str, complaint: str) -> None:
 def test_words_and_levels_without_rows_are_named_with_what_maps_them(data: Path) -> None:
     (data.parent / "columns.toml").write_text('task = "item"\ntext = "Antwort"\nlevel = "Urteil"\n')
     said = run_here("train", data, "--check").stderr
-    assert 'under [levels] of columns.toml beside the file, give their levels: "correct" = …, "partial" = …' in said
+    assert "no number in Urteil or score; words need [levels] in columns.toml" in said
     (data.parent / "columns.toml").unlink()
     data.write_text("task,text,level\n" + "".join(f"t,answer {n},{1 + n % 3}\n" for n in range(60)))
     said = run_here("train", data, "--check").stderr
