@@ -94,9 +94,8 @@ def compare(
     Raises:
         InputError: a file cannot be read, or the outputs have no row in common.
     """
-    before = read_scored(old)
-    after = read_scored(new)
-    pairs = _of_one_scale(match(after, _as_known(before), ("NEW", "OLD")), before, after)
+    before, after = _of_one_scale(read_scored(old), read_scored(new))
+    pairs = match(after, _as_known(before), ("NEW", "OLD"))
     left_out = pairs.rows.left_out
     if not len(pairs):
         reasons = "; ".join(f"{len(rows):,} {reason}" for reason, rows in left_out.items())
@@ -161,19 +160,15 @@ def _undefined(estimate: Estimates) -> Estimates:
     return replace(estimate, value=none, low=none, high=none)
 
 
-def _of_one_scale(pairs: Matched, before: Rows, after: Rows) -> Matched:
+def _of_one_scale(before: Rows, after: Rows) -> list[Rows]:
     """Leave out the rows of tasks that have another number of levels in the new output than in the old one."""
-    old = dict(zip(before.task.values, level_counts(before).tolist(), strict=True))
-    new = dict(zip(after.task.values, level_counts(after).tolist(), strict=True))
-    changed = [n for n in old.keys() & new.keys() if old[n] != new[n] and UNKNOWN_LEVELS not in (old[n], new[n])]
-    other = np.isin(pairs.rows.task.code, [after.task.place(name) for name in changed])
-    if not other.any():
-        return pairs
-    scales = ", ".join(f"{name} {old[name]} and {new[name]}" for name in sorted(changed)[:_MOST_NAMED])
+    old, new = (dict(zip(of.task.values, level_counts(of).tolist(), strict=True)) for of in (before, after))
+    changed = [
+        n for n in sorted(old.keys() & new.keys()) if old[n] != new[n] and UNKNOWN_LEVELS not in (old[n], new[n])
+    ]
+    scales = ", ".join(f"{name} {old[name]} and {new[name]}" for name in changed[:_MOST_NAMED])
     reason = f"are of tasks whose number of levels changed ({scales}), so that levels cannot be compared"
-    earlier = pairs.rows.left_out
-    rows = replace(pairs.rows, left_out={}).without({reason: other})
-    return replace(pairs, rows=rows.noting(earlier), output=pairs.output[~other])
+    return [of.without({reason: np.isin(of.task.code, [of.task.place(n) for n in changed])}) for of in (before, after)]
 
 
 def _with_truth(pairs: Matched, known: Matched | None, rows: int) -> tuple[Rows, dict[str, Codes]]:
