@@ -39,7 +39,7 @@ def watch(
         Option(
             "--out",
             help="HTML page to write; beside it the same as .json, for `scoremux tasks hold --from` and `score "
-            "--read-behind`, and as .prom for node_exporter's textfile collector.",
+            "--read-behind`.",
         ),
     ] = None,
 ) -> None:
@@ -88,7 +88,6 @@ def watch(
         named = {"title": f"Promises on {today}", "source": final.name, "version": version("scoremux")}
         _write(out, render("scoremux_evidence.watch", "morning.html", values | named))
         _write(out.with_suffix(".json"), json.dumps(view.as_json(morning), indent=1) + "\n")
-        _write(out.with_suffix(".prom"), view.metrics(morning))
     print(values["summary"])
     for alarm in values["alarms"]:
         print(f"{alarm['task']}: {alarm['words']}")

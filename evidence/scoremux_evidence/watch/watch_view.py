@@ -1,6 +1,5 @@
-"""The findings of `scoremux watch`, as the values of its page, as JSON, and as metrics."""
+"""The findings of `scoremux watch`, as the values of its page and as JSON."""
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -119,33 +118,6 @@ def page_values(morning: Morning) -> dict[str, Any]:
         "changes": list(_changes(tasks)),
         "today": today,
     }
-
-
-def metrics(morning: Morning) -> str:
-    """Return the figures in the text format of Prometheus, for node_exporter's textfile collector."""
-    lines = [
-        "# HELP scoremux_watch_rows Rows of the desk's export by what became of them.",
-        "# TYPE scoremux_watch_rows gauge",
-    ]
-    columns = list(zip(*_rows(morning.tasks, morning.lost), strict=True))[1:]
-    totals = [sum(column) for column in columns] or [0] * len(_STATES)
-    lines += [f'scoremux_watch_rows{{state="{name}"}} {n}' for name, n in zip(_STATES, totals, strict=True)]
-    help_text = "# HELP scoremux_watch_warnings Shares that are no longer what they were at the calibration."
-    lines += [help_text, "# TYPE scoremux_watch_warnings gauge", f"scoremux_watch_warnings {len(morning.shifts)}"]
-    for name, help_text, value in (
-        ("promised_errors", "Greatest promised share of errors.", lambda f: f.promised),
-        ("expected_errors", "Share of errors that confidences expect.", lambda f: f.expected),
-        ("observed_errors", "Share of errors among rows that people read.", _observed),
-        ("reads", "Picked rows that people read.", lambda f: f.reads),
-        ("alarm", "1 where the promise is contradicted.", lambda f: int(f.since is not None)),
-    ):
-        lines += [f"# HELP scoremux_watch_{name} {help_text}", f"# TYPE scoremux_watch_{name} gauge"]
-        for finding in morning.findings:
-            if value(finding) is not None:
-                task = json.dumps(finding.watched.task, ensure_ascii=False)
-                labels = f'task={task},version="{finding.watched.version}",promise="{finding.promise}"'
-                lines.append(f"scoremux_watch_{name}{{{labels}}} {value(finding):.6g}")
-    return "\n".join(lines) + "\n"
 
 
 def _rows(tasks: Sequence[WatchedTask], lost: Mapping[str, int]) -> list[tuple[Any, ...]]:

@@ -219,7 +219,6 @@ def test_shares_that_change_are_warned_of_and_hold_nothing(store: Path, tmp_path
         assert (line["usual"], line["recent"]) == (pytest.approx(usual, abs=0.04), pytest.approx(recent, abs=0.04))
         assert TODAY - timedelta(days=30) < date.fromisoformat(line["since"]) < TODAY - timedelta(days=15)
     assert values["holds"] == []
-    assert "scoremux_watch_warnings 3" in (tmp_path / "page.prom").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -360,15 +359,6 @@ def test_errors_are_those_of_the_first_reader_and_only_final_rows_are_final(stor
 
 def test_help_names_the_table_of_the_policy() -> None:
     assert "[watch]" in CliRunner().invoke(build(["watch"]), ["watch", "--help"]).output
-
-
-def test_metrics_are_in_the_format_of_prometheus(store: Path, tmp_path: Path) -> None:
-    desk = Desk()
-    desk.day(0, 0.1)
-    watch(desk, store, tmp_path)
-    lines = (tmp_path / "page.prom").read_text(encoding="utf-8").splitlines()
-    assert 'scoremux_watch_rows{state="in"} 100' in lines
-    assert any(line.startswith('scoremux_watch_alarm{task="t-1"') and line.endswith(" 0") for line in lines)
 
 
 def nested(depth: int) -> list[Any]:
