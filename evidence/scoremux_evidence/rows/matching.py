@@ -12,7 +12,14 @@ import pyarrow.compute as pc
 from scoremux_client.errors import InputError
 from scoremux_evidence.rows import rules
 from scoremux_evidence.rows.label_columns import LABEL_COLUMNS, LabelColumns
-from scoremux_evidence.rows.points import evenly_spaced, holds_points, published_points, shown_points, take_levels
+from scoremux_evidence.rows.points import (
+    evenly_spaced,
+    filled,
+    holds_points,
+    published_points,
+    shown_points,
+    take_levels,
+)
 from scoremux_evidence.rows.reading import Labels, read_labels
 from scoremux_evidence.rows.scored_output import UNKNOWN_LEVELS, level_counts, read_scored, versions_of
 from scoremux_evidence.rows.table import RATED, Floats, Ints, Mask, Rows, by_cell, groups_of, own_numbers, undefined
@@ -161,7 +168,7 @@ def _refuse_points(matched: Matched, column: str) -> None:
 
 
 def _with_levels(labels: Labels, scored: Rows, points: Floats) -> Rows:
-    """Return rows that have points alone with the levels of these; add points between known ones to `points`."""
+    """Return rows that have points alone with the levels of these; add points that only people gave to `points`."""
     rows = labels.rows
     if "task" in labels.present:
         place = np.array([*(scored.task.place(task) for task in rows.task.values), -1])
@@ -171,8 +178,11 @@ def _with_levels(labels: Labels, scored: Rows, points: Floats) -> Rows:
         task = np.append(scored.task.code, -1)[pc.fill_null(ids, -1)]
     if np.isinf(points).any():
         raise InputError("versions of a task in the output have levels of different points: give levels, not points")
+    with_points = np.isnan(rows.level) & ~np.isnan(rows.score)
     for code, count in enumerate(level_counts(scored)):
-        points[code, :count] = evenly_spaced(points[code, :count])
+        part = with_points & (task == code)
+        given = np.stack([rows.score[part], rows.second[part]], axis=1).ravel()
+        points[code, :count] = filled(points[code, :count], given)
     return take_levels(rows, task, points.tolist())
 
 

@@ -165,7 +165,7 @@ def without_level(rows: Rows, counted: Mask) -> Found:
     return {
         "have no level in the truth": no_level,
         NO_NUMBER: rows.no_number,
-        f"{NO_LEVEL}, as far as the output shows (--tasks REPO/store says it)": rows.no_level,
+        f"{NO_LEVEL}, as far as the output shows": rows.no_level,
     }
 
 
