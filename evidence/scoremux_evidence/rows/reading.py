@@ -127,7 +127,6 @@ class _Lines:
         cells: dict[str, list[Any]] = {name: [] for name in (*_CELLS, *_CODES, *self._groups)}
         numbers: list[int | None] = []
         unread: dict[int, str] = {}
-        headers: list[dict[str, str]] = []
         names: Collection[str] = ()
         present: dict[str, str] = {}
         filled: list[tuple[list[Any], str]] = []
@@ -150,11 +149,10 @@ class _Lines:
             for column, name in filled:
                 column.append(record.values.get(name))
             numbers.append(record.line)
-            headers.append(present)
             if record.reason and self._strict:
                 break
         _fill(cells, len(numbers))
-        self._parts.append(self._usable(file, cells, numbers, unread, headers))
+        self._parts.append(self._usable(file, cells, numbers, unread, present))
         self.present |= fields
         if self._strict and names and "level" in self._needed and not fields & {"level", "score"}:
             hint = column_hint(self.names) + renamed_by(file, self._columns.level)
@@ -186,7 +184,7 @@ class _Lines:
         cells: dict[str, list[Any]],
         numbers: list[int | None],
         unread: dict[int, str],
-        headers: list[dict[str, str]],
+        present: dict[str, str],
     ) -> Rows:
         """Return the lines of a file that can be used as rows."""
         levels = self._columns.levels
@@ -194,7 +192,7 @@ class _Lines:
             cells[name] = [levels.get(str(cell).strip(), cell) for cell in cells[name]]
         rows = _as_rows(cells, str(file), numbers)
         problems = {place: ("line", why) for place, why in unread.items()}
-        for key, mask, why in self._faults(rows, headers):
+        for key, mask, why in self._faults(rows, present):
             for place in np.flatnonzero(mask).tolist():
                 problems.setdefault(place, (key, why))
         reasons: dict[str, Mask] = {}
@@ -207,13 +205,13 @@ class _Lines:
             mask[place] = True
         return rows.without(reasons)
 
-    def _faults(self, rows: Rows, headers: Sequence[dict[str, str]]) -> Iterator[tuple[str, Mask, str]]:
+    def _faults(self, rows: Rows, present: dict[str, str]) -> Iterator[tuple[str, Mask, str]]:
         """Yield fields that are needed, which rows have no usable value of it, and why; the words quote no cell."""
         columns = self._columns
         fields = ("id", "task", "text", "level")
-        name = {key: headers[-1].get(key, getattr(columns, key)) if headers else "" for key in fields}
+        name = {key: present.get(key, getattr(columns, key)) for key in fields}
         odd = [code for code, task in enumerate(rows.task.values) if not TASK_PATTERN.fullmatch(task)]
-        no_id = np.array(["id" not in present for present in headers], bool)
+        no_id = np.full(len(rows), "id" not in present)
         no_level = np.isnan(rows.level) & np.isnan(rows.score)
         number = f"no number in {name['level']}"
         if columns.score != name["level"]:
@@ -314,45 +312,50 @@ def _numbers(cells: Sequence[object]) -> tuple[Floats, Mask]:
 
 def _one_row_each(lines: Rows) -> Rows:
     """Return one row for each response. Raises InputError where lines contradict each other."""
+    lines = _with_administrations(lines)
     responses = _Responses(lines)
     reasons: dict[str, Mask] = {}
     for place in range(len(lines)):
         if reason := responses.add(place):
             mask = reasons.setdefault(reason, np.zeros(len(lines), bool))
             mask[place] = True
-    rows = responses.changed().where([*responses.rows.values()])
+    rows = lines.plus(second=np.array(responses.second, np.float64)).where([*responses.rows.values()])
     return rows.noting({reason: lines.names(mask) for reason, mask in reasons.items()})
 
 
+def _with_administrations(lines: Rows) -> Rows:
+    """Return the lines; one without an administration gets that of a line with its id, text and levels or points.
+
+    The desk names administrations, and files of labels often do not.
+    """
+    names = lines.texts("administration")
+    if all(names) or not any(names):
+        return lines
+    given = np.where(np.isnan(lines.level), lines.score, lines.level).astype(str).tolist()
+    texts = [text and same_text(text) for text in lines.text]
+    second = lines.second.astype(str).tolist()
+    responses = [*zip(lines.texts("task"), lines.id.tolist(), texts, given, second, strict=True)]
+    named = {response: name for response, name in zip(responses, names, strict=True) if name and response[2]}
+    found = [name or named.get(response) for response, name in zip(responses, names, strict=True)]
+    return lines.plus(administration=encode(pa.array(found, "string")))
+
+
 class _Responses:
-    """The lines that are rows, by the names of their responses."""
+    """The lines that are rows, by the names of their responses, and second levels of all lines."""
 
     def __init__(self, lines: Rows) -> None:
         self.rows: dict[Key, int] = {}
-        self._lines = lines
-        self._keys_of_lines = lines.response_keys()
+        self.second = lines.second.tolist()
+        self._lines, self._keys = lines, lines.response_keys()
         self._rater = [rater or "" for rater in lines.texts("rater")]
         self._level, self._score = lines.level.tolist(), lines.score.tolist()
-        self._second = lines.second.tolist()
         self._raters: dict[Key, dict[str, int]] = {}
-        self._keys: dict[tuple[str, str], list[Key]] = {}
-
-    def changed(self) -> Rows:
-        """Return the lines with second levels and administrations that others of the same response gave them."""
-        administrations = pa.array([key[2] for key in self._keys_of_lines], "string")
-        return self._lines.plus(second=np.array(self._second, np.float64), administration=encode(administrations))
 
     def add(self, row: int) -> str:
         """Take a line; return why it is not a response of its own, empty if it is one. Raises InputError."""
-        name = self._keys_of_lines[row][:2]
-        if name not in self._keys:
-            self._keys[name] = [self._keys_of_lines[row]]
-            self.rows[self._keys_of_lines[row]] = row
-            return ""
-        key = self._key_of(row)
+        key, rater = self._keys[row], self._rater[row]
         first = self.rows.setdefault(key, row)
-        rater = self._rater[row]
-        raters = self._raters.setdefault(key, {self._rater[first]: first})
+        raters = self._raters.setdefault(key, {})
         if rater and "" in raters and rater not in raters:
             raters[rater] = raters.pop("")  # a line without a rater may be anyone's
         before = raters.setdefault(rater, row) if rater or not raters else next(iter(raters.values()))
@@ -363,43 +366,18 @@ class _Responses:
         if not self._has_level(first) and self._has_level(row):
             self.rows[key] = raters[rater] = row
         elif before == row and self._has_level(row):
-            if not isnan(self._second[first]):
+            if not isnan(self.second[first]):
                 return THIRD_RATER
             second = self._score[row] if isnan(self._level[first]) else self._level[row]
             if isnan(second):
                 return OTHER_KIND
-            self._second[first] = second
+            self.second[first] = second
             return SECOND_RATER
         elif not self._agree(before, row):
             raise self._contradiction(before, row, "level")
-        elif isnan(self._second[first]):
-            self._second[first] = self._second[row]
+        elif isnan(self.second[first]):
+            self.second[first] = self.second[row]
         return REPEATED
-
-    def _key_of(self, row: int) -> Key:
-        """Return the name of a line's response.
-
-        A line without an administration is the response of one that has its id, text and levels, and the reverse: the
-        desk names administrations, and files of labels often do not.
-        """
-        own = self._keys_of_lines[row]
-        keys = self._keys[own[:2]]
-        for key in keys if own not in keys and self._lines.text[row] is not None else ():
-            other = self.rows[key]
-            is_open = not own[2] or not key[2]
-            same = self._lines.text[other] is not None and self._same_text(other, row) and self._agree(other, row)
-            if not (is_open and same):
-                continue
-            if own[2]:
-                keys[keys.index(key)] = self._keys_of_lines[other] = own
-                self.rows[own] = self.rows.pop(key)
-                if key in self._raters:
-                    self._raters[own] = self._raters.pop(key)
-                return own
-            return key
-        if own not in keys:
-            keys.append(own)
-        return own
 
     def _has_level(self, row: int) -> bool:
         return not (isnan(self._level[row]) and isnan(self._score[row]))
@@ -411,11 +389,11 @@ class _Responses:
 
     def _agree(self, row: int, other: int) -> bool:
         """Whether two lines have no different levels, points or second levels."""
-        pairs = ((column[row], column[other]) for column in (self._level, self._score, self._second))
+        pairs = ((column[row], column[other]) for column in (self._level, self._score, self.second))
         return all(x == y or isnan(x) or isnan(y) for x, y in pairs)
 
     def _contradiction(self, first: int, row: int, what: str) -> InputError:
-        task, name, _ = self._keys_of_lines[row]
+        task, name, _ = self._keys[row]
         of_task = f" of {task}" if task else ""
         before, where = (self._lines.place(of) for of in (first, row))
         return InputError(
