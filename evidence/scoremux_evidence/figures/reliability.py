@@ -4,12 +4,12 @@ All figures are those of each task, and after them of all rows, float64 [C]; NaN
 """
 
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 
-from scoremux_evidence.figures.estimates import wilson
-from scoremux_evidence.rows.table import Floats, Ints, Mask, by_cell, undefined
+from scoremux_evidence.figures.estimates import Figure
+from scoremux_evidence.figures.intervals import estimates
+from scoremux_evidence.rows.table import Floats, Ints, Mask, Rows, by_cell, rated, undefined
 
 BINS = 10
 COVERAGES = np.arange(1, 21) / 20
@@ -86,24 +86,16 @@ def measure_confidence(
         confidence: P(level = human's level) of each row, NaN where there is none, [B].
         student: A number for the student who wrote each row, [B]; None if rows are independent.
     """
-    has_confidence = ~np.isnan(confidence)
-    student = None if student is None else student[has_confidence]
-    confidence = confidence[has_confidence]
-    weight = weight[has_confidence]
-    task = task[has_confidence].astype(np.int64)
-    hit = weight * right[has_confidence]
-    place = task * BINS + np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
-    columns = (np.ones_like(hit), weight, weight * confidence, hit)
+    rows = rated(np.ones(len(right)), right, weight=weight, student=student)
+    rows = rows.plus(confidence=confidence, task=task.astype(np.int64)).where(~np.isnan(confidence))
+    place = rows.task * BINS + np.minimum((rows.confidence * BINS).astype(np.int64), BINS - 1)
+    columns = (np.ones(len(rows)), rows.weight, rows.weight * rows.confidence, rows.weight * rows.machine)
     tables = [by_cell(place, column, cells * BINS).reshape(cells, BINS) for column in columns]
-    rows, total, stated, correct = (np.vstack([table, table.sum(axis=0)]) for table in tables)
-    by_task = np.lexsort((-confidence, task))
-    edges = np.searchsorted(task[by_task], np.arange(cells + 1))
-    orders = [by_task[first:last] for first, last in pairwise(edges)]
-    orders.append(np.argsort(-confidence, kind="stable"))
+    count, total, stated, correct = (np.vstack([table, table.sum(axis=0)]) for table in tables)
+    curves = zip(_curve(rows, rows.task, cells), _curve(rows, np.zeros_like(rows.task), 1), strict=True)
     with undefined():
         error = np.abs(stated - correct).sum(axis=1) / total.sum(axis=1)
-        curves = [_curve(hit[order], weight[order], None if student is None else student[order]) for order in orders]
-        return Reliability(rows, stated / total, correct / total, error, *np.stack(curves, axis=1))
+        return Reliability(count, stated / total, correct / total, error, *(np.vstack(pair) for pair in curves))
 
 
 def measure_routing(people: Floats, kept: Floats, right: Mask, task: Ints) -> Routing:
@@ -124,32 +116,15 @@ def _totals(task: Ints, cells: int, *columns: Floats | Mask) -> list[Floats]:
     return [np.append(table, table.sum()) for table in tables]
 
 
-def _curve(hit: Floats, weight: Floats, student: Ints | None) -> Floats:
-    """Return the share of right levels among the first rows that have each share of the weight, and its interval.
-
-    The share is a ratio Σ hit / Σ weight; its variance is that of Σ (hit − share · weight) over students, or over rows.
-    """
-    if not len(hit):
-        return np.full((3, len(COVERAGES)), np.nan)
-    total = np.cumsum(weight)
-    ends = 1 + np.searchsorted(total, COVERAGES * total[-1] * (1 - 1e-12)).clip(max=len(hit) - 1)
-    totals = total[ends - 1]
-    shares = _sums(hit, ends) / total[ends - 1]
-    if student is None:
-        squares = _sums(weight**2, ends)
-        units = ends
-        square = (1 - 2 * shares) * _sums(hit**2, ends) + shares**2 * squares
-    else:
-        who = np.unique(student, return_inverse=True)[1]
-        of_student = [[np.bincount(who[:end], column[:end]) for column in (weight, hit)] for end in ends]
-        squares = np.array([(weights**2).sum() for weights, _ in of_student])
-        units = np.array([len(np.unique(who[:end])) for end in ends])
-        square = np.array([((hits - p * w) ** 2).sum() for p, (w, hits) in zip(shares, of_student, strict=True)])
-    explained = np.where(square > 1e-9, shares * (1 - shares) / np.maximum(square, 1e-12), 1 / squares)
-    size = np.minimum(explained * totals**2, ends)
-    return np.stack([shares, *wilson(shares, size, ends, units, units - 1)])
-
-
-def _sums(column: Floats, ends: Ints) -> Floats:
-    """Return the sum of a column up to each end."""
-    return np.array([column[:end].sum() for end in ends])
+def _curve(rows: Rows, cell: Ints, cells: int) -> list[Floats]:
+    """Return the share of right levels among the most confident rows at each of `COVERAGES`, and its interval."""
+    order = np.lexsort((-rows.confidence, cell))
+    total = by_cell(cell, rows.weight, cells)
+    weight = rows.weight[order]
+    before = np.empty(len(rows))  # the share of the cell's weight that is more confident
+    before[order] = (np.cumsum(weight) - weight - (np.cumsum(total) - total)[cell[order]]) / total[cell[order]]
+    found = []
+    for coverage in COVERAGES:
+        most_confident = before < coverage * (1 - 1e-12)
+        found.append(estimates(["exact"], rows.where(most_confident), cell[most_confident], cells)["exact"])
+    return [np.stack([getattr(of, name) for of in found], axis=1) for name in Figure._fields]
