@@ -6,14 +6,12 @@ from pathlib import Path
 
 from scoremux_engine.packages.task import Task
 from scoremux_evidence.figures.estimates import Figure, rounded
-from scoremux_evidence.rows.weighing import ROUTED_BESIDE, ROUTED_ONLY
 from scoremux_train.check import TaskCheck
 from scoremux_train.cross_validated import CrossValidated, OutOfFold
 from scoremux_train.recipe import Plan
 from scoremux_train.run import TrainedTask
 from scoremux_train.training.preparation import WHOLE
 
-ONLY_LEVEL = "level {} was predicted of every response; nothing was learned that tells responses apart"
 _FEW = 10
 """With fewer responses of a level, its card says that the figures tell little about it."""
 
@@ -94,15 +92,13 @@ def _agreement(agreement: CrossValidated, folds: int) -> str:
         return "No folds were trained, so nothing is known."
     together = "near copies together" if agreement.students is None else "near copies and each student's together"
     notes = [
-        ROUTED_ONLY if agreement.routed_only else "",
-        f"{agreement.beside:,} {ROUTED_BESIDE}" if agreement.beside else "",
         f"Each response was scored by an adapter that had not seen it ({folds} folds, {together}).",
-        "Responses weigh 1 / the probability with which they were chosen to be read." if agreement.weighted else "",
-        f"Intervals are of {agreement.students} students." if agreement.students is not None else "",
-        f"Attention: {ONLY_LEVEL.format(agreement.only_level)}." if agreement.only_level is not None else "",
+        *agreement.notes,
     ]
+    if agreement.students is not None:
+        notes.append(f"Intervals are of {agreement.students} students.")
     lines = [
-        " ".join(note for note in notes if note),
+        " ".join(notes),
         "",
         f"| of {agreement.rows} responses | value | 95 % interval |",
         "|---|---|---|",

@@ -9,7 +9,7 @@ from scoremux_evidence.figures.agreement import BY_NAME
 from scoremux_evidence.figures.estimates import Estimates, Figure, Figures, mean_of
 from scoremux_evidence.figures.intervals import estimates
 from scoremux_evidence.rows.table import Ints, Rows, own_numbers, rated
-from scoremux_evidence.rows.weighing import routed_beside, routed_only
+from scoremux_evidence.rows.weighing import ROUTED_BESIDE, ROUTED_ONLY, routed_beside, routed_only
 from scoremux_train.run import TrainedTask
 
 STATISTICS = ("qwk", "exact", "adjacent", "smd")
@@ -21,44 +21,34 @@ class CrossValidated:
 
     Attributes:
         rows: The number of rows behind the figures; rows without a weight are left out.
-        estimates: The figures by statistic; empty without folds.
-        weighted: Whether rows weigh 1 / the probability with which they were chosen to be read.
         students: The number of students who wrote them, None where no row names one.
-        only_level: The level that the machine gave throughout, None where it gave several.
-        routed_only: Whether people read the rows for their route alone.
-        beside: The number of routed rows left out, since the others are a sample of all responses.
+        notes: Sentences about these rows and the machine's levels.
+        figures: By title; empty without folds.
     """
 
     rows: int = 0
-    estimates: Figures = field(default_factory=dict)
-    weighted: bool = False
     students: int | None = None
-    only_level: int | None = None
-    routed_only: bool = False
-    beside: int = 0
-
-    @property
-    def figures(self) -> dict[str, Figure]:
-        return {BY_NAME[name].title: estimate.at(0) for name, estimate in self.estimates.items()}
+    notes: Sequence[str] = ()
+    figures: Mapping[str, Figure] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, task: TrainedTask) -> "CrossValidated":
-        """Compare predictions with human levels."""
-        read = task.prepared.rows
-        rows = _predicted(task)
+    def of(cls, read: Rows, rows: Rows) -> "CrossValidated":
+        """Compare predictions with human levels. read: all rows of the task; rows: those of `_predicted`."""
         if not len(rows):
             return cls()
         students = _students(rows)
         machine = np.unique(rows.machine).tolist()
-        return cls(
-            rows=len(rows),
-            estimates=_figures([rows], STATISTICS),
-            weighted=bool((rows.weight != 1).any()),
-            students=None if students is None else len(np.unique(students)),
-            only_level=machine[0] if len(machine) == 1 else None,
-            routed_only=routed_only(read),
-            beside=int(routed_beside(read).sum()),
-        )
+        notes = [ROUTED_ONLY] if routed_only(read) else []
+        if beside := int(routed_beside(read).sum()):
+            notes.append(f"{beside:,} {ROUTED_BESIDE}")
+        if (rows.weight != 1).any():
+            notes.append("Responses weigh 1 / the probability with which they were chosen to be read.")
+        if len(machine) == 1:
+            why = "nothing was learned that tells responses apart."
+            notes.append(f"Attention: level {machine[0]} was predicted of every response; {why}")
+        figures = {BY_NAME[name].title: estimate.at(0) for name, estimate in _figures([rows]).items()}
+        count = None if students is None else len(np.unique(students))
+        return cls(len(rows), count, notes, figures)
 
 
 @dataclass(frozen=True)
@@ -75,19 +65,18 @@ class OutOfFold:
 
     @classmethod
     def of(cls, tasks: Sequence[TrainedTask]) -> "OutOfFold":
-        of_task = {task.prepared.task.id: CrossValidated.of(task) for task in tasks}
-        measured = [rows for task in tasks if len(rows := _predicted(task))]
-        means = [mean_of(figures) for figures in _figures(measured, STATISTICS).values()] if measured else []
-        return cls(of_task, means)
+        predicted = {task.prepared.task.id: (task.prepared.rows, _predicted(task)) for task in tasks}
+        measured = [rows for _, rows in predicted.values() if len(rows)]
+        means = [mean_of(figure) for figure in _figures(measured).values()] if measured else []
+        return cls({name: CrossValidated.of(*rows) for name, rows in predicted.items()}, means)
 
 
-def _figures(tasks: Sequence[Rows], statistics: Sequence[str]) -> Figures:
-    """Return statistics of the rows of each task."""
-    columns = ("level", "machine", "weight", "student")
-    rows = Rows.joined([task.only(columns) for task in tasks])
+def _figures(tasks: Sequence[Rows]) -> Figures:
+    """Return `STATISTICS` of the rows of each task."""
+    rows = Rows.joined([task.only(("level", "machine", "weight", "student")) for task in tasks])
     ratings = rated(rows.level, rows.machine, weight=rows.weight, student=_students(rows))
     place = np.repeat(np.arange(len(tasks)), [len(task) for task in tasks])
-    return estimates(statistics, ratings, place, len(tasks))
+    return estimates(STATISTICS, ratings, place, len(tasks))
 
 
 def _students(rows: Rows) -> Ints | None:

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,11 +13,10 @@ from scoremux_engine.packages.package_files import CARD, TASK_JSON, TRAINED_JSON
 from scoremux_evidence.figures.agreement import BY_NAME
 from scoremux_evidence.rows.table import Rows
 from scoremux_evidence.rows.trained_rows import TrainedRows
-from scoremux_evidence.rows.weighing import ROUTED_BESIDE, ROUTED_ONLY
 from scoremux_files.rows.readers import text_check
 from scoremux_files.rows.writers import write_rows
 from scoremux_files.terminal import print_table
-from scoremux_train.card import ONLY_LEVEL, card, shown
+from scoremux_train.card import card, shown
 from scoremux_train.check import TaskCheck
 from scoremux_train.cross_validated import STATISTICS, OutOfFold
 from scoremux_train.run import TrainedTask
@@ -125,23 +123,9 @@ def _write_predictions(out: Path, tasks: Sequence[TrainedTask]) -> None:
 
 
 def print_agreement(console: Console, out_of_fold: OutOfFold) -> None:
-    """Print the cross-validated agreement of every task, and the remarks that a reader needs first."""
+    """Print the cross-validated agreement of every task, and what a reader should know of its rows."""
     of_task = out_of_fold.of_task
-    say = partial(console.print, markup=False, soft_wrap=True)
-    if routed := [name for name, agreement in of_task.items() if agreement.routed_only]:
-        say(f"{', '.join(routed)}: {ROUTED_ONLY}")
-    for name, agreement in of_task.items():
-        if agreement.beside:
-            say(f"{name}: {agreement.beside:,} {ROUTED_BESIDE}")
-    _print_figures(console, out_of_fold)
-    for name, agreement in of_task.items():
-        if agreement.only_level is not None:
-            say(f"{name}: {ONLY_LEVEL.format(agreement.only_level)}")
-
-
-def _print_figures(console: Console, out_of_fold: OutOfFold) -> None:
-    of_task = out_of_fold.of_task
-    count = sum(bool(agreement.estimates) for agreement in of_task.values())
+    count = sum(bool(agreement.figures) for agreement in of_task.values())
     titles = [BY_NAME[name].title for name in STATISTICS] if count else []
     rows = []
     for name, agreement in of_task.items():
@@ -156,4 +140,5 @@ def _print_figures(console: Console, out_of_fold: OutOfFold) -> None:
         rows,
         title="Cross-validated agreement, with 95 % intervals",
         numbers=("rows", *titles),
+        notes=[f"{name}: {' '.join(agreement.notes)}" for name, agreement in of_task.items() if agreement.notes],
     )

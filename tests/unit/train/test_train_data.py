@@ -219,8 +219,8 @@ def test_figures_weigh_rows_and_say_when_one_level_was_predicted_throughout() ->
     right = [
         np.array([1 - level, level], np.float32) if n % 2 else np.ones(2, np.float32) for n, level in enumerate(levels)
     ]
-    figures = CrossValidated.of(TrainedTask(prepared, right, torch.zeros(0)))
-    assert (figures.rows, figures.students, figures.weighted, figures.only_level) == (40, 30, True, None)
+    figures = OutOfFold.of([TrainedTask(prepared, right, torch.zeros(0))]).of_task["t"]
+    assert (figures.rows, figures.students, len(figures.notes)) == (40, 30, 1)
     # All get level 0 but rows of odd number and level 1: wrong are 10 of the 20 rows of weight 4.
     assert figures.figures["exact agreement"].value == pytest.approx((20 + 40) / 100)
     constant = TrainedTask(prepared, [np.array([0.9, 0.1], np.float32)] * 60, torch.zeros(0))
@@ -288,21 +288,22 @@ def test_routed_rows_beside_a_sample_of_all_responses_are_part_of_no_figure(tmp_
         console = Console(file=io.StringIO(), width=200)
         print_agreement(console, OutOfFold.of([trained]))
         text = card(trained, {trained.prepared.task.id: check(data, 5)[0]}, Plan(), OutOfFold.of([trained]))
-        return CrossValidated.of(trained), console.file.getvalue() + text + "".join(remarks(data, check(data, 5)))  # type: ignore[attr-defined]
+        agreement = OutOfFold.of([trained]).of_task["t"]
+        return agreement, console.file.getvalue() + text + "".join(remarks(data, check(data, 5)))  # type: ignore[attr-defined]
 
     sample, routed = responses(1000, 0.6), responses(1500, 0.0, chosen_by="route")
     both, said = figures(sample + routed)
-    assert (both.rows, both.beside, both.routed_only) == (1000, 1500, False)
+    assert both.rows == 1000
     assert both.figures["exact agreement"].value == pytest.approx(0.74, abs=3 * (0.74 * 0.26 / 1000) ** 0.5)
     assert said.count("1,500 responses that were read since they were sent to people are part of no figure") == 2
     assert "not about all responses" not in said
     alone, said = figures(routed)
-    assert (alone.rows, alone.routed_only) == (1500, True) and said.count("not about all responses") == 3
+    assert alone.rows == 1500 and said.count("not about all responses") == 3
     behind = responses(600, 1.0, chosen_by="read_behind", probability=600 / 1500 / 1.5)
     weighed, said = figures(routed + behind)  # 1,500 routed ones of 3,750
-    assert (weighed.rows, weighed.beside) == (2100, 0) and "are part of no figure" not in said
+    assert weighed.rows == 2100 and "are part of no figure" not in said
     assert weighed.figures["exact agreement"].value == pytest.approx(0.74, abs=0.03)
     last_year = [row | {"version": "a" * 64} for row in routed + behind]
     years, said = figures(last_year + responses(1500, 0.0, chosen_by="route", version="b" * 64))
-    assert (years.rows, years.beside) == (2100, 1500) and "1,500 responses that were read since they were sent" in said
+    assert years.rows == 2100 and "1,500 responses that were read since they were sent" in said
     assert years.figures["exact agreement"].value == weighed.figures["exact agreement"].value
