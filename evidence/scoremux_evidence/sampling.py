@@ -9,17 +9,16 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from scoremux_batch.parts import outcome_columns, text_column
+from scoremux_batch.parts import text_column
 from scoremux_batch.sources import expand
 from scoremux_client.contract import Status
-from scoremux_client.rows import Response, Scored
 from scoremux_evidence.rows.label_columns import LabelColumns
 from scoremux_evidence.rows.reading import Labels, common_key, read_labels
 from scoremux_evidence.rows.similar_texts import related
-from scoremux_evidence.rows.table import Floats, Ints, Rows
+from scoremux_evidence.rows.table import Floats, Ints, Rows, groups_of
 from scoremux_evidence.rows.weighing import SAMPLE
 from scoremux_files.errors import InputError
-from scoremux_files.rows.writers import SCHEMA, write_rows
+from scoremux_files.rows.writers import write_rows
 
 EQUAL = 0.5
 """Share of the sample that is divided equally among strata; the rest is divided by their size.
@@ -73,8 +72,8 @@ def choose(pool: Labels, labelled: Labels, count: int, seed: int) -> list[TaskSa
         # Labelled responses come last: what is drawn of the others has their places.
         both = Rows.joined([rows.only(_DRAWN_BY), of_labelled[task].only(_DRAWN_BY)]) if task in of_labelled else rows
         strata = [""] * len(both)
-        for name in _groups(rows):
-            for place, value in enumerate(rows.texts(name)):
+        for codes in groups_of(rows).values():
+            for place, value in enumerate(codes.texts()):
                 strata[place] += value or ""
         drawn = draw(
             related([text or "" for text in both.text], both.texts("student")),
@@ -105,30 +104,24 @@ def read_without(files: Sequence[Path], columns: LabelColumns) -> Labels:
 
 
 def write_queue(out: Path, samples: Sequence[TaskSample]) -> None:
-    """Write the chosen responses of all tasks, for the desk."""
-    fields = [field for field in SCHEMA if field.name not in ("read_behind", "student", "trait", "total")]
-    more = [("text", "string"), ("student", "string"), ("chosen_by", "string"), ("probability", "float64")]
+    """Write the chosen responses of all tasks, without a score, for the desk."""
     parts = [sample.rows for sample in samples if len(sample.rows)]
     rows = Rows.joined([part.only((*_DRAWN_BY, "probability")) for part in parts or [samples[0].rows]])
-    tasks = [task or "" for task in rows.texts("task")]
-    administrations = rows.texts("administration")
-    if any(administrations):
-        more.append(("administration", "string"))
-    schema = pa.schema([*fields, *more])
-    unscored = [Scored.without_score(Response(task, ""), Status.UNKNOWN_TASK) for task in tasks]
     columns = {
-        **outcome_columns(rows.id.tolist(), tasks, unscored),
+        "id": text_column(rows.id.tolist()),
+        "task": text_column(rows.texts("task")),
+        "status": [Status.UNKNOWN_TASK.value] * len(rows),
+        "level": pa.array([-1] * len(rows), "int32"),
+        **dict.fromkeys(("version", "arithmetic"), [""] * len(rows)),  # levels of such files are the machine's
         "text": text_column(rows.text.tolist()),
         "student": text_column(rows.texts("student")),
         "chosen_by": [SAMPLE] * len(rows),
-        "probability": rows.probability.tolist(),
-        "administration": text_column([name or "" for name in administrations]),
+        "probability": rows.probability,
     }
-    write_rows(out, [pa.table([columns[name] for name in schema.names], schema=schema)], schema)
-
-
-def _groups(rows: Rows) -> list[str]:
-    return [name for name in rows.columns if name.startswith("group ")]
+    if any(rows.texts("administration")):
+        columns["administration"] = text_column([name or "" for name in rows.texts("administration")])
+    table = pa.table(columns)
+    write_rows(out, [table], table.schema)
 
 
 def thin(count: int, seed: int, task: str, most: int = MOST) -> list[int]:
