@@ -1,9 +1,4 @@
-"""Figures by level: confusion tables, agreement, and the standard error of measurement.
-
-A human's error at a level is Thorndike's (1951): half the mean squared difference of two humans, where their mean is
-that level; a mean between two levels counts half at each. The machine's is its mean squared distance from true scores
-where it gives that level: that from one human, less the error of a human there (Loukina et al. 2020, as in PRMSE).
-"""
+"""Figures by level: confusion tables and agreement."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,16 +20,12 @@ class LevelFigures:
         confusion: Rows by level of the human and of the machine, as they are: not weighted, [L, L].
         humans: Rows by level of the first and of the second human, [L, L].
         exact: Exact agreement of machine and human where the human gave each level.
-        sem: The standard error of measurement of a human at each level.
-        machine_sem: That of the machine where it gives each level.
     """
 
     levels: range
     confusion: Ints
     humans: Ints
     exact: Estimates
-    sem: Estimates
-    machine_sem: Estimates
 
 
 def measure_levels(ratings: Rows, task: Ints, most: Sequence[int | None]) -> list[LevelFigures]:
@@ -48,33 +39,12 @@ def measure_levels(ratings: Rows, task: Ints, most: Sequence[int | None]) -> lis
     first = np.cumsum([0, *map(len, scales)])
     # The place of level 0 of each task among the levels of all.
     zero = first[:-1] - np.array([scale.start for scale in scales])
-    double = ~np.isnan(ratings.second)
-    mean = (ratings.human + np.where(double, ratings.second, 0.0)) / 2
-    floor = np.floor(mean)
-    ceiling = np.ceil(mean)
-    ends = np.concatenate([floor, ceiling])
-    shares = np.concatenate([1.0 - (mean - floor), mean - floor])
-    twice = np.tile(np.arange(len(ratings)), 2)
-    counted = np.tile(double, 2) & (shares > 0)
-    both = twice[counted]
-    again = ratings.where(twice[counted])
-    again = again.plus(weight=again.weight * shares[counted])
-
-    def by_level(name: str, part: Rows, level: Floats, place: Ints) -> Estimates:
-        at = zero[place] + np.rint(level).astype(np.int64)
-        return estimates([name], part, at, int(first[-1]))[name]
-
-    of_exact = by_level("exact", ratings, ratings.human, task)
-    of_human = by_level("sem", again, ends[counted], task[both])
-    of_machine = by_level("machine_sem", ratings, ratings.machine, task)
+    at = zero[task] + np.rint(ratings.human).astype(np.int64)
+    exact = estimates(["exact"], ratings, at, int(first[-1]))["exact"]
+    ends = pairwise(first.tolist())
     return [
-        LevelFigures(
-            scale,
-            _table(part, part.machine, scale),
-            _table(part, part.second, scale),
-            *(of.take(np.arange(start, end)) for of in (of_exact, of_human, of_machine)),
-        )
-        for part, scale, (start, end) in zip(parts, scales, pairwise(first.tolist()), strict=True)
+        LevelFigures(scale, _table(of, of.machine, scale), _table(of, of.second, scale), exact.take(np.arange(*part)))
+        for of, scale, part in zip(parts, scales, ends, strict=True)
     ]
 
 

@@ -38,9 +38,6 @@ where the figure is not defined. rows_needed: how many rows would decide, where 
 
 FORMAT = 1
 
-OF_LEVELS = ("exact", "sem", "machine_sem")
-"""Figures of each level of a task."""
-
 Record = dict[str, Any]
 
 
@@ -199,8 +196,7 @@ def _task(assessed: Assessment, cell: int) -> Record:
         "confusion": levels.confusion.tolist(),
         "confusion_of_humans": levels.humans.tolist(),
         "by_level": [
-            {"level": level, **{name: _figure(getattr(levels, name), place) for name in OF_LEVELS}}
-            for place, level in enumerate(levels.levels)
+            {"level": level, "exact": _figure(levels.exact, place)} for place, level in enumerate(levels.levels)
         ],
         "left_out_share": float(assessed.dropped[cell]),
         **_confidence(assessed, cell),

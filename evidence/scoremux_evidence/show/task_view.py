@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from math import isnan
 
 from scoremux_evidence.figures.agreement import OF_EXPECTED, STATISTICS
-from scoremux_evidence.figures.levels import LevelFigures
+from scoremux_evidence.rows.table import Ints
 from scoremux_evidence.show.plots import Plots
 from scoremux_evidence.show.report_tables import criteria_with, group_verdicts, rows_needed
 from scoremux_evidence.show.words import View, shown, verdict_shown
@@ -35,13 +35,18 @@ def task_view(assessed: Assessment, cell: int, plots: Plots) -> View:
         "risk": None if isnan(error) else plots.risk(assessed.confidence, cell, risk, policy_of(assessed, cell)),
         "routing": routes_in_words(assessed, cell).strip(),
         "levels": list(levels.levels),
-        "confusion": list(_confusion(levels)),
-        "humans": [[f"{count:,}" for count in counts] for counts in levels.humans] if levels.humans.any() else [],
+        "confusion": _shown(levels.confusion),
+        "humans": _shown(levels.humans) if levels.humans.any() else [],
+        "exact": [shown(levels.exact, place) for place in range(len(levels.levels))],
         "figures": list(_figures(assessed, cell)),
         "groups": group_verdicts(assessed.groups, cell),
         "versions": assessed.versions[cell],
         "calibration": "" if isnan(error) else f"{error:.3f}",
     }
+
+
+def _shown(table: Ints) -> list[list[str]]:
+    return [[f"{count:,}" for count in counts] for counts in table]
 
 
 def policy_of(assessed: Assessment, cell: int) -> tuple[float, float]:
@@ -75,12 +80,6 @@ def _reasons(assessed: Assessment, cell: int) -> str:
         parts.append(f"{assessed.dropped[cell]:.0%} of the rows were left out for what people gave them")
     sentence = "; ".join(parts)
     return f"{sentence[0].upper()}{sentence[1:]}." if parts else ""
-
-
-def _confusion(levels: LevelFigures) -> Iterator[View]:
-    for place, counts in enumerate(levels.confusion):
-        figures = (shown(getattr(levels, name), place) for name in ("exact", "sem", "machine_sem"))
-        yield {"counts": [f"{count:,}" for count in counts], "figures": list(figures)}
 
 
 def _figures(assessed: Assessment, cell: int) -> Iterator[View]:
