@@ -1,7 +1,7 @@
 """Groups of students: the figures of each, its gaps to the other students, and verdicts."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -9,7 +9,7 @@ from scoremux_client.errors import InputError
 from scoremux_evidence.figures.estimates import Figures, difference, joined_figures, means_of, taken
 from scoremux_evidence.figures.intervals import dsm_estimates, estimates
 from scoremux_evidence.rows.matching import Matched
-from scoremux_evidence.rows.table import Ints, Mask, Rows, Values, undefined
+from scoremux_evidence.rows.table import Ints, Rows, undefined
 from scoremux_evidence.verdicts.verdicts import GAPS, OF_GROUPS, Criterion, Judged, Judgement, Verdict, judge
 
 MOST_GROUPS = 64
@@ -82,10 +82,9 @@ def measure_groups(matched: Matched, task: Ints, criteria: Sequence[Criterion]) 
     for column, codes in matched.groups.items():
         if len(codes.values) > MOST_GROUPS:
             raise InputError(f"the column {column} has {len(codes.values):,} values; groups are {MOST_GROUPS} at most")
-        members = _Members(matched.rated, task, codes.code)
-        in_one_cell = replace(members, cell=np.zeros_like(members.cell))
-        for rows, first in ((members, 0), (in_one_cell, -1)):
-            cell, group, count, figures = rows.figures()
+        rows = matched.rated.plus(cell=task, group=codes.code)
+        for members, first in ((rows, 0), (rows.plus(cell=np.zeros_like(task)), -1)):
+            cell, group, count, figures = _figures(members)
             names += [(column, codes.values[code]) for code in group]
             tasks.append(cell + first)
             students.append(count)
@@ -110,43 +109,32 @@ def measure_groups(matched: Matched, task: Ints, criteria: Sequence[Criterion]) 
     )
 
 
-@dataclass(frozen=True)
-class _Members:
-    """Rows with the cell and the group that each is in (−1: none)."""
+def _figures(rows: Rows) -> tuple[Ints, Ints, Ints, Figures]:
+    """Return cell, value, students and statistics of each group that some row is in.
 
-    ratings: Rows
-    cell: Ints
-    group: Values
-
-    def figures(self) -> tuple[Ints, Ints, Ints, Figures]:
-        """Return cell, value, students and statistics of each group that some row is in."""
-        width = int(self.group.max(initial=0)) + 1
-        grouped = self.take(self.group >= 0)
-        pairs, place = np.unique(grouped.cell * width + grouped.group, return_inverse=True)
-        figures = estimates(OF_GROUPS, grouped.ratings, place, len(pairs))
-        cell = pairs // width
-        value = pairs % width
-        parts = []
-        order = []
-        for group in range(width):
-            cells = np.flatnonzero(value == group)
-            at = np.full(int(self.cell.max(initial=0)) + 1, -1)
-            at[cell[cells]] = np.arange(len(cells))
-            rows = self.take(at[self.cell] >= 0)
-            dsm = dsm_estimates(rows.ratings, at[rows.cell], rows.group == group, len(cells))
-            others = rows.take((rows.group >= 0) & (rows.group != group))
-            rest = estimates(GAPS.values(), others.ratings, at[others.cell], len(cells))
-            gaps = {gap: difference(figures[name].take(cells), rest[name]) for gap, name in GAPS.items()}
-            parts.append({"dsm": dsm, **gaps})
-            order.append(cells)
-        compared = taken(joined_figures(parts), np.argsort(np.concatenate(order)))
-        count = np.bincount(place, minlength=len(pairs))
-        if "student" in grouped.ratings:
-            once = np.unique(np.stack([place, grouped.ratings.student]), axis=1)
-            count = np.bincount(once[0], minlength=len(pairs))
-        every = {**figures, **compared}
-        few = count < LEAST_STUDENTS
-        return cell, value, count, {name: estimate.without(few) for name, estimate in every.items()}
-
-    def take(self, rows: Mask) -> "_Members":
-        return _Members(self.ratings.where(rows), self.cell[rows], self.group[rows])
+    rows: with the columns cell and group (−1: in no group).
+    """
+    width = int(rows.group.max(initial=0)) + 1
+    grouped = rows.where(rows.group >= 0)
+    pairs, place = np.unique(grouped.cell * width + grouped.group, return_inverse=True)
+    figures = estimates(OF_GROUPS, grouped, place, len(pairs))
+    cell, value = np.divmod(pairs, width)
+    parts = []
+    order = []
+    for group in range(width):
+        cells = np.flatnonzero(value == group)
+        at = np.full(int(rows.cell.max(initial=0)) + 1, -1)
+        at[cell[cells]] = np.arange(len(cells))
+        beside = rows.where(at[rows.cell] >= 0)
+        dsm = dsm_estimates(beside, at[beside.cell], beside.group == group, len(cells))
+        others = beside.where((beside.group >= 0) & (beside.group != group))
+        rest = estimates(GAPS.values(), others, at[others.cell], len(cells))
+        gaps = {gap: difference(figures[name].take(cells), rest[name]) for gap, name in GAPS.items()}
+        parts.append({"dsm": dsm, **gaps})
+        order.append(cells)
+    every = figures | taken(joined_figures(parts), np.argsort(np.concatenate(order)))
+    count = np.bincount(place, minlength=len(pairs))
+    if "student" in grouped:
+        once = np.unique(np.stack([place, grouped.student]), axis=1)
+        count = np.bincount(once[0], minlength=len(pairs))
+    return cell, value, count, {name: estimate.without(count < LEAST_STUDENTS) for name, estimate in every.items()}
