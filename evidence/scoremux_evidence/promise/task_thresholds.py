@@ -49,34 +49,27 @@ def thresholds_of(
     all responses.
     """
     thresholds = dict[str, Threshold]()
-    shared = []
-    for names in items:
+    shared = list[str]()
+    in_items = {name for names in items for name in names}
+    for names in (*items, *([name] for name in tested if name not in in_items)):
         parts = [tested[name] for name in names]
-        count = len(parts[0])
-        if count < max(policy.rows.new, policy.rows.own):
-            together = everyone(Reason.NEW_TASK, NONE, count)
-        else:
-            wrong_at_look = _wrong(target, max(looks.get(name, 1) for name in names))
-            empty = Threshold(_LOW, OWN, count, 1.0)
-            together = _threshold(target, parts[0], empty, wrong_at_look, parts[1:])
-        thresholds |= dict.fromkeys(names, together)
-    for name, rows in tested.items():
-        if name in thresholds:
+        is_item = names[0] in in_items
+        count = len(parts[0] if is_item else tasks[names[0]])
+        if count < policy.rows.new or (is_item and count < policy.rows.own):
+            threshold = everyone(Reason.NEW_TASK, NONE, count)
+        elif count < policy.rows.own:
+            shared += names
             continue
-        count = len(tasks[name])
-        if count < policy.rows.new:
-            thresholds[name] = everyone(Reason.NEW_TASK, NONE, count)
-        elif count >= policy.rows.own:
-            wrong_at_look = _wrong(target, looks.get(name, 1))
-            thresholds[name] = _threshold(target, rows, Threshold(_LOW, OWN, count, 1.0), wrong_at_look)
         else:
-            shared.append(name)
+            wrong = _wrong(target, max(looks.get(name, 1) for name in names))
+            threshold = _threshold(target, parts[0], Threshold(_LOW, OWN, count, 1.0), wrong, parts[1:])
+        thresholds |= dict.fromkeys(names, threshold)
     if shared:
         counts = [len(tasks[name]) for name in shared]
         parts = [tested[name] for name in shared]
         empty = Threshold(_LOW, POOLED, sum(counts), 1.0, tasks=len(shared))
-        wrong = [_wrong(target, looks.get(name, 1)) for name in shared]
-        level = float(np.average(wrong, weights=np.maximum(counts, 1)))
+        chances = [_wrong(target, looks.get(name, 1)) for name in shared]
+        level = float(np.average(chances, weights=np.maximum(counts, 1)))
         together = _threshold(target, Rows.joined(parts), empty, level)
         leasts = [together.least] * len(shared)
         if together.least is not None and target.human_share is None:
