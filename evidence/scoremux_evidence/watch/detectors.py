@@ -185,22 +185,6 @@ def recovery(values: Floats, promised: float, are_clusters: bool = False) -> flo
     return float(np.exp(np.minimum(logs, 690)).mean())
 
 
-def clusters_needed(means: Floats, promised: float, worse_by: float, clusters_until_false: float) -> int:
-    """Return after how many clusters half of the detectors find that all errors rose by `worse_by`, by resampling.
-
-    Args:
-        means: Shares of errors of the clusters so far, [U].
-        clusters_until_false: Clusters in which one false alarm is accepted.
-    """
-    random = np.random.default_rng(1)
-    worse = np.minimum(means + worse_by, 1)
-    needed = []
-    for _ in range(51):
-        reached = cluster_detector(random.choice(worse, 2000), promised) >= clusters_until_false
-        needed.append(int(reached.argmax()) + 1 if reached.any() else 2000)
-    return int(np.median(needed))
-
-
 def reads_needed(promised: float, now: float, worse_by: float, rows_until_false: float) -> int:
     """Return after how many reads half of the detectors find that the error rose by `worse_by`, by simulation.
 

@@ -13,7 +13,6 @@ from scoremux_evidence.watch.detectors import (
     LEAST_CLUSTERS,
     alarms,
     cluster_detector,
-    clusters_needed,
     confidence_sequence,
     error_detector,
     mean_detector,
@@ -30,9 +29,6 @@ RECOVERED = 20.0
 
 _BLOCK = 50
 """Consecutive rows whose mean is one observation of the expected error: it is about the population, not single rows."""
-
-LOSSES = (0.05, 0.10, 0.20)
-
 
 _FIRST_ROWS = 500
 """What codes are compared with: labelled rows do not have those with a code."""
@@ -57,7 +53,6 @@ class Finding:
         observations: What the detector read: single reads, or means of clusters.
         term: How many observations a term has.
         recent: The share of errors in the last 28 days with rows; None where nothing was read in them.
-        plan: For each of `LOSSES`, after how many observations half of such losses are found.
         papers: Raters' levels of validity papers of the task.
     """
 
@@ -76,7 +71,6 @@ class Finding:
     since: str | None = None
     moved: str | None = None
     recovered: float | None = None
-    plan: tuple[int, ...] = ()
     papers: Papers = field(default_factory=Papers)
 
     @property
@@ -153,12 +147,7 @@ def find(
             moved = _moved(task, rules)
             readings = (papers or {}).get(task.task, Papers())
             findings += [_finding(task, *promise, rules, moved, readings) for promise in promises]
-    current = _current(findings, tasks)
-    _raise_alarms(current, rules, today)
-    for finding in current:
-        if finding.leads:
-            lone = _lone_alarm(current, rules)
-            finding.plan = tuple(_needed(finding, loss, finding.term * lone) for loss in LOSSES)
+    _raise_alarms(_current(findings, tasks), rules, today)
     return findings
 
 
@@ -180,14 +169,6 @@ def keep_alarms(
 def _lone_alarm(current: Sequence[Finding], rules: WatchPolicy) -> float:
     """Return the e-value from which a promise has an alarm, if no other one is broken."""
     return max(len(current) / rules.false_alarms, 1.0)
-
-
-def _needed(finding: Finding, loss: float, until_false: float) -> int:
-    """Return after how many observations half of such losses are found. until_false: those with one false alarm."""
-    if not finding.watched.has_clusters:
-        return _reads_for(finding.promised, loss, until_false)
-    means = finding.observations.values
-    return clusters_needed(means, finding.promised, loss, until_false) if len(means) else 0
 
 
 def _reads_for(promised: float, loss: float, until_false: float) -> int:

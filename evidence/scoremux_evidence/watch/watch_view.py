@@ -9,7 +9,7 @@ from typing import Any
 
 from scoremux_decide.policy import WatchPolicy
 from scoremux_evidence.rows.table import Ints
-from scoremux_evidence.watch.findings import LOSSES, RECOVERED, Finding, PlannedReads, Shift, calendar_days
+from scoremux_evidence.watch.findings import RECOVERED, Finding, PlannedReads, Shift, calendar_days
 from scoremux_evidence.watch.watched_rows import LEAST_PAPERS, Day, WatchedTask
 from scoremux_files.errors import first_of
 
@@ -68,7 +68,6 @@ def as_json(morning: Morning) -> dict[str, Any]:
                 "recovered": finding.recovered,
                 "papers_before": finding.papers.before.tolist(), "papers_recent": finding.papers.recent.tolist(),
                 "clusters": len(finding.observations) if finding.watched.has_clusters else None,
-                "to_find": {str(loss): reads for loss, reads in zip(LOSSES, finding.plan, strict=False)},
             }
             for finding in morning.findings
         ],
@@ -112,8 +111,7 @@ def page_values(morning: Morning) -> dict[str, Any]:
         "promises": [_row(finding, findings, today) for finding in findings],
         "charts": [_chart(finding) for finding in findings if finding.leads and finding.reads],
         "unwatched": f"Without a promise that can be watched: {', '.join(unwatched)}." if unwatched else "",
-        "losses": [f"{loss:.0%}" for loss in LOSSES],
-        "plans": [_plan(finding, morning.drawn) for finding in findings if finding.plan],
+        "plans": list(_plans(morning)),
         "planned": _planned(morning),
         "changes": list(_changes(tasks)),
         "today": today,
@@ -274,13 +272,13 @@ def _row(finding: Finding, findings: Sequence[Finding], today: str) -> dict[str,
     }
 
 
-def _plan(finding: Finding, drawn: Mapping[str, PlannedReads]) -> dict[str, Any]:
-    reads = finding.reads / calendar_days(finding.watched.days)
-    observed = len(finding.observations) / calendar_days(finding.watched.days)
-    cells = [f"{needed / observed:.0f} days" if observed else "never" for needed in finding.plan]
-    planned = drawn.get(finding.watched.task)
-    share = _percent(planned.share if planned else None)
-    return {"task": finding.watched.task, "reads": f"{reads:.1f}", "days": cells, "share": share}
+def _plans(morning: Morning) -> Iterator[dict[str, Any]]:
+    for finding in morning.findings:
+        planned = morning.drawn.get(finding.watched.task)
+        if planned and finding.leads:
+            reads = finding.reads / calendar_days(finding.watched.days)
+            numbers = [f"{reads:.1f}", f"{planned.a_day:.1f}", _percent(planned.share), f"{planned.days:.0f}"]
+            yield {"task": finding.watched.task, "cells": numbers}
 
 
 def _changes(tasks: Sequence[WatchedTask]) -> Iterator[str]:
