@@ -1,6 +1,5 @@
 """A job: its sources, the layout of their rows, and the options for people. Most of them stay when it resumes."""
 
-import os
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -18,27 +17,17 @@ class Job:
 
     Attributes:
         mixed_arithmetic: Whether rows may be computed in different arithmetics; it may change when the job is resumed.
-        root: Folder of the sources and the output, which may move: the journal names sources as seen from there.
     """
 
     sources: list[SourceFile]
     layout: RowLayout
     people: ForPeople = field(default_factory=ForPeople)
     mixed_arithmetic: bool = False
-    root: Path | None = None
 
     def as_json(self) -> Json:
         """Return the journal's first line."""
         sources = [asdict(source) for source in self.sources]
-        if self.root:
-            for source in sources:
-                source |= {"path": os.path.relpath(source["path"], self.root), "mtime_ns": 0}
-        return {
-            "format": _FORMAT,
-            "layout": asdict(self.layout),
-            "people": self.people.as_json(),
-            "sources": sources,
-        }
+        return {"format": _FORMAT, "layout": asdict(self.layout), "people": self.people.as_json(), "sources": sources}
 
     def check_same(self, path: Path, other: Json) -> None:
         """Take the digests of the sources, and the plan of `--read-behind`, from the first line of a journal.
@@ -55,8 +44,7 @@ class Job:
             before = options.get(name)
             if before != value:
                 raise InputError(f"{path} is of another job: {name} was {before!r}, now {value!r}; give another --out")
-        named = [s if self.root is None else {**s, "path": str(self.root / s["path"])} for s in other["sources"]]
-        sources = {source["path"]: SourceFile(**source) for source in named}
+        sources = {source["path"]: SourceFile(**source) for source in other["sources"]}
         for place, source in enumerate(self.sources):
             if source.path not in sources:
                 raise InputError(f"{path} is of another job: {source.path} was not in it; give another --out")
@@ -66,5 +54,5 @@ class Job:
             self.sources[place] = replace(source, sha256=before.sha256)
         if sources:
             raise InputError(f"{path} is of another job: {next(iter(sources))} was in it; give another --out")
-        if [source.path for source in self.sources] != [source["path"] for source in named]:
+        if [source.path for source in self.sources] != [source["path"] for source in other["sources"]]:
             raise InputError(f"{path}: the sources were in another order; give another --out")

@@ -80,8 +80,7 @@ class ScoreOptions:
     ] = ""
     key_file: Annotated[Path | None, Option(help="File with a secret of 16 bytes or more.")] = None
     alert: Annotated[
-        str | None,
-        Option(help="TASK:THRESHOLD. Write rows to OUT/_alerts whose levels above 0 have this probability."),
+        str | None, Option(help="TASK:THRESHOLD. Write rows to OUT/_alerts whose levels above 0 have this probability.")
     ] = None
     condition: Annotated[
         str | None,

@@ -108,8 +108,7 @@ class BaseClient:
         self._servers = Servers(
             transports, retries or Retries(), timeout_s, merged=merged, mixed_arithmetic=mixed_arithmetic
         )
-        listed = partial(served_tasks, urls[0], tls=tls, headers=all_headers, insecure=insecure)
-        self._traits = Traits(served or listed)
+        self._traits = Traits(served or self._ask_tasks)
         self._options = Options(window or _WINDOW * len(transports), deadline_s, deduplicate)
         self._closed = False
 

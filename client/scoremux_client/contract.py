@@ -137,13 +137,7 @@ class Status(str, Enum):
 
 
 # A person can grade what the machine could not score, but not an answer to a task that does not exist.
-NOBODY_CAN = (
-    Status.UNKNOWN_TASK,
-    Status.INVALID_TASK,
-    Status.INVALID_TEXT,
-    Status.FORBIDDEN_TASK,
-    Status.HAS_TRAITS,
-)
+NOBODY_CAN = (Status.UNKNOWN_TASK, Status.INVALID_TASK, Status.INVALID_TEXT, Status.FORBIDDEN_TASK, Status.HAS_TRAITS)
 """Statuses of rows that a person cannot grade either."""
 
 MACHINE = "machine"

@@ -26,11 +26,7 @@ class DeskPolicy(BaseModel, extra="forbid", frozen=True, strict=True, allow_inf_
     adjudicate: Literal["non-exact", "non-adjacent", "never"] = "non-exact"
     validity: _Share = 0.0  # of papers with a known level among what a rater reads
     # Shares of exact levels with which raters qualify for tasks of 2, of 3, and of 4 or more levels.
-    pass_marks: list[_Share] = Field(
-        default=[0.9, 0.8, 0.7],
-        min_length=3,
-        max_length=3,
-    )
+    pass_marks: list[_Share] = Field(default=[0.9, 0.8, 0.7], min_length=3, max_length=3)
     control: int | None = Field(default=None, ge=20)  # newest validity papers of a task that `control_limit` is for
     feedback: int | None = Field(default=None, ge=2)  # validity papers after which a rater sees how they decided them
     machine: Literal["never", "after", "before"] = "never"  # when a rater may see its score

@@ -79,14 +79,7 @@ all responses), read_behind and sample (random ones; probability: of being picke
 calibration). size: responses decided as one. student: who wrote it, null where the scored file did not say.
 administration: the response's own, else the file or folder that brought it first."""
 
-PAPERS = pa.schema(
-    {
-        "task": _TEXT,
-        "level": _INT,
-        "known_level": _INT,
-        "decided_at": _TEXT,
-    }
-)
+PAPERS = pa.schema({"task": _TEXT, "level": _INT, "known_level": _INT, "decided_at": _TEXT})
 """Columns of what raters gave validity papers, blind."""
 
 ODD = "ODD"

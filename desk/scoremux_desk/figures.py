@@ -14,10 +14,7 @@ import numpy as np
 
 from scoremux_evidence.figures.level_columns import figures_by_cell
 
-KINDS = {
-    "raters": "Raters with each other",
-    "validity": "Raters with validity papers",
-}
+KINDS = {"raters": "Raters with each other", "validity": "Raters with validity papers"}
 """What is compared with what a rater gave."""
 
 GROUPINGS = {"all": "All together", "rater": "By rater", "task": "By task", "week": "By week"}

@@ -18,11 +18,7 @@ class AnnouncedServer(uvicorn.Server):
         self, app: Any, taken: socket.socket, line: str, stopping: Callable[[], object] = lambda: None, **options: Any
     ) -> None:
         """stopping: ends requests that wait for something, as soon as the server is to stop."""
-        quiet: dict[str, Any] = {
-            "log_level": "warning",
-            "access_log": False,
-            "server_header": False,
-        }
+        quiet: dict[str, Any] = {"log_level": "warning", "access_log": False, "server_header": False}
         super().__init__(uvicorn.Config(app, **quiet, **options))
         self._taken = taken
         self._line = line

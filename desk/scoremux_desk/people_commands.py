@@ -100,14 +100,7 @@ def change_user(
     if unlock:
         accounts.lift_lockout(desk, name, BY)
     if role or active is not None or password or not unlock:
-        accounts.change_person(
-            desk,
-            name,
-            BY,
-            role,
-            active,
-            _password() if password else None,
-        )
+        accounts.change_person(desk, name, BY, role, active, _password() if password else None)
 
 
 def _password() -> str:

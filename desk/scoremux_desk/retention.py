@@ -32,13 +32,9 @@ def erase(
     audit_logs: Annotated[list[Path] | None, Option("--audit-log", help="Audit log of a server.")] = None,
     audit_key_file: Annotated[Path | None, Option(help="The key of its digests, if they have one.")] = None,
     responses: Annotated[
-        list[Path] | None,
-        Option(help="File that was scored: texts of the ids that the desk does not have."),
+        list[Path] | None, Option(help="File that was scored: texts of the ids that the desk does not have.")
     ] = None,
-    outputs: Annotated[
-        list[Path] | None,
-        Option(help="Folder that `scoremux score` wrote; repeatable."),
-    ] = None,
+    outputs: Annotated[list[Path] | None, Option(help="Folder that `scoremux score` wrote; repeatable.")] = None,
     by: Annotated[str | None, Option(help="Who erases, for the record (default: this user).")] = None,
 ) -> None:
     """Erase texts and ids from the desk and audit logs. Run it again if it was interrupted.
@@ -85,13 +81,7 @@ def erasures(database: Where) -> None:
             counts = f"{entry.body['rows']:,}", f"{entry.body['digests']:,}"
             rows.append((entry.at[:16].replace("T", " "), entry.by, entry.body["asked"], *counts))
     columns = ("when (UTC)", "by", "asked", "rows", "digests")
-    print_table(
-        Console(highlight=False),
-        columns,
-        rows,
-        numbers=("rows", "digests"),
-        fold=("asked",),
-    )
+    print_table(Console(highlight=False), columns, rows, numbers=("rows", "digests"), fold=("asked",))
 
 
 def backup(

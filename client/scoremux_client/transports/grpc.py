@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from functools import partial
@@ -70,7 +70,15 @@ class GrpcTransport:
 
         answered = partial(self._answered, channel, future)
         try:
-            call = self._infer(channel, inputs, timeout_s, answered)
+            call = channel.client.async_infer(
+                contract.MODEL,
+                [_input(spec, inputs[spec.name]) for spec in contract.INPUTS],
+                answered,
+                outputs=[triton.InferRequestedOutput(name) for name in self._outputs],
+                client_timeout=timeout_s,
+                headers=self._headers,
+                parameters=contract.parameters(timeout_s, self._batch),
+            )
         except triton.InferenceServerException as error:
             answered(None, error)
             return future
@@ -104,19 +112,6 @@ class GrpcTransport:
             future.set_result({name: array for name, array in arrays.items() if array is not None})
         except Exception as bad:
             future.set_exception(RejectedError(f"{self.url}: an answer that cannot be read: {type(bad).__name__}"))
-
-    def _infer(
-        self, channel: "_Channel", inputs: Columns, timeout_s: float | None, answered: Callable[[Any, Any], None]
-    ) -> Any:
-        return channel.client.async_infer(
-            contract.MODEL,
-            [_input(spec, inputs[spec.name]) for spec in contract.INPUTS],
-            answered,
-            outputs=[triton.InferRequestedOutput(name) for name in self._outputs],
-            client_timeout=timeout_s,
-            headers=self._headers,
-            parameters=contract.parameters(timeout_s, self._batch),
-        )
 
     def close(self) -> None:
         """Close the connections; requests in flight are cancelled."""

@@ -35,8 +35,7 @@ class ApiOptions:
     database: Where
     url: Annotated[list[str] | None, Option(help="HOST:PORT of Triton's gRPC; may be repeated.")] = None
     tasks: Annotated[
-        Path | None,
-        Option(help="Store, for the questions, points and policies of tasks; the desk gets them, too."),
+        Path | None, Option(help="Store, for the questions, points and policies of tasks; the desk gets them, too.")
     ] = None
     grant_key: Annotated[
         Path | None, Option(help="The front door's file of this name. Without it, callers need no token.")
@@ -49,8 +48,7 @@ class ApiOptions:
     key_file: Annotated[Path | None, Option(help="File with a secret of 16 bytes or more.")] = None
     alert: Annotated[str | None, Option(metavar="TASK:THRESHOLD", help="As for `scoremux score`.")] = None
     keep_days: Annotated[
-        int | None,
-        Option(min=1, help="Days for which settled rows are kept (default: for ever)."),
+        int | None, Option(min=1, help="Days for which settled rows are kept (default: for ever).")
     ] = None
     sandbox: Annotated[
         bool, Option("--sandbox", help="Need no Triton: ids choose the outcome, for a platform's own tests.")

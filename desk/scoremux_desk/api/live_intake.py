@@ -55,10 +55,7 @@ class LiveIntake:
     """Commits rows that people read; rows that the machine decides are not stored."""
 
     def __init__(
-        self,
-        database: Database,
-        people: ForPeople = _NOBODY,
-        served: Callable[[], Iterable[Any]] = lambda: (),
+        self, database: Database, people: ForPeople = _NOBODY, served: Callable[[], Iterable[Any]] = lambda: ()
     ) -> None:
         """served: lists the tasks of the scoring server, which the desk learns the points of levels from."""
         self._database = database
@@ -119,11 +116,7 @@ class LiveIntake:
                 raise ApiProblem(409, "Row exists", f"{detail}; give new ids, which no administration has")
             for_people = [arrivals[place] for place in chosen]
             new = {arrival.key: arrival for arrival in for_people if arrival.key not in known}
-            numbers = {key: row.id for key, row in known.items()} | self._insert(
-                connection,
-                token,
-                new.values(),
-            )
+            numbers = {key: row.id for key, row in known.items()} | self._insert(connection, token, new.values())
             for arrival in for_people:
                 if alert := arrival.alert:
                     values = {"task": alert["alert_task"], "probability": alert["probability"]}

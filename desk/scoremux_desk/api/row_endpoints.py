@@ -90,10 +90,7 @@ async def _score(services: Services, caller: Caller, body: bytes) -> Response:
     rows = parsed(ScoreRequest, body).rows
     services.intake.check_kept(caller.namespace, {name for row in rows for name in row.keep})
     sent = [Row(row.task, row.text, row.id) for row in rows]
-    scored, alerts = await asyncio.gather(
-        services.scorer.score(caller, sent),
-        services.alerts(caller, sent),
-    )
+    scored, alerts = await asyncio.gather(services.scorer.score(caller, sent), services.alerts(caller, sent))
     outcomes = zip(rows, scored, alerts, strict=True)
     arrivals = [
         ScoredArrival(row.text, one, None if number else alert, *row.origin, trait)

@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from scoremux_client import FakeTransport, Response, Scored, Status
+from scoremux_client import NO_RETRIES, FakeTransport, Response, Scored, Status
 from scoremux_client.contract import Reason
 from scoremux_desk.api.callers import Caller
 from scoremux_desk.api.problems import ApiProblem
 from scoremux_desk.api.shapes import sendable
-from scoremux_desk.api.triton_scorer import ONCE, TritonScorer
+from scoremux_desk.api.triton_scorer import TritonScorer
 from scoremux_desk.database import accounts, api_rows, reads
 from scoremux_desk.database.connection import Database
 from scoremux_desk.errors import ReviewError
@@ -60,7 +60,7 @@ class SandboxScorer(TritonScorer):
         self._database = database
         self._refused = set[str]()
         self.transport = FakeTransport(TASKS, level=lambda _task, _name: 1)
-        super().__init__([self.transport], ONCE)
+        super().__init__([self.transport], NO_RETRIES)
 
     async def score(self, caller: Caller, responses: Sequence[Response]) -> list[Scored]:
         for name in (str(response.id) for response in responses):

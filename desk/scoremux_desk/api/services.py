@@ -42,9 +42,7 @@ class Services:
 
     def __post_init__(self) -> None:
         self.intake = LiveIntake(
-            self.database,
-            self.people,
-            lambda: self.scorer.ask_tasks(self.callers.operator()).result(),
+            self.database, self.people, lambda: self.scorer.ask_tasks(self.callers.operator()).result()
         )
         self.bodies = Bodies()
         self.followers = Followers(self.database)

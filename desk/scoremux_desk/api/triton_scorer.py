@@ -9,6 +9,7 @@ from functools import lru_cache, partial
 from typing import Any, Protocol, runtime_checkable
 
 from scoremux_client import (
+    NO_RETRIES,
     AsyncScoringClient,
     BusyError,
     RejectedError,
@@ -24,7 +25,6 @@ from scoremux_desk.api.callers import Caller
 
 _GRANTS = 1024
 """Most grants whose clients are kept."""
-ONCE = Retries(patience_s=0, contact_s=0)
 _RETRIES = Retries(patience_s=10.0, contact_s=10.0)
 _TIMEOUT_S = 60.0
 _PROBE_S = 5.0
@@ -64,7 +64,7 @@ class TritonScorer:
 
     async def check(self) -> None:
         """Return if Triton answers, with a refusal too. Raises TransportError."""
-        client = AsyncScoringClient(self._sharing(None), timeout_s=_PROBE_S, retries=ONCE)
+        client = AsyncScoringClient(self._sharing(None), timeout_s=_PROBE_S, retries=NO_RETRIES)
         with suppress(RejectedError):
             await client.score([Response("", "")])
 
@@ -88,7 +88,7 @@ class TritonScorer:
         """Return tasks, of the first 64, that the machine decides without a calibration. Raises TransportError."""
         served = served_tasks(self._sharing(caller.grant, tasks=True)[0], timeout_s=_PROBE_S)
         tasks = [task.id for task in served[:_ASKED]]
-        client = ScoringClient(self._sharing(caller.grant), timeout_s=_PROBE_S, retries=ONCE)
+        client = ScoringClient(self._sharing(caller.grant), timeout_s=_PROBE_S, retries=NO_RETRIES)
         scored = client.score([Response(task, _PROBE) for task in tasks])
         return [row.task for row in scored if row.ok and not row.to_human and row.confidence is None]
 

@@ -238,13 +238,7 @@ def person_of(connection: Connection, cookie: str) -> Person | None:
     lives = SESSION.expires_at.between(now, now + SESSION_S + _CLOCK_S)
     valid = (SESSION.digest == log.sha256_of(cookie)) & lives & IS_ACTIVE
     query = select(
-        PERSON.id,
-        PERSON.name,
-        PERSON.role,
-        SESSION.form_key,
-        SESSION.digest,
-        SESSION.task,
-        SESSION.reason,
+        PERSON.id, PERSON.name, PERSON.role, SESSION.form_key, SESSION.digest, SESSION.task, SESSION.reason
     ).join(sessions, SESSION.person == PERSON.id)
     session = connection.execute(query.where(valid)).one_or_none()
     return None if session is None else Person(*session)

@@ -44,12 +44,7 @@ class LogEntry:
 
 
 def append(
-    connection: Connection,
-    by: str,
-    action: str,
-    body: Columns,
-    row: int | None = None,
-    remark: str = "",
+    connection: Connection, by: str, action: str, body: Columns, row: int | None = None, remark: str = ""
 ) -> int:
     """Append an entry (`LogEntry`); return its number. Raises ReviewError for a remark about a row that was erased."""
     last, before = head(connection)
@@ -68,20 +63,8 @@ def append(
         "row": row,
         "before": before,
     }
-    entry = json.dumps(
-        values,
-        ensure_ascii=False,
-        sort_keys=True,
-        separators=(",", ":"),
-    )
-    inserted(
-        connection,
-        record,
-        number=number,
-        entry=entry,
-        digest=sha256_of(entry),
-        row=row,
-    )
+    entry = json.dumps(values, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    inserted(connection, record, number=number, entry=entry, digest=sha256_of(entry), row=row)
     if remark:
         inserted(connection, remarks, entry=number, row=row, text=remark)
     return number

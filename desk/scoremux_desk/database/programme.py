@@ -133,12 +133,7 @@ def pause_tasks(connection: Connection, task: str, paused: bool, by: str) -> Non
     """Stop or resume the reading of a task, or of all for an empty id."""
     these = [TASK.id == task] if task else []
     changed(connection, tasks, *these, paused=paused)
-    log.append(
-        connection,
-        by,
-        "paused" if paused else "resumed",
-        {"task": task},
-    )
+    log.append(connection, by, "paused" if paused else "resumed", {"task": task})
 
 
 def replace_anchors(connection: Connection, papers: list[Columns], by: str) -> None:
@@ -172,9 +167,4 @@ def _as_json(values: Sequence[Any]) -> str:
 
 
 def _item(row: Any) -> Item:
-    return Item(
-        row.id,
-        tuple(json.loads(row.levels)),
-        paused=row.paused,
-        **json.loads(row.texts),
-    )
+    return Item(row.id, tuple(json.loads(row.levels)), paused=row.paused, **json.loads(row.texts))

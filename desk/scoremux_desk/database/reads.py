@@ -51,11 +51,7 @@ def all_queues(connection: Connection) -> Sequence[Any]:
         spent_s, done = (func.sum(column).over(partition_by=by) for column in (QUEUE.spent_s, QUEUE.done))
         paces.append(spent_s / func.nullif(done, 0))
     left_s = QUEUE.waiting * func.coalesce(*paces)
-    query = select(
-        queues,
-        TASK.paused,
-        left_s.label("left_s"),
-    ).join(tasks, TASK.id == QUEUE.task)
+    query = select(queues, TASK.paused, left_s.label("left_s")).join(tasks, TASK.id == QUEUE.task)
     return connection.execute(query.order_by(QUEUE.task, QUEUE.reason)).all()
 
 
@@ -75,12 +71,7 @@ def read_where(connection: Connection, *conditions: ColumnElement[bool]) -> Any 
 
 
 def current_read(connection: Connection, person: int) -> Any | None:
-    return read_where(
-        connection,
-        READ.person == person,
-        READ.state == "leased",
-        READ.lead.is_(None),
-    )
+    return read_where(connection, READ.person == person, READ.state == "leased", READ.lead.is_(None))
 
 
 def reads_aside(connection: Connection, person: int) -> Sequence[Any]:
@@ -98,11 +89,7 @@ def read_of_token(
 ) -> Any:
     """Return the read of a person's lease by its token. Raises LeaseLostError; `lost`: the end of its message."""
     read = read_where(
-        connection,
-        READ.token == token,
-        READ.person == person,
-        READ.lead.is_(None),
-        READ.state.in_(states),
+        connection, READ.token == token, READ.person == person, READ.lead.is_(None), READ.state.in_(states)
     )
     if read is None:
         raise LeaseLostError(f"this response went to someone else in the meantime; {lost}")
@@ -148,28 +135,16 @@ def finish(connection: Connection, read: Any, spent_s: float) -> None:
 def take_back(connection: Connection, decision: Any, now: float, lease_s: float, lead: int | None) -> None:
     """Lease the read of an undone decision to the same person again."""
     lease(connection, [decision.read], decision.person, now, lease_s, lead)
-    _count(
-        connection,
-        read_where(connection, READ.id == decision.read),
-        1,
-        -1,
-        -decision.spent_s,
-    )
+    _count(connection, read_where(connection, READ.id == decision.read), 1, -1, -decision.spent_s)
 
 
 def add_first_reads(connection: Connection, first: int) -> int:
     """Add the first read of each waiting row from id `first` on; return how many."""
     waiting = (ROW.id >= first) & (unindexed(ROW.state) == "waiting")
     columns = ["row", "kind", "round", "task", "reason", "priority", "state"]
-    chosen = select(
-        ROW.id,
-        literal("first"),
-        ROW.round,
-        ROW.task,
-        ROW.reason,
-        ROW.priority,
-        literal("open"),
-    ).where(waiting)
+    chosen = select(ROW.id, literal("first"), ROW.round, ROW.task, ROW.reason, ROW.priority, literal("open")).where(
+        waiting
+    )
     connection.execute(insert(reads).from_select(columns, chosen))
     counted = select(literal("first").label("kind"), ROW.task, ROW.reason, func.count().label("n")).where(waiting)
     queues_of_rows = connection.execute(counted.group_by(ROW.task, ROW.reason)).all()
@@ -187,15 +162,7 @@ def add_read(connection: Connection, row: Any, kind: str, reason: str, **values:
         values: Other columns, such as priority and not_for.
     """
     created = inserted(
-        connection,
-        reads,
-        row=row.id,
-        kind=kind,
-        round=row.round,
-        task=row.task,
-        reason=reason,
-        state="open",
-        **values,
+        connection, reads, row=row.id, kind=kind, round=row.round, task=row.task, reason=reason, state="open", **values
     )
     read = read_where(connection, READ.id == created)
     _count(connection, read, 1)
@@ -205,12 +172,7 @@ def add_read(connection: Connection, row: Any, kind: str, reason: str, **values:
 def pending_read(connection: Connection, row: int, kind: str = "") -> Any | None:
     """Return the read of a row that waits for a decision; of one kind, or of any."""
     kinds = [READ.kind == kind] if kind else []
-    return read_where(
-        connection,
-        READ.row == row,
-        unindexed(READ.state).in_(PENDING),
-        *kinds,
-    )
+    return read_where(connection, READ.row == row, unindexed(READ.state).in_(PENDING), *kinds)
 
 
 def give_back(connection: Connection, *conditions: ColumnElement[bool]) -> None:
@@ -225,12 +187,7 @@ def give_back_group(connection: Connection, read: int) -> None:
     give_back(connection, or_(READ.id == read, READ.lead == read))
 
 
-def end_reservations(
-    connection: Connection,
-    person: int,
-    may_read: Callable[[str], bool],
-    by: str,
-) -> None:
+def end_reservations(connection: Connection, person: int, may_read: Callable[[str], bool], by: str) -> None:
     """Leave to anyone what only a person was to read, unless they may read its task; note it in the record."""
     reserved = select(reads).where(READ.only_for == person, READ.state.in_(PENDING))
     for read in connection.execute(reserved.order_by(READ.task, READ.id)).all():

@@ -10,13 +10,7 @@ from sqlalchemy import Table
 from scoremux_desk.database import log, schema
 from scoremux_desk.database.schema import ERASED, Columns
 
-UNSETTLED = {
-    "state": "",
-    "round": 1,
-    "final_level": None,
-    "final_code": "",
-    "final_decision": None,
-}
+UNSETTLED = {"state": "", "round": 1, "final_level": None, "final_code": "", "final_decision": None}
 """A row that has just come in, but for its state."""
 
 
@@ -50,11 +44,7 @@ class RecordedState:
         if "final" in body:
             level, code, decision = body["final"]
             settled = {"final_level": level, "final_code": code, "final_decision": decision}
-            self.rows[row] = {
-                "state": body["state"],
-                "round": body["round"],
-                **settled,
-            }
+            self.rows[row] = {"state": body["state"], "round": body["round"], **settled}
 
     def _add_programme(self, action: str, body: Columns) -> None:
         """Take in an entry about the policy, tasks, people and their assignments."""
@@ -88,10 +78,7 @@ class RecordedState:
             del pools[before]
             self.members = {member for member in self.members if member[0] != before}
         if assignments:
-            pools[number] = {
-                "name": name,
-                "assignments": json.dumps(assignments),
-            }
+            pools[number] = {"name": name, "assignments": json.dumps(assignments)}
         self.members |= {(number, person) for person in members}
 
     def _add_work(self, action: str, number: int, body: Columns) -> None:

@@ -71,12 +71,7 @@ def row_digest(row: Mapping[str, Any]) -> str:
     if (row["student"], row["kept"]) != ("", ""):  # columns since formats 6 and 8
         sealed += [row["student"], row["kept"]] if row["kept"] != "" else [row["student"]]
     # By `repr`: SQLite gives bytes where they were stored.
-    values = json.dumps(
-        sealed,
-        ensure_ascii=False,
-        separators=(",", ":"),
-        default=repr,
-    )
+    values = json.dumps(sealed, ensure_ascii=False, separators=(",", ":"), default=repr)
     return log.sha256_of(values)
 
 

@@ -121,13 +121,7 @@ sessions = _table(
     reason=_WORDS,
 )
 
-attempts = _table(
-    "attempts",
-    Index("attempts_by_subject", "subject", "at"),
-    id=_NUMBER,
-    subject=Text,
-    at=Float,
-)
+attempts = _table("attempts", Index("attempts_by_subject", "subject", "at"), id=_NUMBER, subject=Text, at=Float)
 
 tasks = _table(
     "tasks",
@@ -177,13 +171,7 @@ rows = _table(
 )
 
 anchors = _table(
-    "anchors",
-    Index("anchors_by_task", "task", "level"),
-    id=_NUMBER,
-    task=Text,
-    level=Integer,
-    text=Text,
-    note=_WORDS,
+    "anchors", Index("anchors_by_task", "task", "level"), id=_NUMBER, task=Text, level=Integer, text=Text, note=_WORDS
 )
 
 reads = _table(

@@ -66,13 +66,7 @@ def reopen(visit: Visit) -> Response:
         chosen = responses.settled_by(access.connection, person, task, since)
         for row in chosen:
             settling.reopen(access, row, reason)
-        body = {
-            "person": person,
-            "task": task or "all",
-            "days": days,
-            "rows": len(chosen),
-            "why": reason,
-        }
+        body = {"person": person, "task": task or "all", "days": days, "rows": len(chosen), "why": reason}
         access.log("reopened all", body)
     return see("/progress")
 
@@ -95,12 +89,7 @@ def add_person(visit: Visit) -> Response:
     typed = visit.text("password")
     password = None if not typed and desk.user_header else typed
     accounts.add_person(
-        desk.database,
-        visit.text("name").strip(),
-        visit.text("role"),
-        password,
-        visit.person.name,
-        desk.hasher,
+        desk.database, visit.text("name").strip(), visit.text("role"), password, visit.person.name, desk.hasher
     )
     return see("/people")
 

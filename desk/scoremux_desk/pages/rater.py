@@ -41,12 +41,7 @@ def queues(visit: Visit) -> Response:
         open_tasks = {queue.task for queue in waiting if queue.waiting and queue.reason != reads.ADJUDICATION}
         obstacles = {task: access.obstacle(task) for task in sorted(open_tasks | access.sets.keys())}
         readable = [tasks[task] for task, why in obstacles.items() if why != ELSEWHERE and (task in open_tasks or why)]
-        mine |= {
-            "obstacles": obstacles,
-            "sets": access.sets,
-            "standings": access.standings,
-            "policy": access.policy,
-        }
+        mine |= {"obstacles": obstacles, "sets": access.sets, "standings": access.standings, "policy": access.policy}
     return show(visit, "tasks.html", tasks=readable, **mine)
 
 
@@ -149,14 +144,7 @@ def compare(visit: Visit) -> Response:
             raise NotAllowedError("this comparison has not been asked for")
         row = responses.row_of(connection, last.row)
         item = programme.item_of(connection, row.task)
-    return show(
-        visit,
-        "compare.html",
-        last=last,
-        row=row,
-        item=item,
-        machine=responses.machine_score(row),
-    )
+    return show(visit, "compare.html", last=last, row=row, item=item, machine=responses.machine_score(row))
 
 
 def feedback(visit: Visit) -> Response:
@@ -171,13 +159,7 @@ def feedback(visit: Visit) -> Response:
         items = programme.all_items(connection)
     number = policy.feedback or 0
     last = len(papers) // number * number if number else 0
-    return show(
-        visit,
-        "feedback.html",
-        papers=papers[max(0, last - number) : last],
-        policy=policy,
-        items=items,
-    )
+    return show(visit, "feedback.html", papers=papers[max(0, last - number) : last], policy=policy, items=items)
 
 
 def keys(visit: Visit) -> Response:
@@ -227,12 +209,7 @@ def _strip(access: TaskAccess, message: str) -> Columns:
         return {"message": message, "last": None, "pace": pace}
     if not message and last.kind == "qualification":
         message = _qualification_news(access, last)
-    return {
-        "message": message,
-        "last": last,
-        "last_item": programme.item_of(connection, last.task),
-        "pace": pace,
-    }
+    return {"message": message, "last": last, "last_item": programme.item_of(connection, last.task), "pace": pace}
 
 
 def _qualification_news(access: TaskAccess, decision: Any) -> str:

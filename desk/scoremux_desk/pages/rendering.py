@@ -66,18 +66,8 @@ def time_left(left_s: float | None) -> str:
 
 def show(visit: Visit, template: str, status: int = 200, **values: Any) -> Response:
     """Render a page."""
-    place = {
-        "fragment": visit.by_script,
-        "path": visit.request.url.path,
-        "person": visit.signed_in,
-    }
-    html = _environment.get_template(template).render(
-        {
-            **place,
-            **visit.waiting,
-            **values,
-        }
-    )
+    place = {"fragment": visit.by_script, "path": visit.request.url.path, "person": visit.signed_in}
+    html = _environment.get_template(template).render({**place, **visit.waiting, **values})
     return Response(html, status, media_type="text/html")
 
 

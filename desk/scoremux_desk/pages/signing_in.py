@@ -25,23 +25,8 @@ def form(visit: Visit, message: str = "", status: int = 200) -> Response:
             return begin(visit, accounts.begin_session(visit.desk.database, account))
         message = message or f"The desk has no account for {visit.user} that signs in elsewhere."
     key = secrets.token_urlsafe(16)
-    shown = show(
-        visit,
-        "login.html",
-        status,
-        message=message,
-        key=key,
-        name=visit.text("name"),
-        user=visit.user,
-    )
-    shown.set_cookie(
-        _BEFORE,
-        key,
-        3600,
-        httponly=True,
-        samesite="strict",
-        secure=visit.desk.secure,
-    )
+    shown = show(visit, "login.html", status, message=message, key=key, name=visit.text("name"), user=visit.user)
+    shown.set_cookie(_BEFORE, key, 3600, httponly=True, samesite="strict", secure=visit.desk.secure)
     return shown
 
 
@@ -56,14 +41,7 @@ def sign_in(visit: Visit) -> Response:
     mark_name = f"desk-browser-{hashlib.sha256(name.encode('utf-8', 'replace')).hexdigest()[:12]}"
     mark = visit.request.cookies.get(mark_name, "")
     try:
-        cookie, mark = accounts.sign_in(
-            desk.database,
-            name,
-            visit.text("password"),
-            address,
-            desk.hasher,
-            mark,
-        )
+        cookie, mark = accounts.sign_in(desk.database, name, visit.text("password"), address, desk.hasher, mark)
     except SignInError as error:
         return form(visit, error.sentence, 429 if "attempts" in str(error) else 401)
     answer = begin(visit, cookie)
@@ -79,14 +57,7 @@ def begin(visit: Visit, cookie: str) -> Response:
     answer = see("/")
     desk = visit.desk
     life = int(accounts.SESSION_S)
-    answer.set_cookie(
-        desk.cookie,
-        cookie,
-        max_age=life,
-        httponly=True,
-        samesite="lax",
-        secure=desk.secure,
-    )
+    answer.set_cookie(desk.cookie, cookie, max_age=life, httponly=True, samesite="lax", secure=desk.secure)
     return answer
 
 

@@ -111,13 +111,7 @@ def _row_of(connection: Connection, alert: Columns, file: str) -> int | None:
 
 def add_alert(connection: Connection, row: int, by: str, **values: Any) -> bool:
     """Add an alert unless a person's is open already, or the same task's was there before; return whether it is new."""
-    body = {
-        "person": None,
-        "task": "",
-        "probability": None,
-        **values,
-        "at": time_of(connection),
-    }
+    body = {"person": None, "task": "", "probability": None, **values, "at": time_of(connection)}
     same = (ALERT.row == row) & (ALERT.task == body["task"])
     same = same if body["task"] else same & IS_OPEN
     if number_of(connection, same):

@@ -99,12 +99,7 @@ def change_pool(access: TaskAccess, name: str, lines: str, members: Sequence[str
             "a pool with members needs tasks, since who has none reads all tasks: name tasks, or take all members out"
         )
     number = _replace_pool(connection, name, stored, sorted(after))
-    body = {
-        "pool": number,
-        "name": name,
-        "assignments": stored,
-        "members": sorted(after),
-    }
+    body = {"pool": number, "name": name, "assignments": stored, "members": sorted(after)}
     access.log("pool", body)
     for person in active.values():
         if person.id in before | after:

@@ -97,15 +97,7 @@ def open_questions(connection: Connection, most: int) -> Sequence[Any]:
     Columns: read, rater, the rater's name as `by`, row, and the row's name, task and text.
     """
     query = (
-        select(
-            MESSAGE.read,
-            MESSAGE.rater,
-            PERSON.name.label("by"),
-            READ.row,
-            ROW.name,
-            ROW.task,
-            ROW.text,
-        )
+        select(MESSAGE.read, MESSAGE.rater, PERSON.name.label("by"), READ.row, ROW.name, ROW.task, ROW.text)
         .join(people, PERSON.id == MESSAGE.rater)
         .join(read_table, READ.id == MESSAGE.read)
         .join(rows, ROW.id == READ.row)
@@ -122,11 +114,6 @@ def _messages(connection: Connection, chosen: ColumnElement[bool]) -> Sequence[A
 
 
 def _say(access: TaskAccess, read: Any, rater: int, text: str, action: str) -> None:
-    body = {
-        "read": read.id,
-        "rater": rater,
-        "person": access.person,
-        "at": access.now,
-    }
+    body = {"read": read.id, "rater": rater, "person": access.person, "at": access.now}
     entry = access.log(action, body, read.row, text[:_MOST_MESSAGE])
     inserted(access.connection, messages, entry=entry, **body)

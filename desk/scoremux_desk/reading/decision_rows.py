@@ -51,10 +51,9 @@ def last_rater(connection: Connection, row: int) -> int | None:
 
 def pace_since(connection: Connection, person: int, since: float) -> tuple[int, float]:
     """Return how many decisions of a person since then count, and the mean seconds of one."""
-    chosen = select(
-        func.count(),
-        func.coalesce(func.avg(DECISION.spent_s), 0.0),
-    ).where(DECISION.person == person, DECISION.at >= since, COUNTS)
+    chosen = select(func.count(), func.coalesce(func.avg(DECISION.spent_s), 0.0)).where(
+        DECISION.person == person, DECISION.at >= since, COUNTS
+    )
     number, mean_s = connection.execute(chosen).one()
     return number, mean_s
 
@@ -127,12 +126,7 @@ def row_decisions(connection: Connection, chosen: Collection[int]) -> dict[int, 
     """Return all decisions about some rows that count, with the rater's name, by row."""
     query = select(decisions, PERSON.name.label("rater")).join(people, PERSON.id == DECISION.person)
     by_row: dict[int, list[Any]] = {}
-    for decision in connection.execute(
-        query.where(
-            DECISION.row.in_(chosen),
-            COUNTS,
-        ).order_by(DECISION.id)
-    ):
+    for decision in connection.execute(query.where(DECISION.row.in_(chosen), COUNTS).order_by(DECISION.id)):
         by_row.setdefault(decision.row, []).append(decision)
     return by_row
 

@@ -33,15 +33,7 @@ def repeated_names(connection: Connection) -> dict[int, str]:
     """Return ids of rows whose id an earlier row of the same task and administration has: `7 (2)`, `7 (3)`, …"""
     place = (ROW.task, ROW.name, ROW.administration)
     number = func.row_number().over(partition_by=place, order_by=ROW.id).label("number")
-    numbered = (
-        select(
-            ROW.id,
-            ROW.name,
-            number,
-        )
-        .where(ROW.state != ERASED)
-        .subquery()
-    )
+    numbered = select(ROW.id, ROW.name, number).where(ROW.state != ERASED).subquery()
     query = select(numbered).where(numbered.c.number > 1)
     return {row.id: f"{row.name} ({row.number})" for row in connection.execute(query)}
 
@@ -66,9 +58,6 @@ def _read_behind(connection: Connection, again: dict[int, int]) -> set[str]:
     if not again:
         return set()
     first_level = (DECISION.kind == "first") & COUNTS & DECISION.level.is_not(None)
-    query = select(ROW.id, ROW.task).join(
-        decisions,
-        (DECISION.row == ROW.id) & first_level,
-    )
+    query = select(ROW.id, ROW.task).join(decisions, (DECISION.row == ROW.id) & first_level)
     apart = {*again.values()}
     return {row.task for row in connection.execute(query.where(ROW.chosen_by == BEHIND)) if row.id not in apart}

@@ -106,16 +106,8 @@ def _check(access: TaskAccess, read: Any, rating: Rating, item: programme.Item) 
 
 def _save_group(access: TaskAccess, group: Sequence[Any], rating: Rating, spent_s: float) -> None:
     """Save one rating for all reads of a group; the first decision is the lead of the others."""
-    values: Columns = {
-        "at": access.now,
-        "spent_s": round(spent_s / len(group), 3),
-        "size": len(group),
-    }
-    values |= {
-        "fast": spent_s < access.policy.fast_s,
-        "level": rating.level,
-        "code": rating.code,
-    }
+    values: Columns = {"at": access.now, "spent_s": round(spent_s / len(group), 3), "size": len(group)}
+    values |= {"fast": spent_s < access.policy.fast_s, "level": rating.level, "code": rating.code}
     lead: int | None = None
     for read in group:
         decision = _save(access, read, rating.note[:_MOST_NOTE], {**values, "lead": lead})

@@ -142,24 +142,14 @@ def insert_rows(connection: Connection, chunk: list[Columns], file: str, by: str
     """
     levels: dict[str, int] = {}
     for row in chunk:
-        number = max(
-            len(json.loads(row["probabilities"])),
-            row["level"] + 1,
-            (row["known_level"] or 0) + 1,
-            2,
-        )
+        number = max(len(json.loads(row["probabilities"])), row["level"] + 1, (row["known_level"] or 0) + 1, 2)
         levels[row["task"]] = max(levels.get(row["task"], 0), number)
     programme.ensure_items(connection, levels, by)
     new = responses.insert_new_rows(connection, chunk)
     if not new:
         return [], 0
     numbers = [row for row, _ in new]
-    body = {
-        "file": file,
-        "first": numbers[0],
-        "last": numbers[-1],
-        "digest": responses.chunk_digest(new),
-    }
+    body = {"file": file, "first": numbers[0], "last": numbers[-1], "digest": responses.chunk_digest(new)}
     log.append(connection, by, log.ROWS_ADDED, body)
     return numbers, reads.add_first_reads(connection, numbers[0])
 
@@ -183,14 +173,7 @@ def _scored_row(path: Path, number: int, row: Columns, origin: Origin, policy: D
     return columns
 
 
-def row_of(
-    task: str,
-    name: str,
-    origin: Origin,
-    outcome: Columns,
-    policy: DeskPolicy,
-    number: int,
-) -> Columns:
+def row_of(task: str, name: str, origin: Origin, outcome: Columns, policy: DeskPolicy, number: int) -> Columns:
     """Return a scored response as a row for the database.
 
     Args:

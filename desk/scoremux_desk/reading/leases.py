@@ -8,18 +8,7 @@ from sqlalchemy import Connection, exists, or_, select
 
 from scoremux_desk.database import programme, responses
 from scoremux_desk.database.reads import ADJUDICATION, add_read, current_read, give_back, lease, release
-from scoremux_desk.database.schema import (
-    COUNTS,
-    DECISION,
-    QUEUE,
-    READ,
-    ROW,
-    TASK,
-    changed,
-    reads,
-    tasks,
-    unindexed,
-)
+from scoremux_desk.database.schema import COUNTS, DECISION, QUEUE, READ, ROW, TASK, changed, reads, tasks, unindexed
 from scoremux_desk.reading.intake import share
 from scoremux_desk.reading.task_access import QUALIFY, TaskAccess
 
@@ -91,16 +80,9 @@ def _queues_in_order(access: TaskAccess, task: str, reason: str, draw: Draw) -> 
     query = query.where(QUEUE.task == task) if task else query
     query = query.where(QUEUE.reason == reason) if reason else query
     waiting = access.connection.execute(query.order_by(QUEUE.task, QUEUE.reason))
-    order = sorted(
-        waiting,
-        key=lambda queue: (queue.task, -(draw() ** (1 / queue.waiting))),
-    )
+    order = sorted(waiting, key=lambda queue: (queue.task, -(draw() ** (1 / queue.waiting))))
     # People qualify before any response is there.
-    sets = select(TASK.id).where(
-        TASK.id == task,
-        TASK.paused.is_(False),
-        TASK.id.in_(access.sets),
-    )
+    sets = select(TASK.id).where(TASK.id == task, TASK.paused.is_(False), TASK.id.in_(access.sets))
     first = [(qualifying, "") for qualifying in access.connection.scalars(sets)]
     return [*first, *((queue.task, queue.reason) for queue in order)]
 

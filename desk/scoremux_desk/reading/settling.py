@@ -42,11 +42,7 @@ def settle(access: TaskAccess, kind_of_read: str, number: int) -> Columns:
             reads.add_read(connection, row, kind, reason, priority=row.priority, not_for=not_for)
         elif pending is not None and state != kind and (kind, state) != ("second", "waiting"):
             reads.withdraw(connection, pending)
-    return {
-        "state": state,
-        "round": row.round,
-        "final": list(final.values()),
-    }
+    return {"state": state, "round": row.round, "final": list(final.values())}
 
 
 def outcome(by_kind: Mapping[str, Any], twice: bool, policy: DeskPolicy) -> tuple[str, Any | None]:
@@ -73,12 +69,7 @@ def reopen(access: TaskAccess, row: int, why: str) -> None:
     again = responses.row_of(connection, row)
     not_for = decision_rows.last_rater(connection, row)
     reads.add_read(connection, again, "first", before.reason or REOPENED, priority=-1.0, not_for=not_for)
-    body = {
-        "old_level": before.final_level,
-        "old_code": before.final_code,
-        "final": list(unsettled.values()),
-        **now,
-    }
+    body = {"old_level": before.final_level, "old_code": before.final_code, "final": list(unsettled.values()), **now}
     access.log("reopened", body, row=row, remark=why)
 
 

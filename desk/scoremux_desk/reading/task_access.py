@@ -198,12 +198,7 @@ class TaskAccess:
 
     def end_reservations(self) -> None:
         """Leave to anyone what only this person was to read and may no longer read: it would wait for ever."""
-        reads.end_reservations(
-            self.connection,
-            self.person,
-            lambda task: not self.obstacle(task),
-            _BY,
-        )
+        reads.end_reservations(self.connection, self.person, lambda task: not self.obstacle(task), _BY)
 
     def papers_decided(self, kind: str, task: str = "", before: float = math.inf) -> Sequence[Any]:
         """Return this person's decisions about papers with a known level, the first one first.

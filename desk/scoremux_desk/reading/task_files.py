@@ -49,14 +49,7 @@ def read_anchors(path: Path) -> list[Columns]:
     for number, (task, text, level, row) in enumerate(read_papers(path), start=1):
         if not text.strip():
             raise InputError(f"{path}, row {number}: the anchor paper has no text")
-        papers.append(
-            {
-                "task": task,
-                "text": text,
-                "level": level,
-                "note": str(row.get("note") or ""),
-            }
-        )
+        papers.append({"task": task, "text": text, "level": level, "note": str(row.get("note") or "")})
     return papers
 
 

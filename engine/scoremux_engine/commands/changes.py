@@ -11,13 +11,7 @@ from rich.console import Console
 from typer import Argument, Option
 
 from scoremux_decide.decision import Decision
-from scoremux_engine.commands.options import (
-    BackboneOption,
-    DryRunOption,
-    JsonOption,
-    StoreOption,
-    open_backbone,
-)
+from scoremux_engine.commands.options import BackboneOption, DryRunOption, JsonOption, StoreOption, open_backbone
 from scoremux_engine.commands.printing import short, show_result, show_table
 from scoremux_engine.packages.adapter_folders import find_adapters, other_bases
 from scoremux_engine.packages.adapter_tokens import lower_limits
@@ -76,9 +70,7 @@ def rollback(
 
 
 def retire(
-    tasks: Annotated[list[str], Argument(help="Ids of live tasks.")],
-    store: StoreOption,
-    dry_run: DryRunOption = False,
+    tasks: Annotated[list[str], Argument(help="Ids of live tasks.")], store: StoreOption, dry_run: DryRunOption = False
 ) -> None:
     """Stop serving tasks, all at once or none. Their packages stay, and TASK@DIGEST is still scored.
 
@@ -127,8 +119,7 @@ def hold(
     store: StoreOption,
     by: ByOption,
     file: Annotated[
-        Path | None,
-        Option("--from", help="The .json file of `scoremux watch`, for the tasks that it wants held."),
+        Path | None, Option("--from", help="The .json file of `scoremux watch`, for the tasks that it wants held.")
     ] = None,
 ) -> None:
     """Send to people what the machine would keep (route human:HELD), of all of these tasks at once or of none.
@@ -153,9 +144,7 @@ def hold(
 
 
 def release(
-    task: Annotated[str, Argument(help="Id of a task that is on hold.")],
-    store: StoreOption,
-    by: ByOption,
+    task: Annotated[str, Argument(help="Id of a task that is on hold.")], store: StoreOption, by: ByOption
 ) -> None:
     """End a hold: the version before it is live again.
 
@@ -190,11 +179,7 @@ def _show(
     rows: list[dict[str, Any]] = []
     for change, origin in zip_longest(changes, origins):
         kind = kinds.get(change.kind, change.kind)
-        parts = {
-            "uncalibrated": _loses_calibration(store, change),
-            "task_json": origin,
-            "dry_run": dry_run,
-        }
+        parts = {"uncalibrated": _loses_calibration(store, change), "task_json": origin, "dry_run": dry_run}
         row = {"task": change.task, "change": kind, "from": change.before, "to": change.after}
         rows.append(row | {name: part for name, part in parts.items() if part})
     more = ["task.json"] if any(origins) else []

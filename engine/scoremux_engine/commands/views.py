@@ -140,8 +140,7 @@ def _cell(key: str, value: Any) -> str:
 
 
 def history(
-    store: StoreOption,
-    task: Annotated[str | None, Argument(help="Id of a task (default: all).")] = None,
+    store: StoreOption, task: Annotated[str | None, Argument(help="Id of a task (default: all).")] = None
 ) -> None:
     """Show every change, newest last.
 

@@ -62,10 +62,7 @@ def _likely_spec(adapters: Iterable[Adapter]) -> BackboneSpec:
                 heads[name].append(linear)
     head = sorted(map(_most, heads.values()), key=lambda linear: -linear.d_out)
     last = [linear.model_copy(update={"d_out": None}) for linear in head[-1:]]
-    return BackboneSpec.model_construct(
-        sites=list(map(_most, sites.values())),
-        head=head[:-1] + last,
-    )
+    return BackboneSpec.model_construct(sites=list(map(_most, sites.values())), head=head[:-1] + last)
 
 
 def _most(values: Iterable[Any]) -> Any:

@@ -31,13 +31,8 @@ class RunnerChoice:
     @classmethod
     def of(cls, parameters: Mapping[str, str]) -> "RunnerChoice":
         """Return the choice that parameters of a Triton model are; 0 stands for None."""
-        return cls(
-            parameters.get("runner", DEFAULT.name),
-            parameters.get("device", DEFAULT.device),
-            parameters.get("precision", DEFAULT.precision),
-            threads=int(parameters.get("threads", "0")) or None,
-            streams=int(parameters.get("streams", "0")) or None,
-        )
+        names = [parameters.get(key, default) for key, default in DEFAULT.parameters.items()]
+        return cls(*names[:3], *(int(number) or None for number in names[3:]))
 
     @property
     def parameters(self) -> dict[str, str]:

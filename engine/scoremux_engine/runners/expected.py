@@ -100,10 +100,7 @@ def expected_outputs(backbone: Backbone, reference: BackboneRunner) -> dict[str,
 
 
 def outputs(
-    backbone: Backbone,
-    runner: BackboneRunner,
-    live: Iterable[SizeClass] | None = None,
-    first: int = len(_BATCHES),
+    backbone: Backbone, runner: BackboneRunner, live: Iterable[SizeClass] | None = None, first: int = len(_BATCHES)
 ) -> list[NamedOutput]:
     """Return a runner's outputs for made-up rows, on each of its streams, by their names in the file.
 

@@ -74,11 +74,7 @@ def pad(
     types = _spread((row.types for row in tokens), mask, 0) if spec.token_types else None
     before = np.array(prefix_tokens or [0] * len(tokens), dtype=np.int64) if spec.prefix_layers else None
     return RowInputs(
-        _spread((row.ids for row in tokens), mask, spec.pad_id),
-        attended.astype(np.int64),
-        group,
-        types,
-        before,
+        _spread((row.ids for row in tokens), mask, spec.pad_id), attended.astype(np.int64), group, types, before
     )
 
 
@@ -166,12 +162,7 @@ class TritonRunner(BackboneRunner):
     arithmetic = ""
 
     def __init__(
-        self,
-        infer: Infer,
-        spec: BackboneSpec,
-        precision: str = "float32",
-        arithmetic: str = "",
-        most_rows: int = 0,
+        self, infer: Infer, spec: BackboneSpec, precision: str = "float32", arithmetic: str = "", most_rows: int = 0
     ) -> None:
         self.precision, self.arithmetic, self.most_rows = precision, arithmetic, most_rows
         self._infer = infer

@@ -53,10 +53,7 @@ class Watcher:
     """Keeps one Triton running until a stop: if Triton or its stub dies or hangs, Triton is restarted on its ports."""
 
     def __init__(
-        self,
-        server: TritonServer,
-        report: Callable[[str], None] = lambda _: None,
-        timing: Timing = DEFAULT_TIMING,
+        self, server: TritonServer, report: Callable[[str], None] = lambda _: None, timing: Timing = DEFAULT_TIMING
     ) -> None:
         profile = server.profile
         selftest = "none" if profile.runner == "triton" else profile.selftest  # the scorer cannot test another model
