@@ -31,8 +31,9 @@ class RunnerChoice:
     @classmethod
     def of(cls, parameters: Mapping[str, str]) -> "RunnerChoice":
         """Return the choice that parameters of a Triton model are; 0 stands for None."""
-        names = [parameters.get(key, default) for key, default in DEFAULT.parameters.items()]
-        return cls(*names[:3], *(int(number) or None for number in names[3:]))
+        name, device, precision, *numbers = (parameters.get(key, value) for key, value in DEFAULT.parameters.items())
+        threads, streams = (int(number) or None for number in numbers)
+        return cls(name, device, precision, threads, streams)
 
     @property
     def parameters(self) -> dict[str, str]:
