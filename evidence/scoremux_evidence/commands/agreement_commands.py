@@ -79,6 +79,9 @@ def evaluate(
         report_tables.figures_table(title, "Task", report_tables.lines_of_tasks(assessed), report_tables.ROUTES).print(
             console, notes
         )
+    if assessed.items:
+        report_tables.items_table(assessed).print(console)
+        report_tables.traits_table(assessed).print(console)
     if groups := [*report_tables.lines_of_groups(assessed.groups)]:
         report_tables.figures_table("", "Group", groups, report_tables.GROUPS).print(console)
     print_notes(console, _last_notes(matched.rows.left_out, out, rsm))

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from scoremux_client.errors import InputError
+from scoremux_decide.total import Total
 from scoremux_evidence.rows import rules
 from scoremux_evidence.rows.label_columns import LABEL_COLUMNS, LabelColumns
 from scoremux_evidence.rows.points import (
@@ -17,6 +18,7 @@ from scoremux_evidence.rows.points import (
     filled,
     holds_points,
     published_points,
+    published_totals,
     shown_points,
     take_levels,
 )
@@ -47,6 +49,7 @@ class Matched:
         off_scale: The tasks and human levels of rows that are left out since their level is off the scale.
         dropped: How many scored rows of each task have a human's level that is off the scale or not a number.
         population: Which rows the figures are about, where these are not simply the rows themselves; else empty.
+        totals: The rules of items' totals, where they are known.
     """
 
     rows: Rows
@@ -58,6 +61,7 @@ class Matched:
     dropped: Ints
     population: str
     points: Floats = field(default_factory=lambda: np.zeros((0, 0)))
+    totals: Mapping[str, Total] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -96,7 +100,7 @@ def match_files(output: Path, truth: Path, columns: LabelColumns = LABEL_COLUMNS
             f"no row of {output} has a score and a level in {truth} ({reasons}); rows match by "
             "id, task and administration, where both have these, and 7.0 is not 7"
         )
-    return matched
+    return replace(matched, totals=published_totals(tasks, versions))
 
 
 def match_truth(

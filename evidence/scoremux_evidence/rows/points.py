@@ -1,12 +1,14 @@
 """Points that levels stand for, as far as scored rows show them, and the levels that points stand for."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from scoremux_decide.total import Total
 from scoremux_evidence.rows.table import Floats, Ints, Rows
 from scoremux_evidence.rows.trained_rows import packages_of
 from scoremux_files.errors import InputError, reading
@@ -44,22 +46,39 @@ def published_points(store: Path | None, versions: Iterable[tuple[str, str]]) ->
 
     Raises InputError where it is not a store, or a file there cannot be read.
     """
-    if store is None:
-        return {}
-    packages, found = packages_of(store), dict[str, set[tuple[float, ...]]]()
-    for task, version in versions:
+    found = dict[str, set[tuple[float, ...]]]()
+    for task, described in _published(store, versions):
+        traits = described.get("traits") or {}
+        levels = traits.get(task.rpartition(".")[2], described).get("levels")
+        found.setdefault(task, set()).add(tuple(levels or ()))
+    return {task: scale for task, (scale, *others) in found.items() if scale and not others}
+
+
+def published_totals(store: Path | None, versions: Iterable[tuple[str, str]]) -> dict[str, Total]:
+    """Return the rule of each item's total, where its versions in a store agree about it. Raises as `published_points`.
+
+    Args:
+        versions: Traits and the digests of their packages.
+    """
+    found = dict[str, list[Total | None]]()
+    for task, described in _published(store, versions):
+        rule = described.get("total")
+        found.setdefault(task.rpartition(".")[0], []).append(rule and Total.model_validate(rule))
+    return {item: rule for item, (rule, *others) in found.items() if rule and all(one == rule for one in others)}
+
+
+def _published(store: Path | None, versions: Iterable[tuple[str, str]]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield each task with the `task.json` of each of its versions that is in the store."""
+    packages = packages_of(store) if store else Path()
+    for task, version in versions if store else ():
         file = packages / version / "task.json"
         if version and file.exists():
             with reading(file):
                 content = file.read_bytes()
             try:
-                described = json.loads(content)
+                yield task, json.loads(content)
             except ValueError as error:
                 raise InputError(f"{file}: it is not JSON, so the package is damaged; publish {task} again") from error
-            traits = described.get("traits") or {}
-            levels = traits.get(task.rpartition(".")[2], described).get("levels")
-            found.setdefault(task, set()).add(tuple(levels or ()))
-    return {task: scale for task, (scale, *others) in found.items() if scale and not others}
 
 
 def evenly_spaced(points: Floats) -> Floats:

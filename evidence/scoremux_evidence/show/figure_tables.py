@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from scoremux_evidence.rows.table import Floats, Reasons
 from scoremux_evidence.show.words import examples
 from scoremux_evidence.verdicts.assessment import Assessment
 from scoremux_evidence.verdicts.comparison import ALL, MEAN, Comparison
+from scoremux_evidence.verdicts.items import ItemFigures
 from scoremux_evidence.verdicts.totals import Totals
 from scoremux_evidence.verdicts.verdicts import Judged, Judgement, Verdict
 from scoremux_files.atomic import replace_file
@@ -83,6 +84,7 @@ def as_json(assessed: Assessment, matched: Matched, provenance: Record) -> Recor
         "mean_of_tasks": figures_of(assessed.means, 0),
         "groups": _groups(assessed),
         "totals": _totals(assessed.totals),
+        "items": [_item(item) for item in assessed.items],
         "confidence_is_calibrated": bool(matched.rows.calibrated.any()),
     }
 
@@ -106,6 +108,16 @@ def _totals(totals: Totals | str) -> Record | None:
         if name in totals.same:
             kinds[name] |= {**figures_of(totals.figures[name], 0), "same": _numbers(totals.same[name].value)}
     return {"students": len(totals.by["people"]), "cuts": totals.cuts.tolist(), **kinds}
+
+
+def _item(item: ItemFigures) -> Record:
+    """Return the figures of an item's total and traits."""
+
+    def numbers(figures: Mapping[str, Figure]) -> Record:
+        return {name: {key: _number(value) for key, value in one._asdict().items()} for name, one in figures.items()}
+
+    figures = {**figures_of(item.figures, 0), "reach": _number(item.reach)}
+    return {"item": item.item, **figures, "halo": numbers(item.halo), "gains": numbers(item.gains)}
 
 
 def write_table(path: Path, assessed: Assessment) -> None:

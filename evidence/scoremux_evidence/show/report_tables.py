@@ -3,6 +3,7 @@
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import isnan
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,10 +12,11 @@ import pyarrow as pa
 from rich.console import Console
 
 from scoremux_evidence.figures.estimates import Figures
-from scoremux_evidence.show.words import Cell, figures_shown, group_shown, shown, verdict_shown
+from scoremux_evidence.show.words import Cell, figure_shown, figures_shown, group_shown, shown, verdict_shown
 from scoremux_evidence.verdicts.assessment import Assessment
 from scoremux_evidence.verdicts.comparison import ALL, MEAN, Comparison
 from scoremux_evidence.verdicts.groups import LEAST_STUDENTS, Groups
+from scoremux_evidence.verdicts.items import OF_TOTAL
 from scoremux_evidence.verdicts.verdicts import Verdict, rows_in_words, worst
 from scoremux_files.rows.writers import write_rows
 from scoremux_files.terminal import print_table
@@ -55,6 +57,9 @@ GROUP_MEANS = {
     "Above": "above",
 }
 """Agreement of two people, means and deviations, and shares of rows where the machine is below and above people."""
+
+_HALO = {"People": "people", "Across": "across", "Machine": "machine", "Machine − across": "difference"}
+"""Correlations of two traits, by title."""
 
 TO_PASTE = {
     "Mean of people": "human_mean",
@@ -188,6 +193,25 @@ def tasks_table(assessed: Assessment) -> Table:
         rows.append(row)
     leave_out = ("Item", "QWK of humans", "Rows needed", "SMD", "Exact", "Students", "Rows")
     return Table("", columns, rows, words=("Verdict", "Item"), leave_out=leave_out)
+
+
+def items_table(assessed: Assessment) -> Table:
+    """Return the total of each item, and its halo."""
+    rows = []
+    for item in assessed.items:
+        total = [Cell(f"{int(item.figures['qwk'].n[0]):,}"), *figures_shown(item.figures, 0, OF_TOTAL.values())]
+        halo = [figure_shown(item.halo[name]) if item.halo else Cell("–") for name in _HALO.values()]
+        halo[-1] = halo[-1]._replace(style="fail" if item.has_halo else "")
+        rows.append([Cell(item.item), *total, Cell("–" if isnan(item.reach) else f"± {item.reach:g}"), *halo])
+    columns = ("Item", "Responses", *OF_TOTAL, "Range", *_HALO)
+    return Table("", columns, rows, leave_out=("r", "SMD", "Within 1", "Machine", "Across", "People"))
+
+
+def traits_table(assessed: Assessment) -> Table:
+    """Return whether each trait tells more than the item's total."""
+    gains = ((f"{item.item}.{trait}", gain) for item in assessed.items for trait, gain in item.gains.items())
+    rows = [[Cell(name), Cell("yes" if gain.value > 0 else "no"), figure_shown(gain)] for name, gain in gains]
+    return Table("", ("Trait", "Alone", "r² above the total's"), rows, words=("Alone",))
 
 
 def rows_needed(assessed: Assessment, cell: int) -> str:

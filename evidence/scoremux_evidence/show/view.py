@@ -13,10 +13,12 @@ from scoremux_evidence.show.report_tables import (
     ROUTES,
     Table,
     figures_table,
+    items_table,
     lines_of_groups,
     lines_of_tasks,
     table_to_paste,
     tasks_table,
+    traits_table,
 )
 from scoremux_evidence.show.task_view import policy_of, routes_in_words, task_view
 from scoremux_evidence.show.words import Cell, View, figures_shown, group_shown, left_out_shown, shown
@@ -54,6 +56,7 @@ def view(assessed: Assessment, matched: Matched) -> View:
         "routes": [figures_table("", first, lines, ROUTES) for first, lines in by if lines] if routed else [],
         "routed": _routed(assessed) if routed else "",
         "totals": _totals(assessed.totals),
+        "items": [items_table(assessed), traits_table(assessed)] if assessed.items else [],
         "group_plots": list(_group_plots(assessed, plots)),
         "failing_groups": _failing_groups(assessed),
         "confidence": _confidence(assessed, bool(matched.rows.calibrated.any()), plots),

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from math import inf, isnan, nan
 from typing import Any, NamedTuple
 
-from scoremux_evidence.figures.estimates import Estimates, Figures, rounded
+from scoremux_evidence.figures.estimates import Estimates, Figure, Figures, rounded
 from scoremux_evidence.rows.table import Reasons
 from scoremux_evidence.verdicts.groups import Groups
 from scoremux_evidence.verdicts.verdicts import Judgement, Verdict, rows_in_words
@@ -57,9 +57,14 @@ def shown(estimate: Estimates, cell: int, digits: int = 2, sign: str = "") -> Ce
         return Cell("–")
     if high - low > _WIDE.get(estimate.scale, inf):
         return Cell("unknown")
-    text, *ends = (rounded(x, digits, sign).replace("-", "−") for x in (value, low, high))
-    interval = "" if isnan(low) else f"[{ends[0]}, {ends[1]}]"
-    return Cell(text, interval + estimate.of_fewer(cell))
+    figure = figure_shown(estimate.at(cell), digits, sign)
+    return figure._replace(small=figure.small + estimate.of_fewer(cell))
+
+
+def figure_shown(figure: Figure, digits: int = 2, sign: str = "") -> Cell:
+    """Return a figure and its interval as words."""
+    text, *ends = (rounded(x, digits, sign).replace("-", "−") for x in figure)
+    return Cell(text, "" if isnan(figure.low) else f"[{ends[0]}, {ends[1]}]")
 
 
 def figures_shown(figures: Figures, cell: int, names: Iterable[str], pooled: bool = False) -> list[Cell]:

@@ -21,6 +21,7 @@ from scoremux_evidence.rows.matching import Matched
 from scoremux_evidence.rows.scored_output import UNKNOWN_LEVELS, versions_of
 from scoremux_evidence.rows.table import Floats, Ints, Rows, by_cell, units_of
 from scoremux_evidence.verdicts.groups import Groups, measure_groups
+from scoremux_evidence.verdicts.items import ItemFigures, measure_items
 from scoremux_evidence.verdicts.totals import Totals, measure_totals
 from scoremux_evidence.verdicts.verdicts import (
     Criterion,
@@ -49,6 +50,7 @@ class Assessment:
         dropped: The share of scored rows left out since the human's level is off the scale or not a number.
         students: How many students each task has, and all tasks together; None where no column says it.
         totals: Of students over all tasks, or why there are none.
+        items: Of items with traits, about responses.
         versions: The digests that scored each task's rows.
     """
 
@@ -68,6 +70,7 @@ class Assessment:
     ranges: RangeFigures
     routing: Routing
     totals: Totals | str
+    items: list[ItemFigures]
     versions: tuple[tuple[str, ...], ...]
 
 
@@ -116,6 +119,7 @@ def assess(matched: Matched, criteria: Sequence[Criterion]) -> Assessment:
         ranges=measure_ranges(rows.low, rows.high, rows.human, rows.weight, task, cells),
         routing=measure_routing(figures["people"].value, rows.weight * rows.kept, right, task),
         totals=measure_totals(matched, task, cells),
+        items=measure_items(matched),
         versions=tuple(tuple(version for of, version in versions if of == name and version) for name in tasks),
     )
 

@@ -66,7 +66,7 @@ def measure_totals(matched: Matched, task: Ints, cells: int) -> Totals | str:
             f"Totals need {_FEWEST} students with one row in each task, and {complete.sum()} of "
             f"{len(np.unique(student))} have it. A student with rows of several administrations has several in a task."
         )
-    machine, human, second = _in_points(matched)
+    machine, human, second = in_points(matched)
     people = np.bincount(student, human)
     cuts = np.unique(np.quantile(people[complete], np.arange(1, 10) / 10, method="higher"))
     compared = {"machine": (np.bincount(student, machine)[complete], people[complete])}
@@ -95,7 +95,7 @@ def _is_chosen(matched: Matched) -> bool:
     return bool((rows.weight_read != 1).any() or (rows.routed.any() and unread))
 
 
-def _in_points(matched: Matched) -> Floats:
+def in_points(matched: Matched) -> Floats:
     """Return the points of machine, people and second people, [3, B]; levels of a task with unknown points."""
     task = matched.rows.task.code
     points: Floats = np.stack([matched.rows.machine, matched.rows.human, matched.rows.second])

@@ -1,5 +1,6 @@
 """Intervals and verdicts: a fast share of the simulations in tests/slow, and the cases that they do not meet."""
 
+import json
 import math
 from pathlib import Path
 
@@ -13,7 +14,10 @@ from scoremux_client.errors import InputError
 from scoremux_evidence.figures.agreement import BY_NAME, STATISTICS
 from scoremux_evidence.figures.estimates import ONLY_MACHINE, Estimates, chance_beyond, difference, mean_of
 from scoremux_evidence.figures.intervals import dsm_estimates, estimates, student_t
+from scoremux_evidence.rows.label_columns import LabelColumns
+from scoremux_evidence.rows.matching import match_files
 from scoremux_evidence.rows.table import Rows, rated
+from scoremux_evidence.verdicts.items import measure_items
 from scoremux_evidence.verdicts.verdicts import (
     Criterion,
     Judgement,
@@ -417,3 +421,39 @@ def test_verdict_of_a_task_does_not_depend_on_its_company() -> None:
         assert alone == among_27 == among_200
         seen.add((alone, in_file))
     assert (Verdict.FAIL, Verdict.NOT_ENOUGH_ROWS) in seen
+
+
+@pytest.mark.parametrize("pulled", [0.0, 0.5])
+def test_an_item_has_figures_of_its_total_and_its_halo(tmp_path: Path, pulled: float) -> None:
+    """Made-up essays of which the machine knows as much as a reader, or pulls each trait to the mean of all."""
+    draw, traits, count = np.random.default_rng(7), ("a", "b", "c", "d"), 400
+    true = 0.84 * draw.normal(size=(count, 1)) + 0.55 * draw.normal(size=(count, 4))
+    machine, human, second = (true + 0.5 * draw.normal(size=true.shape) for _ in range(3))
+    machine += pulled * (machine.mean(axis=1, keepdims=True) - machine)
+    machine, human, second = (np.digitize(x, [-1.2, -0.4, 0.4, 1.2]) for x in (machine, human, second))
+    package = tmp_path / "store/packages/v"
+    package.mkdir(parents=True)
+    weights = {"a": 2, "b": 1, "c": 1, "d": 0.5}
+    of_traits = {name: {"levels": [0, 1, 2, 3, 4]} for name in traits}
+    package.joinpath("task.json").write_text(
+        json.dumps({"id": "e", "traits": of_traits, "total": {"weights": weights}})
+    )
+    scored, truth = [], []
+    for n, k in np.ndindex(count, 4):
+        row = {"id": str(n), "task": f"e.{traits[k]}"}
+        level = int(machine[n, k])
+        scored.append({**row, "status": "OK", "level": level, "score": float(level), "version": "v"})
+        truth.append({**row, "level": int(human[n, k]), "second": int(second[n, k])})
+    for name, rows in (("scored.jsonl", scored), ("truth.jsonl", truth)):
+        (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    columns = LabelColumns(second="second")
+    matched = match_files(tmp_path / "scored.jsonl", tmp_path / "truth.jsonl", columns, tmp_path / "store")
+    (item,) = measure_items(matched)
+    of_machine, of_first, of_second = (x @ np.array([*weights.values()]) for x in (machine, human, second))
+    assert item.figures["r"].value[0] == pytest.approx(np.corrcoef(of_machine, of_first)[0, 1])
+    assert item.figures["sem"].value[0] == pytest.approx(np.sqrt(((of_first - of_second) ** 2).mean() / 2))
+    assert 0.95 <= (np.abs(of_machine - of_first) <= item.reach).mean() < 0.98
+    assert item.has_halo == (pulled > 0)
+    assert item.halo["people"].value == pytest.approx(item.halo["across"].value, abs=0.05)
+    trait = np.corrcoef(machine[:, 0], human[:, 0])[0, 1] ** 2
+    assert item.gains["a"].value == pytest.approx(trait - np.corrcoef(of_machine, human[:, 0])[0, 1] ** 2)
