@@ -108,7 +108,9 @@ def _train_tables(
     state = checkpoint.load()
     if state is None:
         seeds = [derived_key(one.seed, one.name, "start") >> 1 for one in sets]
-        fresh = [prepared.fresh(one.recipe.rank, one.levels, seed) for one, seed in zip(sets, seeds, strict=True)]
+        fresh = [
+            prepared.fresh(one.recipe.rank, one.levels, seed, one.traits) for one, seed in zip(sets, seeds, strict=True)
+        ]
         state = TrainingState.begin(torch.stack(fresh))
     before, done = state.step, 0
     for one in sets:

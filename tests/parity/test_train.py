@@ -21,7 +21,7 @@ from labelled import labelled, rows_of
 from making import WORDS
 from mixed_store import open_with_peft
 from scoremux_engine import Engine
-from scoremux_engine.model.backbone import Backbone
+from scoremux_engine.model.backbone import Backbone, head_inputs
 from scoremux_engine.packages.adapter_folders import find_adapters
 from scoremux_engine.packages.package import adapter_digest
 from scoremux_engine.packages.package_files import PackageFiles
@@ -74,8 +74,8 @@ def _trainer(
     )
     config = encoder.model.config
     opened = OpenedModel(encoder.model, found, head, encoder.pad_id)
-    return Trainer(opened, layout, encoder.pad_id, "cpu", shortcuts), lambda r, n, seed: layout.start(
-        own, config, r, n, seed
+    return Trainer(opened, layout, encoder.pad_id, "cpu", shortcuts), lambda r, n, seed, traits=(): layout.start(
+        own, config, r, n, seed, traits
     )
 
 
@@ -101,6 +101,15 @@ def test_a_task_alone_and_in_company_becomes_the_same_adapter(model: Path) -> No
         alone = _fit(model, [target])[0]
         assert (together[number] - alone).abs().max() < 2e-5, target.name
     assert (together[0] - together[3]).abs().max() > 1e-2
+
+
+def test_levels_of_an_item_start_in_their_order_along_one_direction(model: Path) -> None:
+    trainer, start = _trainer(model, 4, 7)
+    views = trainer.layout.views(start(4, 7, 9, (3, 4)))
+    weight = views[head_inputs(trainer.layout.head[-1].name)[0]]
+    steps = weight.diff(dim=1)[:, [0, 1, 3, 4, 5]]
+    assert (steps - steps[:, :1]).abs().max() < 1e-6 < steps.abs().max()
+    assert all(part.sum(1).abs().max() < 1e-6 for part in (weight[:, :3], weight[:, 3:]))
 
 
 def test_training_is_that_of_peft_and_torch(model: Path) -> None:

@@ -102,7 +102,7 @@ class Prepared:
 
     Attributes:
         folds: The folds; each task gets a table that is trained without it. `WHOLE` stands for the final table.
-        fresh: Returns a table before training for a rank, a number of levels and a seed.
+        fresh: Returns a table before training for a rank, a number of levels, a seed and the levels of traits.
         fingerprint: The digest of everything that decides the tables.
         weights: The digest of the backbone's weights.
     """
@@ -111,7 +111,7 @@ class Prepared:
     tasks: Sequence[PreparedTask]
     folds: Sequence[int]
     trainer: Trainer
-    fresh: Callable[[int, int, int], Tensor]
+    fresh: Callable[[int, int, int, Sequence[int]], Tensor]
     fingerprint: str
     weights: str
 

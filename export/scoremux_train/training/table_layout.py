@@ -1,7 +1,7 @@
 """How one table's trained tensors lie in one flat row: A and B of every site, then the head."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -9,6 +9,9 @@ from torch import Tensor
 
 from scoremux_engine.model.backbone import HeadLinear, Site, head_inputs, site_inputs, table_inputs
 from scoremux_export.opening.opened import Tables
+
+_STEP = 0.025
+"""The standard deviation of the weights of an item's head that tell a level from the next one, before training."""
 
 
 class TableLayout:
@@ -49,14 +52,19 @@ class TableLayout:
         parts = zip(self._shapes.items(), torch.split(rows, self._sizes, dim=1), strict=True)
         return {name: part.view(-1, *shape) for (name, shape), part in parts}
 
-    def start(self, linears: Mapping[str, Any], config: Any, rank: int, levels: int, seed: int) -> Tensor:
+    def start(
+        self, linears: Mapping[str, Any], config: Any, rank: int, levels: int, seed: int, traits: Sequence[int] = ()
+    ) -> Tensor:
         """Return a table float32 [width] before training, as PEFT and transformers start theirs.
 
         A is uniform within 1/√D_in, B zero, the last Linear normal; other Linears of the head are the model's own.
+        The last Linear of an item has one direction for all traits, and levels in order along it, so that all rows say
+        at once what better texts have in common. With a direction for each level, essays end with one level for all.
 
         Args:
             linears: The model's own Linears of the head by name.
             seed: The seed of A and of the last Linear.
+            traits: The number of levels of each trait of an item; empty for a task.
         """
         generator = torch.Generator().manual_seed(seed)
         row = torch.zeros(self.width)
@@ -69,7 +77,11 @@ class TableLayout:
             weight, bias = (views[name] for name in head_inputs(linear.name))
             if linear.d_out is None:
                 std = float(getattr(config, "initializer_range", 0.02))
-                weight[:, :levels] = torch.randn(linear.d_in, levels, generator=generator) * std
+                if traits:
+                    steps = torch.cat([torch.arange(size) - (size - 1) / 2 for size in traits])
+                    weight[:, :levels] = torch.randn(linear.d_in, 1, generator=generator) * _STEP * steps
+                else:
+                    weight[:, :levels] = torch.randn(linear.d_in, levels, generator=generator) * std
             else:
                 module = linears[linear.name]
                 weight.copy_(module.weight.detach().T)
