@@ -10,7 +10,7 @@ from scoremux_engine.commands.printing import short, show_result
 from scoremux_engine.packages.package_files import TRAINED_JSON
 from scoremux_evidence.promise.calibration import Calibration
 from scoremux_evidence.promise.eligible import Eligible, reservations
-from scoremux_evidence.rows.rules import SAME_TEXT
+from scoremux_evidence.rows.rules import RELABELLED, SAME_TEXT
 from scoremux_files.errors import first_of
 
 _COLUMNS = ("task", "rows", "verdict", "threshold", "to people", "promise", "version")
@@ -85,8 +85,6 @@ def _rows(eligible: Eligible, predictions: Path | None) -> Iterator[str]:
             f"{given.count(False):,} rows were scored by the live versions: "
             f"{known if unknown else 'no adapter was trained on them'}"
         )
-    if eligible.relabelled:
-        yield f"{eligible.relabelled:,} rows have other levels in the predictions than in the files, which count"
 
 
 def _exceptions(calibration: Calibration) -> Iterator[str]:
@@ -121,7 +119,8 @@ def _left_out(calibration: Calibration) -> Iterator[str]:
             f"{miss.errors:.1%} errors in {miss.kept:.0%} of the rows: {more}"
         )
     for reason, rows in sorted(calibration.rows.left_out.items()):
-        yield f"{len(rows):,} rows {reason}" if reason == SAME_TEXT else f"left out: {len(rows):,} rows that {reason}"
+        counts = reason in (RELABELLED, SAME_TEXT)
+        yield f"{len(rows):,} rows {reason}" if counts else f"left out: {len(rows):,} rows that {reason}"
     if unchanged := sorted(calibration.rows.tasks.keys() - calibration.decisions.keys()):
         yield (
             f"{len(unchanged)} tasks keep their last calibration, as all of their rows are left out: "

@@ -101,7 +101,6 @@ class Eligible:
         tasks: The tasks that have labelled rows, in order, without those that keep the calibration that they have.
         reasons: Why tasks get no calibration, or one with a reservation; live tasks without rows included.
         left_out: Rows that no decision rests on, by reason.
-        relabelled: How many rows had other labels in the predictions than in the files.
         arithmetic: That of probabilities and vectors, None if only training computed them.
     """
 
@@ -109,7 +108,6 @@ class Eligible:
     tasks: dict[str, TaskRows]
     reasons: dict[str, CalibrationReason]
     left_out: Reasons
-    relabelled: int = 0
     arithmetic: str | None = None
 
 
@@ -163,7 +161,6 @@ def eligible_rows(
         tasks=tasks,
         reasons=reasons,
         left_out=replace(labelled, left_out={}).noting(*parts).left_out,
-        relabelled=int(labelled.relabelled.sum()) if "relabelled" in labelled else 0,
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from scoremux_evidence.rows.label_columns import LabelColumns
 from scoremux_evidence.rows.points import take_levels
 from scoremux_evidence.rows.reading import common_key, read_labels
-from scoremux_evidence.rows.rules import not_a_sample, points_of_no_level
+from scoremux_evidence.rows.rules import RELABELLED, not_a_sample, points_of_no_level
 from scoremux_evidence.rows.table import Ints, Key, Mask, Rows, Values
 from scoremux_files.errors import InputError
 from scoremux_files.rows.codes import Codes
@@ -23,8 +23,6 @@ _HOW_CHOSEN = ("chosen_by", "weight", "routed", "behind", "sampled", "stated")
 
 def read_labelled(files: Sequence[Path], predictions: Path | None, columns: LabelColumns, scales: Scales) -> Rows:
     """Return the labelled rows of files and predictions; a row that is in both has the prediction's probabilities.
-
-    Rows have the column relabelled: whether training predicted a row that had another level or second level then.
 
     Args:
         predictions: Those of training for rows that it held out, None for none.
@@ -103,7 +101,7 @@ def _with_predictions(rows: Rows, pairs: Mapping[int, int]) -> Rows:
     changed["cluster"] = _copied(rows.cluster, row[no_cluster], prediction[no_cluster])
     unknown = (rows.chosen_by.code[row] < 0) & (rows.weight[row] == 1)
     changed |= {name: _copied(rows[name], row[unknown], prediction[unknown]) for name in _HOW_CHOSEN}
-    return rows.plus(**changed, relabelled=relabelled)
+    return rows.plus(**changed).counting({RELABELLED: relabelled})
 
 
 def _copied(column: Values | Codes, rows: Ints, others: Ints) -> Values | Codes:

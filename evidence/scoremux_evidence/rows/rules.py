@@ -25,6 +25,7 @@ _MOST_TRAINED = 0.5
 
 
 SAME_TEXT = "have a text that the adapter was trained on, under another id, and count"
+RELABELLED = "have another level in the predictions than in the files, which counts"
 TRAINED_ON = (
     "were trained on by the adapter that scored them; take its out-of-fold predictions, the predictions.parquet of "
     "`scoremux train`"

@@ -19,7 +19,7 @@ from scoremux_client.errors import InputError
 from scoremux_evidence.rows.label_columns import LABEL_COLUMNS, LabelColumns
 from scoremux_evidence.rows.predicted import read_labelled
 from scoremux_evidence.rows.reading import read_labels
-from scoremux_evidence.rows.rules import NO_LEVEL
+from scoremux_evidence.rows.rules import NO_LEVEL, RELABELLED
 from scoremux_evidence.rows.similar_texts import NEAR, fold, near_copies
 from scoremux_evidence.rows.trained_rows import TrainedRows, TrainedVersions
 
@@ -147,8 +147,8 @@ def test_calibrated_rows_may_have_points_or_no_level_at_all(tmp_path: Path) -> N
         ("3", 1, 2),
         ("6", 0, None),
     ]
-    assert table.relabelled.sum() == 1, "the prediction of row 1 has another level, that of row 5 does not count"
-    assert [*table.left_out] == ["cannot be used: no number in level or points", NO_LEVEL]
+    assert [*table.left_out] == ["cannot be used: no number in level or points", RELABELLED, NO_LEVEL]
+    assert len(table.left_out[RELABELLED]) == 1, "the prediction of row 1 has another level; row 5 does not count"
     table = read_labelled([path], None, LabelColumns(score="level"), {"t": [1.0, 2.0]})
     assert [(one.id, one.level) for one in each(table)] == [("3", 0)], "levels that are points"
     assert {*table.left_out} == {"cannot be used: no number in level"}
