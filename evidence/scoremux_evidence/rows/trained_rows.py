@@ -13,14 +13,13 @@ import numpy as np
 
 from scoremux_evidence.rows.similar_texts import fold
 from scoremux_evidence.rows.table import Mask, Rows
-from scoremux_files.errors import InputError, first_of, reading
+from scoremux_files.errors import InputError, first_of, parsing, reading
 from scoremux_files.rows.readers import same_text
 
 _FOLDED = 2
 """The format whose texts are compared without case, white space and punctuation (`fold`); 1 is more exact."""
 
 _MOST_BYTES = 1 << 24
-_MOST_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -57,19 +56,17 @@ class TrainedRows:
     @classmethod
     def read(cls, path: Path) -> "TrainedRows | None":
         """Read a `trained.json`, None where there is none. Raises InputError."""
+        wrong = f"{path}: it is not a list of digests that `scoremux train` wrote; publish its task again"
         with reading(path):
             if not path.exists():
                 return None
             data = path.read_bytes() if path.stat().st_size <= _MOST_BYTES else b""
-        try:
+        with parsing(wrong):
             values = json.loads(data)
-            format_ = values.pop("format")
-            if format_ not in (1, _FOLDED):
-                raise ValueError
-            labelled = values.pop("labelled", None)
-            return cls(**{name: frozenset(of) for name, of in values.items()}, format=format_, labelled=labelled)
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-            raise InputError(f"{path}: it is not a list of digests that `scoremux train` wrote") from error
+            formats, labelled = values.pop("format"), values.pop("labelled", None)
+            if formats not in (1, _FOLDED):
+                raise InputError(wrong)
+            return cls(**{name: frozenset(of) for name, of in values.items()}, format=formats, labelled=labelled)
 
     def to_json(self) -> str:
         """Return the text that `read` reads; the digests are sorted."""
@@ -104,12 +101,10 @@ class TrainedVersions:
     Attributes:
         by_task: By task, of the versions that are known.
         unknown: Tasks with a version of which it is not known, or with rows that name no version.
-        damaged: Sentences about files that cannot be read; their tasks are unknown.
     """
 
     by_task: dict[str, list[TrainedRows]]
     unknown: Sequence[str]
-    damaged: Sequence[str] = ()
 
     @classmethod
     def of(cls, task: str, trained: TrainedRows | None) -> "TrainedVersions":
@@ -120,22 +115,17 @@ class TrainedVersions:
     def read(cls, store: Path | None, versions: Iterable[tuple[str, str]]) -> "TrainedVersions":
         """Read the digests of tasks and versions.
 
-        store: REPO/store; None: nothing is known. Raises InputError where it is not a store.
+        store: REPO/store; None: nothing is known. Raises InputError where it is not a store, or a file is damaged.
         """
         by_task: dict[str, list[TrainedRows]] = {}
-        unknown, damaged = dict[str, None](), list[str]()
+        unknown = dict[str, None]()
         packages = None if store is None else packages_of(store)
         for task, version in sorted({*versions}):
-            try:
-                trained = packages and TrainedRows.read(packages / version / "trained.json")
-            except InputError as error:
-                trained = None
-                damaged.append(f"{task}: {error}.")
-            if trained:
+            if trained := packages and TrainedRows.read(packages / version / "trained.json"):
                 by_task.setdefault(task, []).append(trained)
             else:
                 unknown[task] = None
-        return cls(by_task, [*unknown], damaged)
+        return cls(by_task, [*unknown])
 
     def find(self, rows: Rows) -> Mask:
         """Return the rows that a version of their task was trained on; of a row that names no task, of any task."""
@@ -157,12 +147,11 @@ class TrainedVersions:
         """Say of which tasks it is not known whether they were trained on the rows; empty for none."""
         if not self.unknown:
             return ""
-        said = (
+        return (
             f"It is not known whether the adapters of {first_of(self.unknown)} were trained on these rows (--tasks "
             "REPO/store, and adapters of `scoremux train`, say it); figures of rows that they were trained on are too "
             "good."
         )
-        return " ".join((said, *self.damaged[:_MOST_SHOWN]))
 
 
 def packages_of(store: Path) -> Path:

@@ -260,15 +260,11 @@ def test_a_trained_row_is_known_by_its_id_or_without_one_by_its_text(tmp_path: P
         TrainedRows.read(tmp_path / "trained.json")
 
 
-def test_a_report_names_the_task_of_a_damaged_list_and_reads_the_others(tmp_path: Path) -> None:
-    trained = TrainedRows.of(rows_of(labelled("1", "t", 0, text="a hub")))
-    for version, content in (("a", "[" * 200_000), ("b", trained.to_json())):
-        (tmp_path / "packages" / version).mkdir(parents=True)
-        (tmp_path / "packages" / version / "trained.json").write_text(content)
-    versions = TrainedVersions.read(tmp_path, [("bad", "a"), ("good", "b")])
-    assert versions.by_task == {"good": [trained]}
-    assert "adapters of bad were" in versions.in_words() and "bad: " in versions.in_words()
-    assert "it is not a list of digests" in versions.in_words()
+def test_a_damaged_list_is_refused_by_its_name(tmp_path: Path) -> None:
+    (tmp_path / "packages" / "a").mkdir(parents=True)
+    (tmp_path / "packages" / "a" / "trained.json").write_text("[" * 200_000)
+    with pytest.raises(InputError, match=r"a.trained\.json: it is not a list of digests .*publish its task again"):
+        TrainedVersions.read(tmp_path, [("bad", "a")])
 
 
 BASE = "Chlorophyll absorbs red and blue light and reflects the green light, 2 times 3 is 6."
