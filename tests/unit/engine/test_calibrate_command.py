@@ -34,6 +34,7 @@ from scoremux_evidence.promise.eligible import CalibrationReason
 from scoremux_evidence.rows.label_columns import LabelColumns
 from scoremux_evidence.rows.predicted import read_labelled
 from scoremux_evidence.rows.reading import read_labels
+from scoremux_evidence.rows.rules import RELABELLED
 from scoremux_evidence.rows.trained_rows import TrainedRows
 from scoremux_files.rows.readers import text_check
 from scoremux_server.serve import decision_hints, decisions_of, uncalibrated_hints
@@ -345,7 +346,7 @@ def test_labels_of_files_count_and_predictions_with_others_are_counted(tmp_path:
     assert (row.level, row.second, row.student, row.probabilities) == (2, 1, "ann", (0.2, 0.3, 0.5))
     assert (also.id, also.second) == ("d", 2)
     assert (alone.student, alone.chosen_by, alone.weight) == ("bob", "read_behind", 5)
-    assert (labelled.relabelled.sum(), len(labelled.left_out)) == (1, 1)
+    assert (len(labelled.left_out[RELABELLED]), len(labelled.left_out)) == (1, 2)
     for line in predicted[:2]:
         line["text_check"] = text_check({"a": " x", "d": "z"}[str(line["id"])])
     (tmp_path / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in predicted))
