@@ -2,7 +2,7 @@
 
     python examples/essays/measure.py FOLDER --backbone MODEL --out OUT [--essays N] [--epochs N] [--batch N] ARM…
 
-An arm is `whole` (windows), `cut-512` or `cut-256` (the first tokens alone), or `six` (windows, an adapter for each
+An arm is `whole` (windows), `cut-N` (the first N tokens alone), or `six` (windows, an adapter for each
 trait). A fifth of the essays, drawn by their ids, is held out; QWK is of these. Each arm writes its points to
 OUT/ARM.csv, and the last table is about all arms that OUT has.
 """
@@ -23,7 +23,7 @@ from transformers import AutoTokenizer
 from scoremux_engine import Engine
 from scoremux_evidence.figures.agreement import qwk
 
-ARMS = ("whole", "cut-512", "cut-256", "six")
+ARMS = ("whole", "cut-512", "cut-256", "cut-128", "cut-64", "six")
 _SPECIAL = 2
 """Tokens that stand around a text."""
 
@@ -64,8 +64,9 @@ def run_arm(arm: str, train: Sequence[Essay], test: Sequence[Essay], options: ar
         named = "".join(f'{trait} = "{trait}"\n' for trait in TRAITS)
         (folder / "columns.toml").write_text(f"[traits]\n{named}", encoding="utf-8")
     windows = str(not arm.startswith("cut")).lower()
-    recipe = f"epochs = {options.epochs}\nbatch = {options.batch}\nlr = {options.lr}\nwindows = {windows}\n"
-    (folder / "train.toml").write_text(f"folds = 0\ncurve_folds = 0\n\n[recipe]\n{recipe}", encoding="utf-8")
+    lr = f"lr = {options.lr}\n" if options.lr else ""
+    recipe = f"epochs = {options.epochs}\nbatch = {options.batch}\n{lr}windows = {windows}\n"
+    (folder / "train.toml").write_text(f"folds = 0\n\n[recipe]\n{recipe}", encoding="utf-8")
     trained, store, repo = folder / "trained", folder / "store", options.out / "repo"
     config = ("--config", folder / "train.toml", "--cores", 1)
     commands: list[tuple[object, ...]] = [
@@ -125,7 +126,7 @@ def main() -> None:
     parser.add_argument("--essays", type=int, help="train on this many essays; all where absent")
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--lr", type=float, default=0.0003)
+    parser.add_argument("--lr", type=float, help="that of `scoremux train` where absent")
     options = parser.parse_args()
     parts = read_essays(options.folder)
     for arm in options.arms:
