@@ -53,7 +53,7 @@ BRIDGE: dict[str, str] = {
     "scoremux_evidence.figures.level_columns": "figures_by_cell",
     "scoremux_batch.jobs": "ForPeople JobFolder Origin alerts_of scored_rows texts_of",
     "scoremux_client": (
-        "AsyncScoringClient BusyError DeadlineError FakeTransport RejectedError Response "
+        "AsyncScoringClient BusyError DeadlineError FakeTransport NO_RETRIES RejectedError Response "
         "Retries Scored ScoringClient Status Transport TransportError UnavailableError connect_all "
         "served_tasks"
     ),
