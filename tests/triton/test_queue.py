@@ -269,7 +269,7 @@ def test_full_shared_memory_is_unavailable_until_it_is_free(small_repository: Pa
                 client.score(large)
             fill.unlink()
         # Triton's Python backend may crash after it refused a request for want of shared memory (SIGSEGV, seen in
-        # 24.10 about once in four refusals). The watcher restarts it then, and clients try again.
+        # 24.10 once in some twenty refusals). The watcher restarts it then, and clients try again.
         with ScoringClient(ports.grpc_url, chunk_rows=64) as client:
             assert all(row.ok for row in client.score(large))
         until(lambda: readyz(ports)[0] == 200)
