@@ -31,9 +31,13 @@ class RunnerChoice:
     @classmethod
     def of(cls, parameters: Mapping[str, str]) -> "RunnerChoice":
         """Return the choice that parameters of a Triton model are; 0 stands for None."""
-        name, device, precision, *numbers = (parameters.get(key, value) for key, value in DEFAULT.parameters.items())
-        threads, streams = (int(number) or None for number in numbers)
-        return cls(name, device, precision, threads, streams)
+        return cls(
+            parameters.get("runner", DEFAULT.name),
+            parameters.get("device", DEFAULT.device),
+            parameters.get("precision", DEFAULT.precision),
+            threads=int(parameters.get("threads", "0")) or None,
+            streams=int(parameters.get("streams", "0")) or None,
+        )
 
     @property
     def parameters(self) -> dict[str, str]:
