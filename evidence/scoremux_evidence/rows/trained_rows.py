@@ -20,6 +20,7 @@ _FOLDED = 2
 """The format whose texts are compared without case, white space and punctuation (`fold`); 1 is more exact."""
 
 _MOST_BYTES = 1 << 24
+_MOST_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -101,10 +102,12 @@ class TrainedVersions:
     Attributes:
         by_task: By task, of the versions that are known.
         unknown: Tasks with a version of which it is not known, or with rows that name no version.
+        damaged: Sentences about files that cannot be read; their tasks are unknown.
     """
 
     by_task: dict[str, list[TrainedRows]]
     unknown: Sequence[str]
+    damaged: Sequence[str] = ()
 
     @classmethod
     def of(cls, task: str, trained: TrainedRows | None) -> "TrainedVersions":
@@ -115,17 +118,22 @@ class TrainedVersions:
     def read(cls, store: Path | None, versions: Iterable[tuple[str, str]]) -> "TrainedVersions":
         """Read the digests of tasks and versions.
 
-        store: REPO/store; None: nothing is known. Raises InputError where it is not a store, or a file is damaged.
+        store: REPO/store; None: nothing is known. Raises InputError where it is not a store.
         """
         by_task: dict[str, list[TrainedRows]] = {}
-        unknown = dict[str, None]()
+        unknown, damaged = dict[str, None](), list[str]()
         packages = None if store is None else packages_of(store)
         for task, version in sorted({*versions}):
-            if trained := packages and TrainedRows.read(packages / version / "trained.json"):
+            try:
+                trained = packages and TrainedRows.read(packages / version / "trained.json")
+            except InputError as error:
+                trained = None
+                damaged.append(f"{task}: {error}.")
+            if trained:
                 by_task.setdefault(task, []).append(trained)
             else:
                 unknown[task] = None
-        return cls(by_task, [*unknown])
+        return cls(by_task, [*unknown], damaged)
 
     def find(self, rows: Rows) -> Mask:
         """Return the rows that a version of their task was trained on; of a row that names no task, of any task."""
@@ -147,11 +155,12 @@ class TrainedVersions:
         """Say of which tasks it is not known whether they were trained on the rows; empty for none."""
         if not self.unknown:
             return ""
-        return (
+        said = (
             f"It is not known whether the adapters of {first_of(self.unknown)} were trained on these rows (--tasks "
             "REPO/store, and adapters of `scoremux train`, say it); figures of rows that they were trained on are too "
             "good."
         )
+        return " ".join((said, *self.damaged[:_MOST_SHOWN]))
 
 
 def packages_of(store: Path) -> Path:
