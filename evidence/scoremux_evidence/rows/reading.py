@@ -51,6 +51,8 @@ _OWN_NAMES = (CHOSEN_BY, "version", "probability", "decided_at")
 _OF_PREDICTIONS = ("probabilities", "adapter", "text_check")
 _CELLS = ("id", "text", "level", "second", "score", "probability", "probabilities", "text_check")
 
+_LEVELS = ("level", "score", "second")
+
 _MOST = 1e9
 _COMMA = re.compile(r"[+-]?\d+,\d{1,2}")
 
@@ -324,20 +326,31 @@ def _one_row_each(lines: Rows) -> Rows:
 
 
 def _with_administrations(lines: Rows) -> Rows:
-    """Return the lines; one without an administration gets that of a line with its id, text and levels or points.
+    """Return the lines; one without an administration gets that of a line with its id and text that it agrees with.
 
     The desk names administrations, and files of labels often do not.
     """
     names = lines.texts("administration")
     if all(names) or not any(names):
         return lines
-    given = np.where(np.isnan(lines.level), lines.score, lines.level).astype(str).tolist()
     texts = [text and same_text(text) for text in lines.text]
-    second = lines.second.astype(str).tolist()
-    responses = [*zip(lines.texts("task"), lines.id.tolist(), texts, given, second, strict=True)]
-    named = {response: name for response, name in zip(responses, names, strict=True) if name and response[2]}
-    found = [name or named.get(response) for response, name in zip(responses, names, strict=True)]
-    return lines.plus(administration=encode(pa.array(found, "string")))
+    responses = [*zip(lines.texts("task"), lines.id.tolist(), texts, strict=True)]
+    named: dict[tuple[Any, ...], list[int]] = {}
+    for place, response in enumerate(responses):
+        if names[place] and response[2]:
+            named.setdefault(response, []).append(place)
+    levels = [lines[column].tolist() for column in _LEVELS]
+    for place, response in enumerate(responses):
+        if not names[place]:
+            same = (names[other] for other in named.get(response, ()) if _agree(levels, place, other))
+            names[place] = next(same, None)
+    return lines.plus(administration=encode(pa.array(names, "string")))
+
+
+def _agree(columns: Iterable[Sequence[float]], line: int, other: int) -> bool:
+    """Whether two lines have no different levels, points or second levels. columns: those of `_LEVELS`."""
+    pairs = ((column[line], column[other]) for column in columns)
+    return all(x == y or isnan(x) or isnan(y) for x, y in pairs)
 
 
 class _Responses:
@@ -373,7 +386,7 @@ class _Responses:
                 return OTHER_KIND
             self.second[first] = second
             return SECOND_RATER
-        elif not self._agree(before, row):
+        elif not _agree((self._level, self._score, self.second), before, row):
             raise self._contradiction(before, row, "level")
         elif isnan(self.second[first]):
             self.second[first] = self.second[row]
@@ -386,11 +399,6 @@ class _Responses:
         """Whether two lines have no different texts."""
         first, second = self._lines.text[row], self._lines.text[other]
         return first is None or second is None or same_text(first) == same_text(second)
-
-    def _agree(self, row: int, other: int) -> bool:
-        """Whether two lines have no different levels, points or second levels."""
-        pairs = ((column[row], column[other]) for column in (self._level, self._score, self.second))
-        return all(x == y or isnan(x) or isnan(y) for x, y in pairs)
 
     def _contradiction(self, first: int, row: int, what: str) -> InputError:
         task, name, _ = self._keys[row]

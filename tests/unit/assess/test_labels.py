@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -206,13 +207,15 @@ def test_number_of_a_student_is_the_same_whatever_type_a_column_has(tmp_path: Pa
 def test_a_file_without_administrations_has_the_responses_of_a_desk_that_names_them(tmp_path: Path) -> None:
     row = {"id": "1", "task": "t", "text": "It rains.", "level": 1}
     desk = [{**row, "administration": "spring"}, {**row, "administration": "autumn", "text": "Snow."}]
+    desk[0]["second"] = 0
     labels = [row, {**row, "id": "2", "rater": "A"}]
     for files in ((labels, desk), (desk, labels)):
         paths = [tmp_path / "a.jsonl", tmp_path / "b.jsonl"]
         for path, lines in zip(paths, files, strict=True):
             path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-        table = read_labels(paths)
-        assert {key[1:] for key in table.rows.response_keys()} == {("1", "spring"), ("1", "autumn"), ("2", "")}
+        rows = read_labels(paths, LabelColumns(second="second")).rows
+        assert {key[1:] for key in rows.response_keys()} == {("1", "spring"), ("1", "autumn"), ("2", "")}
+        assert np.nansum(rows.second) == 0 and np.isfinite(rows.second).sum() == 1, "people disagree in spring"
     named = [{**row, "id": "2", "rater": "A"}, {**row, "id": "2"}, {**row, "id": "2", "level": 0, "rater": "B"}]
     paths[0].write_text("".join(json.dumps(line) + "\n" for line in named), encoding="utf-8")
     (both,) = each(read_labels(paths[:1]).rows)
@@ -260,11 +263,15 @@ def test_a_trained_row_is_known_by_its_id_or_without_one_by_its_text(tmp_path: P
         TrainedRows.read(tmp_path / "trained.json")
 
 
-def test_a_damaged_list_is_refused_by_its_name(tmp_path: Path) -> None:
-    (tmp_path / "packages" / "a").mkdir(parents=True)
-    (tmp_path / "packages" / "a" / "trained.json").write_text("[" * 200_000)
-    with pytest.raises(InputError, match=r"a.trained\.json: it is not a list of digests .*publish its task again"):
-        TrainedVersions.read(tmp_path, [("bad", "a")])
+def test_a_report_names_the_task_of_a_damaged_list_and_reads_the_others(tmp_path: Path) -> None:
+    trained = TrainedRows.of(rows_of(labelled("1", "t", 0, text="a hub")))
+    for version, content in (("a", "[" * 200_000), ("b", trained.to_json())):
+        (tmp_path / "packages" / version).mkdir(parents=True)
+        (tmp_path / "packages" / version / "trained.json").write_text(content)
+    versions = TrainedVersions.read(tmp_path, [("bad", "a"), ("good", "b")])
+    assert versions.by_task == {"good": [trained]}
+    assert "adapters of bad were" in versions.in_words() and "bad: " in versions.in_words()
+    assert "it is not a list of digests" in versions.in_words()
 
 
 BASE = "Chlorophyll absorbs red and blue light and reflects the green light, 2 times 3 is 6."
