@@ -106,7 +106,8 @@ class LiveIntake:
             for arrival in arrivals:
                 if arrival.text is None:
                     continue
-                now = tuple(intake.storable(getattr(_origin(token, arrival), name)) for name in _COMPARED)
+                origin = _origin(token, arrival)
+                now = tuple(intake.storable(getattr(origin, name)) for name in _COMPARED)
                 was = before.setdefault(arrival.key, now)
                 if differ := {name for name, a, b in zip(_COMPARED, was, now, strict=True) if a != b}:
                     taken.setdefault(arrival.key[1], set()).update(differ)
