@@ -77,6 +77,9 @@ def test_the_builder_gets_what_is_copied_and_nothing_private() -> None:
         for path in tracked
         if path.startswith((*folders, "model_repository/", "pyproject", "LICENSE")) and ignored(path)
     ] == []
+    build = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["hatch"]["build"]
+    included = build["targets"]["wheel"]["force-include"]
+    assert included and [path for path in included if ignored(path)] == []
     private = (".git/config", "store/manifest.json", "model_repository/store/manifest.json", ".venv/x", "shared/data")
     assert [path for path in private if not ignored(path)] == []
 

@@ -112,8 +112,9 @@ class LiveIntake:
                 if differ := {name for name, a, b in zip(_COMPARED, was, now, strict=True) if a != b}:
                     taken.setdefault(arrival.key[1], set()).update(differ)
             if taken:
-                differ = set[str]().union(*taken.values())
-                detail = f"rows with another {' or '.join(sorted(differ))} have these ids: {first_of([*taken])}"
+                names = sorted(set[str]().union(*taken.values()))
+                other = " or ".join("other kept columns" if name == "kept" else f"another {name}" for name in names)
+                detail = f"rows with {other} have these ids: {first_of([*taken])}"
                 raise ApiProblem(409, "Row exists", f"{detail}; give new ids, which no administration has")
             for_people = [arrivals[place] for place in chosen]
             new = {arrival.key: arrival for arrival in for_people if arrival.key not in known}
