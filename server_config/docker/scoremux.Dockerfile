@@ -44,7 +44,7 @@ FROM python:3.12-slim-trixie${PYTHON_DIGEST} AS scoremux
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends haproxy tini \
-    && rm -rf /var/lib/apt/lists/*
+    && rm -rf /var/cache/apt/* /var/lib/apt/lists/*
 COPY --from=server-packages /opt/scoremux /opt/scoremux
 RUN mkdir /repository /door
 ARG VERSION=0.1.dev0
@@ -64,7 +64,7 @@ FROM python:3.12-slim-trixie${PYTHON_DIGEST} AS scoremux-desk
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends tini \
-    && rm -rf /var/lib/apt/lists/*
+    && rm -rf /var/cache/apt/* /var/lib/apt/lists/*
 COPY --from=desk-packages /opt/scoremux /opt/scoremux
 RUN mkdir /desk && chown 1000:1000 /desk
 ARG VERSION=0.1.dev0
