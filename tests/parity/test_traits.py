@@ -19,7 +19,7 @@ import torch
 import transformers
 
 from apis import api, row, score
-from computed import computed_runners
+from computed import computed_runners, each_runner
 from labelled import Row, labelled, rows_of
 from making import WORDS, Once, make_adapter
 from mixed_store import Kind, make_store, open_with_peft
@@ -131,7 +131,7 @@ def test_a_text_is_computed_once_for_all_its_traits(engine: Engine, monkeypatch:
     assert sum(computed) == 1 + 3  # a short text, and three windows
 
 
-@pytest.mark.parametrize("name", computed_runners())
+@pytest.mark.parametrize("name", each_runner())
 def test_bits_of_traits_are_the_same_alone_and_in_any_company(repository: Path, name: str) -> None:
     engine, draw = Engine.open(repository, runner=computed_runners()[name]), random.Random(3)
     texts = [essay(draw, words) for words in (2, 60, 120, 260)]

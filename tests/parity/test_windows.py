@@ -12,7 +12,7 @@ import pytest
 import torch
 import transformers
 
-from computed import computed_runners
+from computed import computed_runners, each_runner
 from making import WORDS, Once, make_adapter
 from mixed_store import Kind, make_store, open_with_peft
 from scoremux_client.contract import Status
@@ -106,7 +106,7 @@ def test_logits_are_the_mean_of_pefts_over_the_same_windows(repository: Path, en
     assert several > 40 and 4 <= cut < 20
 
 
-@pytest.mark.parametrize("name", computed_runners())
+@pytest.mark.parametrize("name", each_runner())
 def test_bits_of_long_texts_are_the_same_in_any_company(repository: Path, name: str) -> None:
     draw = random.Random(6)
     choice = computed_runners()[name]

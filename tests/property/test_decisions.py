@@ -54,13 +54,14 @@ def cells(engine: Engine, rows: list[tuple[str, str]], names: tuple[str, ...]) -
     ]
 
 
-def test_decisions_keep_their_bits_in_random_mixes_and_after_a_restart(decided_repository: Path) -> None:
+@pytest.mark.parametrize("mixes", [10, pytest.param(200, marks=pytest.mark.nightly)])
+def test_decisions_keep_their_bits_in_random_mixes_and_after_a_restart(decided_repository: Path, mixes: int) -> None:
     engine, rows, draw = Engine.open(decided_repository), draw_rows(150), random.Random(3)
     alone = {row: cells(engine, [row], DECIDED)[0] for row in rows}
     routes = {one[2] for one in alone.values()}
     assert routes >= {b"machine", b"human:LOW_CONFIDENCE", b"human:CONDITION", b"human:UNUSUAL", b"human:TRUNCATED"}
     again = Engine.open(decided_repository)
-    for number in range(30):
+    for number in range(mixes):
         mix = draw.choices(rows, k=round(150 ** draw.random()))
         together = cells(again if number % 2 else engine, mix, DECIDED)
         assert together == [alone[row] for row in mix]

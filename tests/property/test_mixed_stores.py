@@ -16,7 +16,7 @@ import torch
 import transformers
 
 from arithmetic import digests
-from computed import computed_precisions, computed_runners, each_runner
+from computed import computed_runners, each_precision, each_runner
 from families import DECODERS, each_family
 from making import WORDS, Once, make_encoder, random_tables
 from mixed_store import KINDS, Kind, make_mixed_repository, open_with_peft
@@ -64,7 +64,7 @@ def test_rows_of_a_decoder_keep_their_bits(
 
 @pytest.mark.parametrize("mixes", [8, pytest.param(120, marks=pytest.mark.nightly)])
 @pytest.mark.parametrize("family", ["mixed", *each_family(DECODERS)])
-@pytest.mark.parametrize("precision", computed_precisions())
+@pytest.mark.parametrize("precision", each_precision())
 def test_a_row_has_the_same_bits_beside_rows_of_its_task_and_of_others(
     family: str, precision: str, mixes: int, mixed_repository: Path, family_repository: Callable[[str], Path]
 ) -> None:
@@ -110,7 +110,7 @@ def test_rows_that_are_not_finite_stay_alone(once: Once, name: str) -> None:
         assert got[others].tobytes() == expected[others].tobytes()
 
 
-@pytest.mark.parametrize("precision", computed_precisions())
+@pytest.mark.parametrize("precision", each_precision())
 def test_streams_that_meet_new_shapes_at_once_compute_the_same(mixed_repository: Path, precision: str) -> None:
     backbone = Backbone.open(mixed_repository / "backbone" / "1")
     runner, draw = OpenVinoRunner(backbone, precision, threads=2, streams=2), np.random.default_rng(0)

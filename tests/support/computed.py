@@ -13,6 +13,12 @@ def computed_precisions() -> list[str]:
     return [precision for precision in PRECISIONS if is_computed(precision)]
 
 
+def each_precision() -> list[Any]:
+    """Return a parameter for each of them; bfloat16, which `computed_runners` meet too, is for `make nightly`."""
+    marks = {"bfloat16": pytest.mark.nightly}
+    return [pytest.param(precision, marks=marks.get(precision, ())) for precision in computed_precisions()]
+
+
 def computed_runners() -> dict[str, RunnerChoice]:
     """Return the runners that work on this processor's cores, by name and precision."""
     return {f"{c.name} {c.precision}": c for c in ON_CPU if c.name != "openvino" or is_computed(c.precision)}

@@ -131,7 +131,7 @@ def test_two_checks_at_the_same_moment_do_not_wait_for_each_other(backbone: Back
     assert [len(each) for found in at_once(calls) for each in found] == [4] * 150
 
 
-@pytest.mark.parametrize("streams", [1, 2, 3, 4])
+@pytest.mark.parametrize("streams", [1, *(pytest.param(n, marks=pytest.mark.nightly) for n in (2, 3)), 4])
 @pytest.mark.parametrize("choice", ON_CPU, ids=lambda c: f"{c.name}-{c.precision}")
 def test_right_start_is_not_refused_in_any_size_class(
     mixed_repository: Path, choice: RunnerChoice, streams: int
@@ -246,7 +246,7 @@ def test_ranges_of_another_width_are_one_sentence(own_repository: Path, change: 
 
 
 @pytest.mark.skipif("int8" not in computed_precisions(), reason="this processor does not compute in int8")
-@pytest.mark.parametrize("streams", [1, 2, 3])
+@pytest.mark.parametrize("streams", [2, *(pytest.param(n, marks=pytest.mark.nightly) for n in (1, 3))])
 def test_int8_of_narrow_products_is_right_on_each_stream(streams: int) -> None:
     """Beside bfloat16, OpenVINO 2026.4 loses a scale for some of these, on two streams or more."""
     core, draw = openvino.Core(), np.random.default_rng(0)
