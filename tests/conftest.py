@@ -104,30 +104,16 @@ def mixed_repository(once: Once) -> Path:
 
 @pytest.fixture(scope="session")
 def open_repository(once: Once) -> Path:
-    """A repository without a store whose backbone takes adapters of every kind; its model is in ``source``."""
+    """A repository without a store whose backbone takes adapters of every kind and site; its model is in ``source``."""
 
     def make(repository: Path) -> None:
         from mixed_store import OPENING
         from scoremux_export.export_graph import export_backbone
 
-        source = make_encoder(repository / "source", width=64, max_tokens=128)
+        source = make_encoder(repository / "source", layers=1, width=64, max_tokens=97)
         export_backbone(str(source), OPENING, repository)
 
     return once("open", make)
-
-
-@pytest.fixture(scope="session")
-def trainable(once: Once) -> Path:
-    """A repository without a store for what `scoremux train` makes of the model in ``source``."""
-
-    def make(repository: Path) -> None:
-        from scoremux_export.export_graph import export_backbone
-        from scoremux_export.opening.openable import Opening
-
-        source = make_encoder(repository / "source", max_tokens=96)
-        export_backbone(str(source), Opening("all-linear"), repository)
-
-    return once("trainable", make)
 
 
 @pytest.fixture(scope="session")

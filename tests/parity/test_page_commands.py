@@ -95,9 +95,11 @@ def test_the_commands_of_the_pages_run_in_their_order(reader: Path, capsys: pyte
     assert "en-6.3-ipp" in Store(reader / "other" / "store").manifest().tasks
 
 
-def test_points_from_training_to_report(trainable: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_points_from_training_to_report(
+    open_repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A file as a spreadsheet writes it, on an uneven scale, gives the figures that its levels give."""
-    model = trainable / "source"
+    model = open_repository / "source"
     scale, names = {"t-a": ("0", "0,5", "2"), "t-b": ("1", "3")}, "Nr;Aufgabe;Antwort;{};Zweite;Schüler"
     files = {name: ["\ufeff" + names.format(name)] for name in ("Punkte", "level")}
     for n, line in enumerate(write_labelled(tmp_path / "rows.jsonl", 45, ("t-a", "t-b")).read_text().splitlines()):
@@ -118,7 +120,7 @@ def test_points_from_training_to_report(trainable: Path, tmp_path: Path, capsys:
     by_name = {"Punkte": [*columns, "score=Punkte"], "level": columns}
     truth, out = tmp_path / "Punkte" / "labels.csv", tmp_path / "out"
     train([truth], str(model), out, tmp_path / "tasks.csv", tmp_path / "train.toml", column=by_name["Punkte"])
-    shutil.copytree(trainable / "backbone", tmp_path / "repository" / "backbone")
+    shutil.copytree(open_repository / "backbone", tmp_path / "repository" / "backbone")
     backbone = Backbone.open(tmp_path / "repository" / "backbone" / "1")
     Store(tmp_path / "repository" / "store").add(find_adapters([out]), backbone)
     assert "both: QWK undefined, exact 1.000" in (out / "t-b" / "card.md").read_text(), "two people, and one level"

@@ -51,8 +51,8 @@ SITES = "query,value"
 
 
 @pytest.fixture(scope="module")
-def model(trainable: Path) -> Path:
-    return trainable / "source"
+def model(open_repository: Path) -> Path:
+    return open_repository / "source"
 
 
 def _examples(count: int, levels: int, seed: int) -> list[Example]:
@@ -227,8 +227,8 @@ def _loop(model: Any, target: TrainingSet) -> None:
 
 
 @pytest.mark.parametrize("sites", ["re:.*layer\\.1\\..*(query|value)", "all-linear"])
-def test_shortcuts_leave_gradients_as_they_are(model: Path, sites: str) -> None:
-    quick, plain = (_first_gradients(model, sites, shortcuts) for shortcuts in (True, False))
+def test_shortcuts_leave_gradients_as_they_are(encoder: Path, sites: str) -> None:
+    quick, plain = (_first_gradients(encoder, sites, shortcuts) for shortcuts in (True, False))
     # In float64 the largest difference is 9e-19.
     assert (quick - plain).abs().max() < 1e-5 < quick.abs().max() / 1e3
 
@@ -296,8 +296,10 @@ def trained(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "out"
 
 
-def test_folders_open_in_peft_and_serve_as_trained(trainable: Path, model: Path, trained: Path, tmp_path: Path) -> None:
-    store = publish(trainable, trained, tmp_path)
+def test_folders_open_in_peft_and_serve_as_trained(
+    open_repository: Path, model: Path, trained: Path, tmp_path: Path
+) -> None:
+    store = publish(open_repository, trained, tmp_path)
     assert sorted(store.manifest().tasks) == sorted(RIGHT)
     assert all((store.package_folder(digest) / "card.md").exists() for digest in store.manifest().tasks.values())
     rows = [json.loads(line) for line in (trained.parent / "rows.jsonl").read_text().splitlines()][:40]
@@ -317,15 +319,15 @@ def test_folders_open_in_peft_and_serve_as_trained(trainable: Path, model: Path,
                 assert np.abs(logits[:levels] - expected).max() <= 1e-4
 
 
-def publish(trainable: Path, trained: Path, repository: Path) -> Store:
+def publish(open_repository: Path, trained: Path, repository: Path) -> Store:
     """Make `repository` with the backbone and the adapters that were trained on it."""
-    shutil.copytree(trainable / "backbone", repository / "backbone")
+    shutil.copytree(open_repository / "backbone", repository / "backbone")
     store = Store(repository / "store")
     store.add(find_adapters([trained]), Backbone.open(repository / "backbone" / "1"))
     return store
 
 
-def test_item_with_traits_in_windows_is_served_as_trained(trainable: Path, model: Path, tmp_path: Path) -> None:
+def test_item_with_traits_in_windows_is_served_as_trained(open_repository: Path, model: Path, tmp_path: Path) -> None:
     draw, lines = random.Random(5), []
     for number in range(60):
         good = number % 3
@@ -338,7 +340,7 @@ def test_item_with_traits_in_windows_is_served_as_trained(trainable: Path, model
     train([tmp_path / "rows.jsonl"], str(model), tmp_path / "out", None, tmp_path / "train.toml")
     described = json.loads((tmp_path / "out/essay-1/task.json").read_text())
     assert described["traits"] == {"grammar": {"levels": [1, 1.5, 2]}, "syntax": {"levels": [0, 1]}}
-    assert described["input"]["windows"]["tokens"] == 95 and described["input"]["windows"]["most"] >= 6
+    assert described["input"]["windows"]["tokens"] == 97 and described["input"]["windows"]["most"] >= 6
     card = (tmp_path / "out/essay-1/card.md").read_text()
     assert "## essay-1.syntax" in card and "would be cut without windows" in card and "- 58 responses with" in card
     predicted = pq.read_table(tmp_path / "out/predictions.parquet").to_pylist()
@@ -350,7 +352,7 @@ def test_item_with_traits_in_windows_is_served_as_trained(trainable: Path, model
     folds = [{row["id"]: row["fold"] for row in rows} for rows in of_trait.values()]
     assert all(folds[1].get(name, fold) == fold for name, fold in folds[0].items())
 
-    publish(trainable, tmp_path / "out", tmp_path / "repo")
+    publish(open_repository, tmp_path / "out", tmp_path / "repo")
     engine, texts = Engine.open(tmp_path / "repo"), [line["text"] for line in lines[:20]]
     oracle = open_with_peft(str(model), tmp_path / "out/essay-1", 5)
     task = PackageFiles(tmp_path / "out/essay-1").task

@@ -70,7 +70,7 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[s
 @pytest.mark.parametrize(
     ("database", "seconds", "lost"),
     [
-        ("sqlite", 12, 40),
+        ("sqlite", 6, 20),
         pytest.param("postgresql", 12, 40, marks=NIGHTLY),
         pytest.param("sqlite", 480, 1_000, marks=NIGHTLY),
         pytest.param("postgresql", 480, 1_000, marks=NIGHTLY),

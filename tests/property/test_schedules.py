@@ -277,11 +277,11 @@ def test_error_of_the_scheduler_answers_every_request() -> None:
     assert recorded.parts[-1] == [9]
 
 
-@pytest.mark.parametrize("requests", [100, pytest.param(5_000, marks=pytest.mark.nightly)])
+@pytest.mark.parametrize("requests", [40, pytest.param(5_000, marks=pytest.mark.nightly)])
 @pytest.mark.parametrize("name", each_runner())
 def test_rows_keep_their_bits_whoever_else_is_scored(mixed_repository: Path, name: str, requests: int) -> None:
     counts = run_schedules(Engine.open(mixed_repository, runner=computed_runners()[name]), requests, seed=8)
-    assert counts["same"] > 300 and counts.keys() <= {"same", "dropped"}
+    assert counts["same"] > 3 * requests and counts.keys() <= {"same", "dropped"}
 
 
 def test_request_that_cannot_be_planned_fails_no_other(small_repository: Path) -> None:

@@ -14,7 +14,7 @@ from pages import blocks
 from saf import ADAPTERS, minilm, needs_minilm
 from serving import run_here, serving
 
-pytestmark = needs_minilm
+pytestmark = [needs_minilm, pytest.mark.nightly]
 
 ELSEWHERE = (
     "make ",

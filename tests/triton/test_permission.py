@@ -151,7 +151,7 @@ def http_body(attempt: Attempt) -> tuple[bytes, int]:
     return header + tail, len(header)
 
 
-@pytest.mark.parametrize("attempts", [600, pytest.param(10_000, marks=pytest.mark.nightly)])
+@pytest.mark.parametrize("attempts", [200, pytest.param(10_000, marks=pytest.mark.nightly)])
 def test_forbidden_rows_of_random_attacks_are_not_scored(small_repository: Path, tmp_path: Path, attempts: int) -> None:
     draw, seen = random.Random(1), Counter[str]()
     with ExitStack() as stack:

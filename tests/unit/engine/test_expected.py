@@ -127,8 +127,8 @@ def test_rows_of_another_release_accuse_no_processor(caplog: pytest.LogCaptureFi
 def test_two_checks_at_the_same_moment_do_not_wait_for_each_other(backbone: Backbone) -> None:
     runner, rows = OpenVinoRunner(backbone, threads=4, streams=4), _rows(backbone, 0)
     tables = random_tables(backbone.spec, groups=2, rank=8)
-    calls = [lambda: [runner.run_on_each_stream(rows, tables) for _ in range(50)]] * 3
-    assert [len(each) for found in at_once(calls) for each in found] == [4] * 150
+    calls = [lambda: [runner.run_on_each_stream(rows, tables) for _ in range(15)]] * 3
+    assert [len(each) for found in at_once(calls) for each in found] == [4] * 45
 
 
 @pytest.mark.parametrize("streams", [1, *(pytest.param(n, marks=pytest.mark.nightly) for n in (2, 3)), 4])
