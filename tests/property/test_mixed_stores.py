@@ -42,7 +42,7 @@ STEPS = ("AVX512_CORE", "AVX512_CORE_VNNI", "AVX512_CORE_BF16")
 """Instruction sets that `make nightly` tries; `make test` tries AVX2 and what the processor has."""
 
 
-@pytest.mark.parametrize("mixes", [20, pytest.param(400, marks=pytest.mark.nightly)])
+@pytest.mark.parametrize("mixes", [8, pytest.param(400, marks=pytest.mark.nightly)])
 @pytest.mark.parametrize("name", computed_runners())
 def test_rows_of_all_kinds_keep_their_bits(mixed_repository: Path, name: str, mixes: int) -> None:
     engine = Engine.open(mixed_repository, runner=computed_runners()[name])

@@ -243,6 +243,7 @@ def test_kill_9_of_the_stub_loses_no_row_that_was_answered(small_repository: Pat
     assert "w 0 n" not in "".join(file.read_text() for file in tmp_path.glob("audit.jsonl*"))
 
 
+@pytest.mark.nightly
 @root_only
 def test_on_a_full_disk_rows_are_refused_and_nothing_is_restarted(small_repository: Path, tmp_path: Path) -> None:
     with mounted(tmp_path / "small", 96 << 10):

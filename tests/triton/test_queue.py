@@ -228,6 +228,7 @@ def started(repository: Path, scratch: Path, size: str) -> Iterator[tuple[subpro
     ports, output = free_endpoints(), scratch / "out"
     options = [f"--set={name}_port={getattr(ports, name)}" for name in ("grpc", "http", "metrics", "watch")]
     command = [SCOREMUX, "serve", "--repository", str(repository), "--log", str(scratch / "log"), *options]
+    command.append("--set=selftest=off")  # it takes a second of all cores
     with output.open("wb") as file:
         process = subprocess.Popen([*MOUNT, size, *command], stdout=file, stderr=file)
     try:

@@ -264,11 +264,8 @@ def test_a_server_starts_once_tests_itself_notes_rows_and_logs_no_key(server: Tr
         server.launch()
 
 
-NIGHTLY = [pytest.param(p, marks=pytest.mark.nightly) for p in computed_precisions() if p not in ("float32", "int8")]
-
-
-@pytest.mark.skipif("int8" not in computed_precisions(), reason="this processor computes in float32 alone")
-@pytest.mark.parametrize("precision", ["int8", *NIGHTLY])
+@pytest.mark.nightly
+@pytest.mark.parametrize("precision", [p for p in computed_precisions() if p != "float32"])
 def test_every_precision_of_openvino_is_served_bit_for_bit(small_repository: Path, precision: str) -> None:
     rows = responses(40)
     choice = RunnerChoice("openvino", precision=precision)

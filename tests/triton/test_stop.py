@@ -119,7 +119,8 @@ def test_a_stop_waits_for_a_request_that_is_being_tokenised(small_repository: Pa
         assert server.process.wait(BOUND_S) == 0
 
 
-@pytest.mark.parametrize("victim", [pytest.param("stub", marks=pytest.mark.nightly), "tritonserver"])
+@pytest.mark.nightly
+@pytest.mark.parametrize("victim", ["stub", "tritonserver"])
 def test_sigterm_while_something_hangs(small_repository: Path, tmp_path: Path, victim: str) -> None:
     with serving(small_repository, tmp_path, "drain_s=3") as server:
         process, triton, endpoints = server.process, server.triton, server.endpoints
@@ -133,8 +134,7 @@ def test_sigterm_while_something_hangs(small_repository: Path, tmp_path: Path, v
 
 
 def test_a_log_that_is_a_pipe_and_a_hangup_that_is_ignored(small_repository: Path) -> None:
-    command = [SCOREMUX, "serve", *port_options(), "--repository", str(small_repository), "--log", "/dev/stdout"]
-    ignoring = ["nohup", *command]
+    ignoring = ["nohup", *serve_command(small_repository, Path("/dev/stdout"))]
     process = subprocess.Popen(ignoring, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
     assert process.stdout
     timer = threading.Timer(240, process.kill)
@@ -155,16 +155,17 @@ def test_a_log_that_is_a_pipe_and_a_hangup_that_is_ignored(small_repository: Pat
     process.stdout.close()
 
 
-def serve_command(repository: Path, folder: Path) -> list[str]:
-    """Return a command that serves a repository; folder: of Triton's log."""
-    return [SCOREMUX, "serve", *port_options(), "--repository", str(repository), "--log", str(folder / "log")]
+def serve_command(repository: Path, log: Path) -> list[str]:
+    """Return a command that serves a repository; log: Triton's."""
+    options = ["--repository", str(repository), "--log", str(log), "--set", "selftest=off"]
+    return [SCOREMUX, "serve", *port_options(), *options]
 
 
 @pytest.mark.nightly
 @pytest.mark.parametrize("reader", ["goes", "sleeps"])
 def test_who_reads_its_output_is_no_condition_of_serving(small_repository: Path, tmp_path: Path, reader: str) -> None:
     ours, theirs = os.pipe()
-    process = subprocess.Popen(serve_command(small_repository, tmp_path), stdout=theirs, stderr=subprocess.PIPE)
+    process = subprocess.Popen(serve_command(small_repository, tmp_path / "log"), stdout=theirs, stderr=subprocess.PIPE)
     assert process.stderr
     heard, deadline = b"", time.monotonic() + 240
     while b"ready;" not in heard:
@@ -193,7 +194,7 @@ def test_who_reads_its_output_is_no_condition_of_serving(small_repository: Path,
 
 def test_sigterm_before_it_is_ready(small_repository: Path, tmp_path: Path) -> None:
     with (tmp_path / "serve.txt").open("wb") as file:
-        process = subprocess.Popen(serve_command(small_repository, tmp_path), stdout=file, stderr=file)
+        process = subprocess.Popen(serve_command(small_repository, tmp_path / "log"), stdout=file, stderr=file)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     until(children.read_text, process)
     (triton,) = children.read_text().split()

@@ -34,7 +34,7 @@ def draw_rows(tasks: list[str], draw: random.Random, count: int) -> tuple[list[s
     return texts, draw.choices(tasks, k=count)
 
 
-@pytest.mark.parametrize("mixes", [30, pytest.param(300, marks=pytest.mark.nightly)])
+@pytest.mark.parametrize("mixes", [10, pytest.param(300, marks=pytest.mark.nightly)])
 def test_mixes_have_the_bits_of_the_plain_path_and_no_call_copies_a_table(mixed_repository: Path, mixes: int) -> None:
     engine, runner = open_on_device(mixed_repository)
     plain, draw = Engine.open(mixed_repository, runner=REFERENCE), random.Random(0)
