@@ -23,6 +23,8 @@ class DeskPolicy(BaseModel, extra="forbid", frozen=True, strict=True, allow_inf_
 
     order: Literal["uncertainty", "time"] = "uncertainty"
     second_reads: _Share = 0.0
+    # Of a response that goes to people for its confidence, traits with this confidence or more are the machine's.
+    sure_traits: _Share | None = None
     adjudicate: Literal["non-exact", "non-adjacent", "never"] = "non-exact"
     validity: _Share = 0.0  # of papers with a known level among what a rater reads
     # Shares of exact levels with which raters qualify for tasks of 2, of 3, and of 4 or more levels.

@@ -199,6 +199,7 @@ def _final(row: Any, read: Any, points: Sequence[float]) -> Columns:
         **json.loads(row.kept or "{}"),
         **{name: getattr(row, name, None) for name in FINAL.names},
         "id": row.name,
+        "source": row.source.removeprefix(responses.place_of(row.task.rpartition(".")[2], "")),
         "status": status,
         "level": level if scored else None if status == ODD else -1,
         "score": points[level] if scored else None,

@@ -12,8 +12,9 @@ import pytest
 from sqlalchemy import func, select
 
 from chromium import SIZES, chromium, open_page, served, violations
-from desks import PASSWORD, Programme, make_programme, scored_rows, write_alerts
+from desks import PASSWORD, Programme, essays, make_programme, scored_rows, write_alerts
 from scoremux_desk.database.accounts import begin_session
+from scoremux_desk.database.programme import Item, save_items
 from scoremux_desk.database.schema import decisions, remarks, rows
 from scoremux_desk.database.verification import verify
 from scoremux_desk.desk_policy import DeskPolicy
@@ -155,6 +156,34 @@ def reading(browser: Browser, folder: Path, policy: DeskPolicy) -> Iterator[tupl
         page.wait_for_selector(READING)
         yield programme, page
     page.close()
+    programme.database.close()
+
+
+def test_essay_is_read_by_keyboard_on_a_phone(browser: Browser, tmp_path: Path) -> None:
+    text = " ".join(f"Sentence {n} about school uniforms and what they do." for n in range(100))
+    policy = DeskPolicy(groups=False, guard_s=0.1, fast_s=0)
+    programme = make_programme(tmp_path, rows=essays(1, texts=[text]), policy=policy)
+    let_time_pass(programme)
+    with programme.database.write() as connection:
+        texts = ("Should pupils wear uniforms? Give reasons, and say what speaks against it.", "", "", "en")
+        traits = ("cohesion", "grammar", "syntax")
+        save_items(connection, [Item(f"essay-1.{trait}", (1, 1.5, 2), *texts) for trait in traits], "test")
+    page = open_page(browser, viewport={"width": 360, "height": 740})
+    with served(programme.app) as url:
+        sign_in(page, url, "anna")
+        focus(page, "button[aria-label='Read essay-1.grammar']")
+        page.keyboard.press("Enter")
+        page.wait_for_selector(READING)
+        page.keyboard.press("PageDown")
+        page.wait_for_timeout(700)
+        assert (at := page.evaluate("scrollY")) > 300
+        for key, trait in (("2", "cohesion"), ("q", "grammar"), ("1", "syntax")):
+            assert page.locator("#traits strong").inner_text() == trait
+            assert page.locator(".asked").bounding_box()["y"] == 0  # type: ignore[index]
+            assert page.evaluate("[scrollY, document.documentElement.scrollWidth]") == [at, 360]
+            assert not violations(page)
+            press(page, key)
+    assert programme.select(select(decisions.c.level).order_by(decisions.c.id)) == [2, 1, 0]
     programme.database.close()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -209,6 +209,18 @@ def make_programme(
     people = {who: add_person(database, who, role, PASSWORD, "test", FAST_HASHER) for who, role in roles.items()}
     app = create_app(Desk(database, hasher=FAST_HASHER, draw=Random(1).random, answer_s=0.0))
     return Programme(folder, database, app, people, clock)
+
+
+def essays(number: int, sure: float = 0.5, texts: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """Return rows of essays with three traits, as `scoremux score` writes them; sure: of the last trait."""
+    some = [(n, trait) for n in range(number) for trait in ("cohesion", "grammar", "syntax")]
+    texts = texts or [f"Essay {n}" for n in range(number)]
+    scored = {"route": "human:LOW_CONFIDENCE", "read_behind": None, "level": 1, "probabilities": [0.5, 0.5]}
+    return [
+        {**scored_rows(n + 1)[n], "task": f"essay-1.{trait}", "trait": trait, "text": texts[n], **scored}
+        | {"confidence": sure if trait == "syntax" else 0.4}
+        for n, trait in some
+    ]
 
 
 class Work:

@@ -135,12 +135,16 @@ class LiveIntake:
         named = [programme.Item(task, points) for task in sorted(new_tasks) if (points := self._points.get(task))]
         programme.save_items(connection, named, _BY)
         rows = []
-        for line, arrival in enumerate(new, start=first):
+        lines = dict[tuple[str, str], int]()
+        for number, arrival in enumerate(new, start=first):
+            task, name = arrival.key
+            line = lines.setdefault((task.removesuffix(f".{arrival.trait}"), name), number)
             low, high = arrival.scored.level_range or (None, None)
             outcome = asdict(arrival.scored) | {"level_low": low, "level_high": high}
             outcome["read_behind"] = self._share(token, arrival)
+            outcome["trait"] = arrival.trait
             origin = _origin(token, arrival)._replace(line=line)
-            rows.append(intake.row_of(*arrival.key, origin, outcome, policy, line))
+            rows.append(intake.row_of(task, name, origin, outcome, policy, number))
         try:
             numbers, _ = intake.insert_rows(connection, rows, f"api {token}", _BY)
         except InputError as error:
@@ -175,4 +179,5 @@ def _origin(token: str, arrival: ScoredArrival) -> Origin:
     own = "" if token == LOCAL else f"{token}/"
     at = f"{own}{arrival.administration}" if arrival.administration else token
     student = f"{own}{arrival.student}" if arrival.student else ""
-    return Origin(f"api {token}", 0, arrival.text or "", student, at, arrival.kept)
+    source = responses.place_of(arrival.trait, f"api {token}")
+    return Origin(source, 0, arrival.text or "", student, at, arrival.kept)

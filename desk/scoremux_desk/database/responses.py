@@ -120,6 +120,27 @@ def machine_score(row: Any) -> Columns | None:
     return shown | {name: getattr(row, name) for name in ("level", "level_low", "level_high")}
 
 
+def place_of(trait: str, source: str) -> str:
+    """Return the source of a row of a trait: rows of one response are told apart by their traits."""
+    return f"{trait} of {source}" if trait else source
+
+
+def item_of_trait(row: Any) -> str:
+    """Return the item that a row's task is a trait of; empty where it is a task of its own."""
+    item, _, trait = row.task.rpartition(".")
+    return item if row.source.startswith(place_of(trait, "")) else ""
+
+
+def rows_of_traits(connection: Connection, row: Any) -> Sequence[Any]:
+    """Return the rows of all traits of the response that a row is of; the row alone where its task has none."""
+    item = item_of_trait(row)
+    if not item:
+        return [row]
+    same = connection.execute(select(rows).where(ROW.name == row.name, ROW.line == row.line).order_by(ROW.id))
+    source = row.source.partition(" of ")[2]
+    return [other for other in same if item_of_trait(other) == item and other.source.partition(" of ")[2] == source]
+
+
 def rows_named(connection: Connection, name: str, most: int) -> Sequence[Any]:
     """Return the rows whose id in their file is `name`."""
     return connection.execute(select(rows).where(ROW.name == name).limit(most)).all()

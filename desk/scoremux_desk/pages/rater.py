@@ -238,6 +238,8 @@ def _response(access: TaskAccess, read: Any) -> Columns:
     history = log.entries(connection, row=row.id) if ratings else []
     return {
         "text": row.text,
+        "traits": [other.task.rpartition(".")[2] for other in responses.rows_of_traits(connection, row)],
+        "guard_s": 0 if human_decisions.continues(access, read) else access.policy.guard_s,
         "machine": machine,
         "ratings": [ratings[kind] for kind in ("first", "second") if kind in ratings],
         "notes": {entry.body["decision"]: entry.remark for entry in history if entry.action == "decided"},

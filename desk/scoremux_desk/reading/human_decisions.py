@@ -9,9 +9,9 @@ from typing import Any
 
 from scoremux_client.contract import CONDITION_CODES
 from scoremux_desk.database import programme, reads, responses
-from scoremux_desk.database.schema import ERASED, PAPERS, Columns, decisions, inserted
+from scoremux_desk.database.schema import ERASED, PAPERS, READ, Columns, decisions, inserted
 from scoremux_desk.errors import LeaseLostError, ReviewError, TooLateError, TooSoonError
-from scoremux_desk.reading import decision_rows
+from scoremux_desk.reading import decision_rows, leases
 from scoremux_desk.reading.settling import settle
 from scoremux_desk.reading.task_access import QUOTA, TaskAccess
 
@@ -52,9 +52,15 @@ def decide(access: TaskAccess, rating: Rating) -> None:
     read = reads.read_of_token(connection, rating.token, access.person, "nothing was saved for it")
     members = reads.group_members(connection, read.id)
     if read.state != "done":
-        spent_s = _check(access, read, rating, programme.item_of(connection, read.task))
+        read_s = _check(access, read, rating, programme.item_of(connection, read.task))
         ticked = [member for member in members if member.token in rating.also]
-        _save_group(access, [read, *ticked], rating, spent_s)
+        _save_group(access, [read, *ticked], rating, read_s)
+
+
+def continues(access: TaskAccess, read: Any) -> bool:
+    """Return whether a person has decided another trait of the same response since they got it."""
+    last = decision_rows.last_decision(access.connection, access.person)
+    return last is not None and last.at > read.leased_at
 
 
 def undo(access: TaskAccess) -> int:
@@ -73,6 +79,9 @@ def undo(access: TaskAccess) -> int:
         reads.take_back(connection, decision, access.now, access.policy.lease_s, lead)
         body = {"decision": decision.id, "level": decision.level, "code": decision.code}
         access.log("undone", body | settle(access, decision.kind, decision.row), row=decision.row)
+    first = reads.read_where(connection, READ.id == group[0].read)
+    traits = [read.id for read in leases.other_traits(access, first)]
+    reads.lease(connection, traits, access.person, access.now, access.policy.lease_s)
     return int(group[0].read)
 
 
@@ -90,8 +99,8 @@ def compare(access: TaskAccess) -> None:
 
 
 def _check(access: TaskAccess, read: Any, rating: Rating, item: programme.Item) -> float:
-    """Return how long a leased response was read, in seconds. Raises as `decide` does."""
-    guard_s = access.policy.guard_s
+    """Return how long a leased response was read, in seconds, its traits together. Raises as `decide` does."""
+    guard_s = 0.0 if continues(access, read) else access.policy.guard_s
     if read.state != "leased":
         raise LeaseLostError("this response was withdrawn in the meantime; nothing was saved for it")
     shown_s: float = min(access.now - read.shown_at, _LONGEST_S if rating.after_s is None else rating.after_s)
@@ -104,10 +113,11 @@ def _check(access: TaskAccess, read: Any, rating: Rating, item: programme.Item) 
     return float(min(_LONGEST_S, max(0.0, read.shown_at - read.leased_at + shown_s)))
 
 
-def _save_group(access: TaskAccess, group: Sequence[Any], rating: Rating, spent_s: float) -> None:
+def _save_group(access: TaskAccess, group: Sequence[Any], rating: Rating, read_s: float) -> None:
     """Save one rating for all reads of a group; the first decision is the lead of the others."""
+    spent_s = read_s - (group[0].shown_at - group[0].leased_at if continues(access, group[0]) else 0.0)
     values: Columns = {"at": access.now, "spent_s": round(spent_s / len(group), 3), "size": len(group)}
-    values |= {"fast": spent_s < access.policy.fast_s, "level": rating.level, "code": rating.code}
+    values |= {"fast": read_s < access.policy.fast_s, "level": rating.level, "code": rating.code}
     lead: int | None = None
     for read in group:
         decision = _save(access, read, rating.note[:_MOST_NOTE], {**values, "lead": lead})

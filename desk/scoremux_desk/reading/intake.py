@@ -161,6 +161,8 @@ def _scored_row(path: Path, number: int, row: Columns, origin: Origin, policy: D
     if row.get("chosen_by") == DRAWN:
         origin = origin._replace(source=f"{DRAWN} {path.name}", line=number)
     with parsing(f"{where}: not what `scoremux score` writes; a numeric column has no number"):
+        trait = str(row.get("trait") or "")
+        origin = origin._replace(source=responses.place_of(trait, origin.source))
         outcome = {**row, "level": whole_number(path, number, row["level"])}
         task = str(row["task"]).partition("@")[0]
         columns = row_of(task, str(row["id"]), origin, outcome, policy, number)
@@ -192,6 +194,9 @@ def row_of(task: str, name: str, origin: Origin, outcome: Columns, policy: DeskP
     probability = picked if chosen_by == BEHIND else None
     if reason == Reason.HELD.value:
         probability = 1.0
+    sure = policy.sure_traits is not None and confidence is not None and confidence >= policy.sure_traits
+    if sure and reason == Reason.LOW_CONFIDENCE.value and outcome.get("trait"):
+        chosen_by, reason = "", ""
     if outcome.get("chosen_by") == DRAWN:
         chosen_by, reason, probability = DRAWN, SAMPLE, _number(outcome.get("probability"))
     certainty = max(probabilities, default=0.0) if confidence is None else confidence

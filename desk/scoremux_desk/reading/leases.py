@@ -51,12 +51,13 @@ def _renewed(access: TaskAccess, task: str, reason: str) -> Any | None:
     now = access.now
     current = current_read(access.connection, access.person)
     if current is not None:
-        fits = task in ("", current.task) and reason in ("", current.reason)
+        item = responses.item_of_trait(responses.row_of(connection, current.row))
+        of_item = item and task.rpartition(".")[0] == item
+        fits = (of_item or task in ("", current.task)) and reason in ("", current.reason)
         if fits and not programme.item_of(connection, current.task).paused:
             changed(
                 connection,
                 reads,
-                or_(READ.id == current.id, READ.lead == current.id),
                 READ.state == "leased",
                 READ.person == current.person,
                 shown_at=now,
@@ -98,19 +99,37 @@ def _next_read(access: TaskAccess, task: str, reason: str, draw: Draw) -> Any | 
 
 
 def _leased(access: TaskAccess, read: Any) -> Any:
-    """Lease a read, and the duplicates of its response if they are decided together."""
+    """Lease a read and those of the other traits of its response, each with its duplicates that are decided together.
+
+    The traits are read one after the other, in the order of their ids.
+    """
     connection = access.connection
     person = access.person
     times = (access.now, access.policy.lease_s)
-    lease(connection, [read.id], person, *times)
-    if access.policy.groups and read.kind == "first":
-        members = _duplicates(connection, read, access.policy.across_administrations)
-        lease(connection, members, person, *times, lead=read.id)
+    for each in (read, *other_traits(access, read)):
+        lease(connection, [each.id], person, *times)
+        if access.policy.groups and each.kind == "first":
+            members = _duplicates(connection, each, access.policy.across_administrations)
+            lease(connection, members, person, *times, lead=each.id)
     return current_read(connection, person)
 
 
-def _next_open(connection: Connection, person: int, task: str, reason: str) -> Any | None:
-    """Return the open read that comes next for a person: of a response that they have not decided."""
+def other_traits(access: TaskAccess, read: Any) -> list[Any]:
+    """Return the open reads of the same kind and reason of the other traits of a response, that a person may read."""
+    connection = access.connection
+    found = []
+    for row in responses.rows_of_traits(connection, responses.row_of(connection, read.row)):
+        if row.id == read.row or not access.may_read(row.task):
+            continue
+        if read.kind == "validity" and row.state == "validity":
+            found.append(add_read(connection, row, "validity", read.reason, priority=row.priority))
+        elif of_row := _next_open(connection, access.person, row.task, read.reason, row.id):
+            found += [of_row] if of_row.kind == read.kind else []
+    return found
+
+
+def _next_open(connection: Connection, person: int, task: str, reason: str, row: int | None = None) -> Any | None:
+    """Return the open read that comes next for a person, of one row or of any: of a response they have not decided."""
     query = (
         select(reads)
         .where(READ.task == task, READ.reason == reason, READ.state == "open")
@@ -118,6 +137,7 @@ def _next_open(connection: Connection, person: int, task: str, reason: str) -> A
         .where(or_(READ.only_for.is_(None), READ.only_for == person))
         .where(~exists(select(DECISION.id).where(DECISION.row == READ.row, DECISION.person + 0 == person, COUNTS)))
     )
+    query = query if row is None else query.where(READ.row == row)
     return connection.execute(query.order_by(READ.priority, READ.id).limit(1)).one_or_none()
 
 

@@ -27,7 +27,8 @@ def settle(access: TaskAccess, kind_of_read: str, number: int) -> Columns:
     connection = access.connection
     row = responses.row_of(connection, number)
     by_kind = decision_rows.row_ratings(connection, row.id, row.round)
-    twice = share(f"second {row.task} {row.name} {row.line}") < access.policy.second_reads
+    drawn = responses.item_of_trait(row) or row.task
+    twice = share(f"second {drawn} {row.name} {row.line}") < access.policy.second_reads
     state, counts = outcome(by_kind, twice, access.policy)
     final = {
         "final_level": counts and counts.level,

@@ -25,9 +25,16 @@ def read_items(folder: Path) -> Iterator[Item]:
         values = _read_object(path)
         try:
             texts: Columns = {name: str(values.get(name) or "") for name in TEXTS}
-            yield Item(str(values["id"]), tuple(map(float, values["levels"])), **texts)
-        except (KeyError, TypeError, ValueError) as error:
+            for name, levels in _levels_of(values).items():
+                yield Item(name, tuple(map(float, levels)), **texts)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise InputError(f"{path}: id and levels are needed, levels as a list of numbers") from error
+
+
+def _levels_of(values: Columns) -> Columns:
+    """Return the levels of a task, or of each trait of an item, by their ids."""
+    name, traits = str(values["id"]), values.get("traits")
+    return {f"{name}.{trait}": of["levels"] for trait, of in traits.items()} if traits else {name: values["levels"]}
 
 
 def read_papers(path: Path) -> Iterator[tuple[str, str, int, Columns]]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from desks import scored_rows, write_jsonl
+from desks import essays, scored_rows, write_jsonl
 from scoremux_desk import exports
 from scoremux_desk.database.programme import pause_tasks
 from scoremux_desk.database.reads import ADJUDICATION
@@ -265,3 +265,42 @@ def test_nobody_hoards_responses(at_work: Any) -> None:
         work.put_aside("anna", work.take("anna").token)
     with pytest.raises(ReviewError, match="put 20 responses aside"):
         work.put_aside("anna", work.take("anna").token)
+
+
+def test_one_person_reads_all_traits_of_an_essay_one_after_the_other(at_work: Any) -> None:
+    work = at_work(policy=DeskPolicy(groups=False, second_reads=1.0), rows=essays(2))
+    seen = []
+    for person in ("anna", "ben"):
+        read = work.take(person, "essay-1.grammar")
+        for wait_s in (30, 0.1, 0.1):  # the essay is read once
+            row = work.row(read.row)
+            seen.append((person, row.name, row.task, read.kind))
+            work.decide(person, read.token, 0 if person == "anna" else 1, wait_s)
+            read = work.take(person, "essay-1.grammar")
+    first = [("anna", "r0", f"essay-1.{trait}", "first") for trait in ("cohesion", "grammar", "syntax")]
+    assert seen[:3] == first
+    assert {(person, kind) for person, _, _, kind in seen[3:]} == {("ben", seen[3][3])}
+    assert len({name for _, name, _, _ in seen[3:]}) == 1
+    spent = work.execute(
+        "SELECT spent_s, fast FROM decisions WHERE person = :p ORDER BY id", p=work.programme.people["anna"]
+    )
+    assert [(round(seconds, 1), bool(fast)) for seconds, fast in spent] == [(30.0, False), (0.1, False), (0.1, False)]
+
+
+def test_undone_trait_comes_again_with_those_after_it(at_work: Any) -> None:
+    work = at_work(rows=essays(2))
+    for _ in range(2):
+        work.decide("anna", work.take("anna").token)
+    work.undo("anna")
+    tasks = []
+    for _ in range(2):
+        tasks.append(work.row((read := work.take("anna")).row).task)
+        work.decide("anna", read.token)
+    assert tasks == ["essay-1.grammar", "essay-1.syntax"]
+
+
+def test_traits_of_which_the_machine_is_sure_stay_its_own_where_the_policy_says_so(at_work: Any) -> None:
+    work = at_work(policy=DeskPolicy(groups=False, sure_traits=0.9), rows=essays(2, sure=0.95))
+    assert work.execute("SELECT DISTINCT task, state FROM rows WHERE task LIKE 'essay%' ORDER BY task") == [
+        ("essay-1.cohesion", "waiting"), ("essay-1.grammar", "waiting"), ("essay-1.syntax", "machine")
+    ]  # fmt: skip

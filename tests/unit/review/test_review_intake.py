@@ -160,6 +160,11 @@ def test_tasks_come_from_a_store_or_from_task_folders(tmp_path: Path) -> None:
     assert list(read_items(tmp_path)) == [folders["de-1"]]
     with pytest.raises(InputError, match="neither a store"):
         list(read_items(tmp_path / "packages" / "ab12"))
+    traits = {name: {"levels": [1, points]} for name, points in (("grammar", 2), ("syntax", 1.5))}
+    (package / "task.json").write_text(json.dumps({"id": "essay-1", "traits": traits}))
+    assert [(item.id, item.levels) for item in read_items(tmp_path)] == [
+        ("essay-1.grammar", (1, 2)), ("essay-1.syntax", (1, 1.5))
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -62,10 +62,11 @@
       const target = button && button.hasAttribute("formaction") ? button.formAction : form.action;
       const answer = await fetch(target, { method: "POST", body: fields, headers: { "X-Desk": "1" } });
       if (answer.status === 401) return location.assign("/login");
+      const before = written()?.data;
       const page = new DOMParser().parseFromString(await answer.text(), "text/html");
       main.replaceChildren(...page.body.childNodes);
       prepare();
-      scrollTo(0, 0);
+      if (written()?.data !== before) scrollTo(0, 0); // the next trait of a response stays where the rater reads
       main.focus({ preventScroll: true });
     } catch {
       tell("No answer from the desk. Your decision may not be saved: press the key again.");
