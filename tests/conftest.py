@@ -21,6 +21,8 @@ from scoremux_engine.store.store import Store
 from scoremux_server.profile import Profile
 from scoremux_server.triton.server import TritonServer
 
+# Looking for garbage among what collection imports takes half of its time, and finds nothing: all of it stays.
+gc.disable()
 # A shell that runs the tests in the background has them, and all they start, ignore Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -28,6 +30,16 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # What other tests left to the garbage collector stays in a forked child: OpenVINO's threads are not there, and whoever
 # destroys an engine there waits for them for ever.
 os.register_at_fork(after_in_child=gc.freeze)
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
+
+
+def pytest_unconfigure() -> None:
+    """Let the interpreter's last collection find what was frozen: OpenVINO names each object that it does not."""
+    gc.unfreeze()
 
 
 @pytest.fixture(autouse=True)

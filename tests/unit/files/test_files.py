@@ -88,14 +88,17 @@ def test_folder_is_replaced_or_nothing_changes(tmp_path: Path) -> None:
     assert list(target.parent.iterdir()) == [target]
 
 
+@pytest.mark.parametrize("step", [3, pytest.param(1, marks=pytest.mark.nightly)])
 @pytest.mark.parametrize("fault", [kill, fail], ids=["killed", "disk full"])
-def test_fault_leaves_the_old_folder_or_the_new_one(tmp_path: Path, exchanges: bool, fault: Callable[[], None]) -> None:
+def test_fault_leaves_the_old_folder_or_the_new_one(
+    tmp_path: Path, exchanges: bool, fault: Callable[[], None], step: int
+) -> None:
     target = tmp_path / "models" / "1"
     replace(target, "old")
     operations = count_operations(lambda: replace(target, "new"))
     assert operations > 10
     missing = 0
-    for number in range(1, operations + 1):
+    for number in range(1, operations + 1, step):
         replace(target, "old")
         run_with_fault(lambda: replace(target, "new"), number, fault)
         missing += not target.exists()
