@@ -1,4 +1,4 @@
-"""The client of scoremux: numpy, and tritonclient or httpx for the protocol that is used.
+"""The client of scoremux: numpy, and tritonclient for gRPC.
 
 >>> from scoremux_client import Response
 >>> Response(task="en-6.3-ipp", text="It hands out addresses.", id="r1")
@@ -23,19 +23,18 @@ from scoremux_client.errors import (
 )
 from scoremux_client.rows import Response, Scored
 from scoremux_client.served_tasks import ServedTask, served_tasks
-from scoremux_client.transports.connect import connect_all
+from scoremux_client.transports.connect import connect
 from scoremux_client.transports.transport import Tls, Transport
 
 if TYPE_CHECKING:
     from scoremux_client.async_client import AsyncScoringClient
     from scoremux_client.testing import FakeTransport
     from scoremux_client.transports.grpc import GrpcTransport
-    from scoremux_client.transports.http import HttpTransport
 
 __all__ = [
     "NO_RETRIES", "AsyncScoringClient", "BusyError", "DeadlineError", "FakeTransport", "GrpcTransport",
-    "HttpTransport", "InputError", "RejectedError", "Response", "Retries", "Scored", "ScoremuxError", "ScoringClient",
-    "ServedTask", "Status", "Tls", "TooLargeError", "Transport", "TransportError", "UnavailableError", "connect_all",
+    "InputError", "RejectedError", "Response", "Retries", "Scored", "ScoremuxError", "ScoringClient",
+    "ServedTask", "Status", "Tls", "TooLargeError", "Transport", "TransportError", "UnavailableError", "connect",
     "served_tasks",
 ]  # fmt: skip
 
@@ -43,12 +42,11 @@ _MODULE_OF = {
     "AsyncScoringClient": "scoremux_client.async_client",
     "FakeTransport": "scoremux_client.testing",
     "GrpcTransport": "scoremux_client.transports.grpc",
-    "HttpTransport": "scoremux_client.transports.http",
 }
 
 
 def __getattr__(name: str) -> Any:
-    # A user of one client or protocol does not pay for the import of the other.
+    # A user of one client does not pay for the import of the other.
     if name in _MODULE_OF:
         return getattr(importlib.import_module(_MODULE_OF[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

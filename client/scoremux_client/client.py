@@ -40,10 +40,10 @@ class BaseClient:
     May be shared by threads, or by the tasks of event loops.
 
     Args:
-        url: ``host:port`` (gRPC), ``grpcs://host:port``, ``http://host:port`` or ``https://host:port``; a transport of
-            your own; or a list of these. A task has its server among them; tasks of many rows go to the one with the
-            fewest requests in flight. A server that fails gets no rows until it answers a probe. None means
-            ``$SCOREMUX_URL``, else ``localhost:8001``.
+        url: ``host:port`` or ``grpcs://host:port`` of Triton's gRPC; a transport of your own; or a list of these. A
+            task has its server among them; tasks of many rows go to the one with the fewest requests in flight. A
+            server that fails gets no rows until it answers a probe. None means ``$SCOREMUX_URL``, else
+            ``localhost:8001``.
         chunk_rows: rows of a request, 1…512; None adapts it to about a second of the server's work, 16…512.
         window: requests of a call in flight at most; None means 4 for each server.
         timeout_s: deadline of each request in seconds; None waits for ever.

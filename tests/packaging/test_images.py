@@ -185,7 +185,7 @@ def names_of(metadata: Message, extra: str) -> set[str]:
 
 
 def test_the_base_install_is_the_client_alone_and_extras_bring_what_their_commands_need(metadata: Message) -> None:
-    assert names_of(metadata, "") == {"numpy", "tritonclient", "httpx"}
+    assert names_of(metadata, "") == {"numpy", "tritonclient"}
     for extra in ("assess", "serve", "gpu", "export", "ray"):
         brought = names_of(metadata, extra)
         if "scoremux" in brought:  # by way of scoremux[cli]

@@ -37,7 +37,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
 
 def asking(made: Stand, token: str = "ours") -> httpx.Client:
     headers = {"authorization": f"Bearer {made.tokens[token]}"}
-    return httpx.Client(base_url=made.place.url("https"), verify=made.place.tls.context(), headers=headers, timeout=60)
+    return httpx.Client(base_url=made.place.url("https"), verify=made.place.context(), headers=headers, timeout=60)
 
 
 def test_rows_pass_with_the_grant_of_the_token(shared: Stand) -> None:

@@ -211,8 +211,7 @@ def test_no_answer_in_time_is_said(tmp_path: Path, scheme: str, monkeypatch: pyt
     release = threading.Event()
     with silent(release) as backend:
         place = Place(tmp_path, [backend])
-        keys = {"tls": place.tls, "token": place.everything, "retries": NO_RETRIES}
-        with place.open(), ScoringClient(place.url(scheme), **keys) as client:
+        with place.open(), place.client(scheme, place.everything, retries=NO_RETRIES) as client:
             with pytest.raises(DeadlineError, match="no Triton behind the front door answered within 300 s"):
                 client.score([Response("t-1", "a")])
             release.set()

@@ -54,7 +54,7 @@ BRIDGE: dict[str, str] = {
     "scoremux_batch.jobs": "ForPeople JobFolder Origin alerts_of scored_rows texts_of",
     "scoremux_client": (
         "AsyncScoringClient BusyError DeadlineError FakeTransport NO_RETRIES RejectedError Response "
-        "Retries Scored ScoringClient Status Transport TransportError UnavailableError connect_all "
+        "Retries Scored ScoringClient Status Transport TransportError UnavailableError connect "
         "served_tasks"
     ),
     "scoremux_client.audit_lines": "erase_digests text_digest",

@@ -17,7 +17,8 @@ from urllib.parse import urlsplit
 import pytest
 import trustme
 
-from scoremux_client import Tls
+from http_transport import HttpTransport
+from scoremux_client import ScoringClient, Tls
 from scoremux_engine.scoring.permission import HEADER, Grant
 from scoremux_files.atomic import replace_file
 from scoremux_server.errors import SetupError
@@ -106,9 +107,18 @@ class Place:
     def url(self, scheme: str) -> str:
         return f"{scheme}://localhost:{self.port}"
 
+    def context(self) -> ssl.SSLContext:
+        return ssl.create_default_context(cafile=str(self.folder / "ca.pem"))
+
+    def client(self, scheme: str, token: str | None, **keys: Any) -> ScoringClient:
+        """Return a client over gRPC, or over HTTP as a program without gRPC speaks it."""
+        if scheme == "grpcs":
+            return ScoringClient(self.url(scheme), tls=self.tls, token=token, **keys)
+        return ScoringClient(HttpTransport(self.url(scheme), self.context(), token), **keys)
+
     def connect(self, alpn: str = "http/1.1", source: str = LOOPBACK) -> ssl.SSLSocket:
         """Return an encrypted connection to the door from an address of loopback."""
-        context = ssl.create_default_context(cafile=str(self.folder / "ca.pem"))
+        context = self.context()
         context.set_alpn_protocols([alpn])
         return context.wrap_socket(
             socket.create_connection((LOOPBACK, self.port), timeout=60, source_address=(source, 0)),

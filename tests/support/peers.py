@@ -1,6 +1,5 @@
 """Servers on loopback that speak gRPC or HTTP and answer what a test says."""
 
-import ssl
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -180,16 +179,10 @@ class HttpPeer(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, context: ssl.SSLContext | None = None) -> None:
+    def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        if context is not None:
-            # A handshake is its handler's: one that does not end holds up nobody else.
-            self.socket = context.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
         self.reply: tuple[int, dict[str, str], bytes] = (500, {}, b"")
         self.seen: list[dict[str, str]] = []
-        self.hold = threading.Event()
-        self.hold.set()
-        self.gone = threading.Event()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         pass  # a client that hangs up is what some tests are about
@@ -206,8 +199,6 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self.server.seen.append({name.lower(): value for name, value in self.headers.items()})
         self.rfile.read(int(self.headers["content-length"]))
-        if not self.server.hold.is_set() and self.rfile.read(1) == b"":
-            self.server.gone.set()
         status, headers, body = self.server.reply
         self.send_response(status)
         for name, value in {"Content-Length": str(len(body)), **headers}.items():

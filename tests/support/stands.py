@@ -54,7 +54,7 @@ def small_backend(
 
 def ask(place: Place, token: str) -> tuple[int, str]:
     """Return status and body of a GET through the door: the body is the address of the backend that answered."""
-    connection = http.client.HTTPSConnection("localhost", place.port, context=place.tls.context(), timeout=60)
+    connection = http.client.HTTPSConnection("localhost", place.port, context=place.context(), timeout=60)
     try:
         connection.request("GET", "/v2/health/live", headers=dict(bearer(token)))
         answer = connection.getresponse()
@@ -112,7 +112,7 @@ class Stand:
         self.place, self.web, self.tokens = place, web, tokens
 
     def post(self, token: str, body: bytes, path: str = INFER, **headers: str) -> tuple[int, str]:
-        context = self.place.tls.context()
+        context = self.place.context()
         connection = http.client.HTTPSConnection("localhost", self.place.port, context=context, timeout=60)
         try:
             named = {name.replace("_", "-"): value for name, value in headers.items()}

@@ -1,4 +1,4 @@
-"""The clients against real Tritons that die in mid-run, over both protocols, and through a network that breaks."""
+"""The clients against real Tritons that die in mid-run, and through a network that breaks."""
 
 import asyncio
 import random
@@ -136,17 +136,12 @@ def _reset(one: socket.socket) -> None:
     one.close()
 
 
-def url(server: MortalTriton, protocol: str) -> str:
-    return server.endpoints.grpc_url if protocol == "grpc" else server.endpoints.http_url
-
-
-@pytest.mark.parametrize("protocol", ["grpc", "http"])
-def test_rows_come_back_over_both_protocols_and_both_clients(server: MortalTriton, protocol: str) -> None:
-    with ScoringClient(url(server, protocol), chunk_rows=32) as client:
+def test_rows_come_back_from_both_clients(server: MortalTriton) -> None:
+    with ScoringClient(server.endpoints.grpc_url, chunk_rows=32) as client:
         check(client.score(rows(300)), 300)
 
     async def main() -> list[Scored]:
-        async with AsyncScoringClient(url(server, protocol), chunk_rows=32) as client:
+        async with AsyncScoringClient(server.endpoints.grpc_url, chunk_rows=32) as client:
             many = await asyncio.gather(*(client.score(rows(50)) for _ in range(5)))
             assert all(one == many[0] for one in many)
             return await client.score(rows(300))
@@ -156,7 +151,7 @@ def test_rows_come_back_over_both_protocols_and_both_clients(server: MortalTrito
 
 def test_a_stub_that_is_killed_in_mid_run_costs_no_row(server: MortalTriton) -> None:
     before = server.deaths
-    with healed(server), ScoringClient(url(server, "http"), chunk_rows=16, retries=PATIENT) as client:
+    with healed(server), ScoringClient(server.endpoints.grpc_url, chunk_rows=16, retries=PATIENT) as client:
         timer = threading.Timer(0.3, server.kill_stub)
         timer.start()
         check(client.score(rows(600)), 600)
@@ -165,7 +160,8 @@ def test_a_stub_that_is_killed_in_mid_run_costs_no_row(server: MortalTriton) -> 
 
 
 def test_one_of_two_servers_is_killed_in_mid_run_and_no_row_is_lost(server: MortalTriton) -> None:
-    with MortalTriton() as other, ScoringClient([url(server, "grpc"), url(other, "http")], chunk_rows=16) as client:
+    first = server.endpoints.grpc_url
+    with MortalTriton() as other, ScoringClient([first, other.endpoints.grpc_url], chunk_rows=16) as client:
         timer = threading.Timer(0.3, other.kill)
         timer.start()
         check(client.score(rows(600)), 600)
@@ -173,16 +169,15 @@ def test_one_of_two_servers_is_killed_in_mid_run_and_no_row_is_lost(server: Mort
         # And what was restarted gets rows again.
         other.start()
         check(client.score(rows(600)), 600)
-        with ScoringClient(url(other, "http")) as alone:
+        with ScoringClient(other.endpoints.grpc_url) as alone:
             check(alone.score(rows(10)), 10)
 
 
-@pytest.mark.parametrize("protocol", ["grpc", "http"])
 @pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.nightly)])
-def test_a_network_that_breaks_loses_and_doubles_no_row(server: MortalTriton, protocol: str, seed: int) -> None:
-    network = BadNetwork(url(server, "grpc") if protocol == "grpc" else f"127.0.0.1:{server.endpoints.http}", seed)
+def test_a_network_that_breaks_loses_and_doubles_no_row(server: MortalTriton, seed: int) -> None:
+    network = BadNetwork(server.endpoints.grpc_url, seed)
     with network as address:
-        client = ScoringClient(f"{protocol}://{address}", chunk_rows=16, timeout_s=0.5, retries=PATIENT)
+        client = ScoringClient(address, chunk_rows=16, timeout_s=0.5, retries=PATIENT)
         with client:
             check(client.score(rows(200), deadline_s=240), 200)
     assert sum(network.met.values()) > 1

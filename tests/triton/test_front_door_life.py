@@ -41,8 +41,8 @@ def test_door_shares_tritons_key_and_stops_without_losing_rows(small_repository:
         with ScoringClient(place.url("grpcs"), tls=place.tls, token=one) as client:
             scored = client.score([Response("t-1", "a router"), Response("t-2", "a router")])
         assert [one.status for one in scored] == ["OK", "FORBIDDEN_TASK"]
-        keys = {"tls": place.tls, "token": place.everything, "retries": NO_RETRIES, "chunk_rows": 500, "window": 4}
-        with ScoringClient(place.url("https"), **keys) as strict:
+        keys = {"retries": NO_RETRIES, "chunk_rows": 500, "window": 4}
+        with place.client("https", place.everything, **keys) as strict:
             strict.score(rows)  # opens its four connections
             going = strict.score_iter(rows)
             assert next(going).ok  # the other three requests are under way
@@ -66,7 +66,7 @@ def test_no_request_after_a_publish_is_answered_by_an_older_version(own_reposito
 
     def load(scheme: str) -> int:
         answers = 0
-        with ScoringClient(place.url(scheme), tls=place.tls, token=place.everything) as client:
+        with place.client(scheme, place.everything) as client:
             while not ended.is_set():
                 since = published
                 (scored,) = client.score([row])
@@ -79,8 +79,8 @@ def test_no_request_after_a_publish_is_answered_by_an_older_version(own_reposito
         place.configure()
         with place.open(), ThreadPoolExecutor() as threads:
             loads = [threads.submit(load, scheme) for scheme in ("grpcs", "https")]
-            keys = {"tls": place.tls, "token": place.everything}
-            with ScoringClient(place.url("grpcs"), **keys) as grpc, ScoringClient(place.url("https"), **keys) as http:
+            key = place.everything
+            with place.client("grpcs", key) as grpc, place.client("https", key) as http:
                 try:
                     for number in range(PUBLISHES):
                         version = draw.choice([n for n, digest in enumerate(digests) if digest != live[-1]])
@@ -126,8 +126,7 @@ def behind_a_door(folder: Path, count: int) -> Iterator[tuple[Place, list[Mortal
 @SCHEMES
 def test_that_a_triton_died_and_that_none_is_left_is_said(tmp_path: Path, scheme: str) -> None:
     with behind_a_door(tmp_path, 1) as (place, _):
-        keys = {"tls": place.tls, "token": place.everything, "retries": NO_RETRIES}
-        with ScoringClient(place.url(scheme), **keys) as client:
+        with place.client(scheme, place.everything, retries=NO_RETRIES) as client:
             with pytest.raises(UnavailableError, match="a Triton behind the front door died with the request"):
                 client.score([Response("t-1", DEADLY_TO_ALL)])
             said, until = "", time.monotonic() + 120

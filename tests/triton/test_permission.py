@@ -169,7 +169,7 @@ def test_forbidden_rows_of_random_attacks_are_not_scored(small_repository: Path,
             grpc.insecure_channel(server.endpoints.grpc_url),
         )
         connections = (
-            http.client.HTTPSConnection("localhost", place.port, context=place.tls.context(), timeout=60),
+            http.client.HTTPSConnection("localhost", place.port, context=place.context(), timeout=60),
             http.client.HTTPConnection("127.0.0.1", server.endpoints.http, timeout=60),
         )
         for each in (*channels, *connections):

@@ -14,7 +14,6 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -167,15 +166,14 @@ def test_no_log_metric_or_message_has_a_text(repository: Path, tmp_path: Path) -
         place.backends = [backend_of(server.endpoints)]
         place.configure(log_all=True, request_bytes=8 << 20)
         with place.open():
-            keys: dict[str, Any] = {"tls": place.tls, "retries": NO_RETRIES}
             for scheme in ("grpcs", "https"):
-                with ScoringClient(place.url(scheme), token=place.everything, **keys) as client:
+                with place.client(scheme, place.everything, retries=NO_RETRIES) as client:
                     statuses = [one.status for one in client.score(rows)]
                     said[f"reprs over {scheme}"] = repr([rows, client.score(rows)]).replace(repr(rows[2].task), "")
-                with ScoringClient(place.url(scheme), token=guest, **keys) as client:
+                with place.client(scheme, guest, retries=NO_RETRIES) as client:
                     said[f"forbidden over {scheme}"] = repr(forbidden := client.score(rows[:1]))
                     said[f"too large over {scheme}"] = failure(client, [Response("t-2", TEXT * 500_000)])
-                with ScoringClient(place.url(scheme), token=SECRET, **keys) as client:
+                with place.client(scheme, SECRET, retries=NO_RETRIES) as client:
                     said[f"no token over {scheme}"] = failure(client, rows[:1])
             context = ssl.create_default_context(cafile=str(tmp_path / "ca.pem"))
             door = http.client.HTTPSConnection("localhost", place.port, context=context, timeout=60)

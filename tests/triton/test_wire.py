@@ -41,7 +41,7 @@ def test_clients_in_other_languages_get_the_same_scores(program: str, server: Tr
     odd = ['say "so" \\ or 😀 für 猫', "", "no-such\u2028line", "tab\tin it"]
     rows = [*responses(600), *(Response("t-1", text) for text in odd), Response("no-such-task", "x")]
     rows = [row for row in rows if "\n" not in str(row.text)]
-    with ScoringClient(server.endpoints.http_url) as client:
+    with ScoringClient(server.endpoints.grpc_url) as client:
         expected = client.score(rows)
     scored = score(program, server.endpoints.http_url, rows)
     assert [(status, int(level), route) for status, level, _, route in scored] == [
@@ -80,5 +80,5 @@ def test_triton_refuses_a_request_with_a_text_that_json_cannot_carry(text: str |
     ]
     answer = httpx.post(f"{server.endpoints.http_url}/v2/models/scorer/infer", content=json.dumps({"inputs": inputs}))
     assert answer.status_code == 500
-    with ScoringClient(server.endpoints.http_url) as client:
+    with ScoringClient(server.endpoints.grpc_url) as client:
         assert [one.status.value for one in client.score(rows)] == ["INVALID_TEXT", "OK"]

@@ -1,1 +1,1 @@
-"""How requests reach a server: over gRPC or HTTP."""
+"""How requests reach a server: over gRPC."""

@@ -1,15 +1,17 @@
-"""Which transport an address chooses, and which headers go with every request."""
+"""What an address means, and which headers go with every request."""
 
 import ipaddress
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from scoremux_client.contract import GRANT_HEADER, OUTPUTS, TensorSpec
 from scoremux_client.errors import InputError
 from scoremux_client.transports.transport import Tls, Transport
 
-_SCHEMES = {"grpc": False, "grpcs": True, "http": False, "https": True}
+if TYPE_CHECKING:
+    from scoremux_client.transports.grpc import GrpcTransport
+
 _CREDENTIALS = {"authorization", GRANT_HEADER}
 _VISIBLE = frozenset(map(chr, range(0x20, 0x7F)))
 
@@ -22,33 +24,25 @@ def connect(
     insecure: bool | None = False,
     outputs: Sequence[TensorSpec] = OUTPUTS,
     batch: bool = False,
-) -> Transport:
-    """Return the transport for ``host:port`` or a URL of grpc, grpcs, http or https. Nothing is sent yet.
+) -> "GrpcTransport":
+    """Return the transport for ``host:port``, ``grpc://host:port`` or ``grpcs://host:port``. Nothing is sent yet.
 
     Certificates with ``host:port`` mean that the connection is encrypted. Raises InputError where the address makes no
     sense, or where credentials would be readable on the network and `insecure` is not true (None: it is not offered).
     """
-    scheme, host, address, path = _parse(url)
-    secure = _SCHEMES[scheme] or tls is not None
-    if secure and "://" in url and not _SCHEMES[scheme]:
-        raise InputError(f"{url} is not encrypted but certificates were given; say {scheme}s:// or leave them out")
+    from scoremux_client.transports.grpc import GrpcTransport  # here: `import scoremux` does not pay for it
+
+    scheme, host, address = _parse(url)
+    secure = scheme == "grpcs" or tls is not None
+    if secure and scheme == "grpc" and "://" in url:
+        raise InputError(f"{url} is not encrypted but certificates were given; say grpcs:// or leave them out")
     if not (secure or insecure or _CREDENTIALS.isdisjoint(headers or {}) or _loopback(host)):
         anyway = "" if insecure is None else ", or say insecure=True (--insecure) to send it anyway"
         raise InputError(
             f"{address} is another machine and the connection is not encrypted, so the token could be read on the way; "
-            f"use {scheme}s://{address}{anyway}"
+            f"use grpcs://{address}{anyway}"
         )
-    certificates = (tls or Tls()) if secure else None
-    # Imported here: a user of one protocol does not pay for the other.
-    if scheme.startswith("http"):
-        from scoremux_client.transports.http import HttpTransport
-
-        return HttpTransport(address, path, certificates, headers, outputs=outputs, batch=batch)
-    if path:
-        raise InputError(f"{url} has a path, which gRPC has no use for; say host:port")
-    from scoremux_client.transports.grpc import GrpcTransport
-
-    return GrpcTransport(address, certificates, headers, outputs=outputs, batch=batch)
+    return GrpcTransport(address, (tls or Tls()) if secure else None, headers, outputs=outputs, batch=batch)
 
 
 def connect_all(
@@ -63,21 +57,15 @@ def connect_all(
     """Return a transport for each address; those given as transports stay as they are. Raises as `connect` does."""
     if not urls:
         raise InputError("an address is missing; give one at least")
-    transports: list[Transport] = []
-    with ExitStack() as opened:  # closed again if a later address makes no sense
-        for url in urls:
-            transport = url
-            if isinstance(transport, str):
-                transport = connect(transport, tls, headers, insecure=insecure, outputs=outputs, batch=batch)
-                opened.callback(transport.close)
-            transports.append(transport)
-        opened.pop_all()
-    return transports
+    return [
+        connect(url, tls, headers, insecure=insecure, outputs=outputs, batch=batch) if isinstance(url, str) else url
+        for url in urls
+    ]
 
 
 def headers_with(headers: Mapping[str, str] | None, token: str | None) -> dict[str, str]:
     """Return the headers every request carries, names in lower case. Raises InputError, which never shows a value."""
-    # Spaces around a value mean nothing in HTTP, and httpx refuses to send them.
+    # Spaces around a value mean nothing in HTTP.
     sent = {name.lower(): value.strip(" ") for name, value in (headers or {}).items()}
     if token is not None:
         if "authorization" in sent:
@@ -91,20 +79,29 @@ def headers_with(headers: Mapping[str, str] | None, token: str | None) -> dict[s
     return sent
 
 
-def _parse(url: str) -> tuple[str, str, str, str]:
-    """Return scheme, host, ``host:port`` and path."""
+def _parse(url: str) -> tuple[str, str, str]:
+    """Return scheme, host and ``host:port``."""
     try:
         parts = urlsplit(url if "://" in url else f"grpc://{url}")
         port = parts.port
     except ValueError:
         port = None
         parts = urlsplit("")
-    if parts.scheme not in _SCHEMES or not parts.hostname or port is None:
-        raise InputError(f"{url!r} is not an address; say host:port, grpcs://host:port or https://host:port")
-    if parts.username is not None or parts.query or parts.fragment:
+    if parts.scheme in ("http", "https"):
+        # A password in the address is not repeated.
+        address = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+        raise InputError(
+            f"{address} is an HTTP address, but the client speaks gRPC: give Triton's host:port or grpcs://host:port; "
+            "a program that speaks HTTP uses POST /v1/score of `scoremux api`"
+        )
+    if parts.scheme not in ("grpc", "grpcs") or not parts.hostname or port is None:
+        raise InputError(f"{url!r} is not an address; say host:port or grpcs://host:port")
+    if parts.username is not None or parts.path.strip("/") or parts.query or parts.fragment:
         # Not repeated: it may hold a password.
-        raise InputError("an address has a user, a query or a fragment; credentials go into token or headers")
-    return parts.scheme, parts.hostname, parts.netloc, parts.path.rstrip("/")
+        raise InputError(
+            "an address has a user, a path, a query or a fragment; say host:port; credentials go into token or headers"
+        )
+    return parts.scheme, parts.hostname, parts.netloc
 
 
 def _loopback(host: str) -> bool:

@@ -1,4 +1,4 @@
-"""The common part of the protocols: the interface `Transport`, certificates, and the meaning of a server's errors.
+"""The interface `Transport`, certificates, and the meaning of a server's errors.
 
 Tests take the transport of `scoremux_client.testing` instead.
 """
@@ -53,10 +53,9 @@ class Transport(Protocol):
 _WRONG_PORT = {
     "(?i)wrong.version.number|eof occurred in violation": "this port does not seem to speak TLS",
     "parsing HTTP/2|failed to connect.*Socket closed": "this port does not seem to speak gRPC: Triton's is 8001 unless "
-    "given, and an HTTP address begins with http://",
+    "given",
     "failed to connect": "is a server running there? A front door takes grpcs:// alone, with the certificate of its "
     "authority",
-    "illegal (request|status) line": "this port does not speak HTTP: a gRPC address has no http:// before it",
 }
 """What a transport says of a wrong port → what is wrong."""
 
@@ -81,17 +80,6 @@ class Tls:
         # gRPC carries Mozilla's roots and never looks at the system's.
         roots = self.root_certificates or ssl.get_default_verify_paths().cafile
         return _read(roots), _read(self.client_key), _read(self.client_certificate)
-
-    def context(self) -> ssl.SSLContext:
-        """Return them for Python's ssl, TLS 1.2 or newer. Raises InputError naming what cannot be read."""
-        try:
-            context = ssl.create_default_context(cafile=self.root_certificates)
-            context.minimum_version = ssl.TLSVersion.TLSv1_2
-            if self.client_certificate is not None:
-                context.load_cert_chain(self.client_certificate, self.client_key)
-        except (OSError, ssl.SSLError) as error:
-            raise InputError(f"a certificate or key of {self} cannot be used: {error}") from error
-        return context
 
 
 def plain(message: str) -> str:

@@ -61,12 +61,12 @@ def api(options: ApiOptions) -> None:
 
     Example: scoremux api --url localhost:8001 --database reviews.db
     """
-    from scoremux_client import connect_all
+    from scoremux_client import connect
     from scoremux_client.contract import GRANT_HEADER
     from scoremux_desk.api.callers import Callers
     from scoremux_desk.api.sandbox import SandboxScorer
     from scoremux_desk.api.services import Services
-    from scoremux_desk.api.triton_scorer import SharedTransport, TritonScorer
+    from scoremux_desk.api.triton_scorer import TritonScorer
     from scoremux_desk.database import api_rows, programme
     from scoremux_desk.listening import take_port
     from scoremux_desk.reading.task_files import read_items
@@ -76,10 +76,7 @@ def api(options: ApiOptions) -> None:
     if options.sandbox == bool(urls):
         raise InputError("give --url, the address of Triton, or --sandbox, which needs none")
     headers = {GRANT_HEADER: ""} if options.grant_key else {}
-    connected = [] if options.sandbox else connect_all(urls, None, headers, insecure=None)
-    transports = [transport for transport in connected if isinstance(transport, SharedTransport)]
-    if len(transports) < len(connected):
-        raise InputError("--url: the API talks gRPC to Triton; give HOST:PORT or grpcs://HOST:PORT")
+    transports = [connect(url, None, headers, insecure=None) for url in urls]
     callers = Callers(read_key(options.grant_key, _GRANT_KEY_BYTES) if options.grant_key else None, options.tokens)
     with (
         closing(take_port("127.0.0.1", options.port)) as taken,

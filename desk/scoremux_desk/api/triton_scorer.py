@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import lru_cache, partial
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 from scoremux_client import (
     NO_RETRIES,
@@ -35,7 +35,6 @@ _ASKED = 64
 _PROBE = "Who decides about this?"
 
 
-@runtime_checkable
 class SharedTransport(Protocol):
     """A way to Triton whose connections serve requests of many callers, each with headers of its own."""
 
@@ -49,7 +48,7 @@ class SharedTransport(Protocol):
 
 
 class TritonScorer:
-    """Scores rows on Triton. All grants share the connections of gRPC transports; only the header differs."""
+    """Scores rows on Triton. All grants share the connections of the transports; only the header differs."""
 
     def __init__(self, transports: Sequence[SharedTransport], retries: Retries = _RETRIES) -> None:
         self._transports = transports

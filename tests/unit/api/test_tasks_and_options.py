@@ -75,7 +75,7 @@ def test_ready_needs_the_scoring_server_the_database_and_room(tmp_path: Path, mo
     [
         ("", "give --url, the address of Triton, or --sandbox"),
         ("--sandbox --url localhost:8001", "give --url, the address of Triton, or --sandbox"),
-        ("--url http://localhost:8000", "the API talks gRPC"),
+        ("--url http://localhost:8000", "the client speaks gRPC"),
         ("--sandbox --tasks none", "--tasks none is no store"),
         ("--sandbox --grant-key key --tokens none.json", "none.json is missing"),
         ("--sandbox --port 80000", "less than or equal to 65535"),

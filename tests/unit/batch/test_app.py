@@ -154,8 +154,8 @@ def test_errors_are_one_line_and_status_two_and_unforeseen_ones_a_traceback(tmp_
 
 
 def test_client_needs_nothing_but_the_base_install(tmp_path: Path) -> None:
-    hidden = {*EXTRAS, "typer", "rich", "pyarrow", "sklearn", "scipy", "prometheus_client", "pydantic"}
-    names = "GrpcTransport, HttpTransport, ScoringClient"
+    hidden = {*EXTRAS, "httpx", "typer", "rich", "pyarrow", "sklearn", "scipy", "prometheus_client", "pydantic"}
+    names = "GrpcTransport, ScoringClient"
     code = f"from scoremux_client import {names}; ScoringClient('localhost:1').close()"
     ended = python(tmp_path, code, hidden=hidden)
     assert ended.returncode == 0, ended.stderr

@@ -1,11 +1,8 @@
-"""Which transport an address chooses, what is refused before anything is sent, and what both have in common."""
+"""What an address means, what is refused before anything is sent, certificates, forks and ends of processes."""
 
 import re
-import socket
-import ssl
 import subprocess
 import sys
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +10,9 @@ import grpc
 import pytest
 import trustme
 
-from peers import ROW, HttpPeer, answer, listening, once, running
+from peers import ROW, answer, listening, once
 from scoremux_client import (
-    DeadlineError,
     GrpcTransport,
-    HttpTransport,
     InputError,
     RejectedError,
     ScoringClient,
@@ -25,24 +20,21 @@ from scoremux_client import (
     UnavailableError,
     rows,
 )
-from scoremux_client.testing import FakeTransport
 from scoremux_client.transports.connect import connect
 from waiting import free_port
 
 
 @pytest.mark.parametrize(
-    ("url", "kind"),
+    ("url", "address"),
     [
-        ("localhost:8001", GrpcTransport),
-        ("grpc://[::1]:8001", GrpcTransport),
-        ("grpcs://scores.example.org:443", GrpcTransport),
-        ("http://localhost:8000", HttpTransport),
-        ("https://scores.example.org:443/triton/", HttpTransport),
+        ("localhost:8001", "localhost:8001"),
+        ("grpc://[::1]:8001", "[::1]:8001"),
+        ("GRPCS://scores.example.org:443/", "scores.example.org:443"),
     ],
 )
-def test_an_address_chooses_the_transport(url: str, kind: type) -> None:
+def test_an_address_is_read(url: str, address: str) -> None:
     transport = connect(url)
-    assert isinstance(transport, kind)
+    assert transport.url == address
     transport.close()
 
 
@@ -50,9 +42,12 @@ def test_an_address_chooses_the_transport(url: str, kind: type) -> None:
     ("url", "options", "sentence"),
     [
         *((url, {}, "") for url in ("", "localhost", "ftp://host:1", "host:port", "grpc://:1", "grpc://host:1/path")),
-        ("https://me:secret@host:1", {}, ""),
-        ("http://host:1", {"tls": Tls()}, "say http"),
-        *((url, {"tls": Tls("missing.pem")}, r"missing\.pem") for url in ("host:1", "https://host:1")),
+        ("grpcs://me:secret@host:1", {}, "credentials go into token"),
+        ("grpcs://me:secret@host:1/path", {}, "credentials go into token"),
+        ("http://localhost:8000", {}, "^http://localhost:8000 is an HTTP address, .* speaks gRPC: .*POST /v1/score"),
+        ("HTTPS://me:secret@host/triton?key=secret", {"tls": Tls()}, "^https://host is an HTTP address"),
+        ("grpc://host:1", {"tls": Tls()}, "say grpcs"),
+        *((url, {"tls": Tls("missing.pem")}, r"missing\.pem") for url in ("host:1", "grpcs://host:1")),
         ("host:1", {"token": "a\nb"}, "the header authorization has characters"),
         ("host:1", {"headers": {"x y": "1"}}, "a header's name"),
         ("host:1", {"headers": {"": "1"}}, "a header's name"),
@@ -67,36 +62,22 @@ def test_nonsense_is_refused_before_anything_is_sent(url: str, options: dict[str
         Tls(client_key="key.pem")
 
 
-@pytest.mark.parametrize("scheme", ["grpc", "http"])
-def test_where_no_server_listens_is_said(scheme: str) -> None:
+def test_where_no_server_listens_is_said() -> None:
     with listening(answer) as url:
         pass
     with pytest.raises(UnavailableError, match=url):
-        once(f"{scheme}://{url}")
+        once(url)
 
 
-@pytest.mark.parametrize("kind", [GrpcTransport, HttpTransport])
-def test_a_closed_transport_says_so(kind: type[GrpcTransport | HttpTransport]) -> None:
-    transport = kind("127.0.0.1:9")
+def test_a_closed_transport_says_so() -> None:
+    transport = GrpcTransport("127.0.0.1:9")
     transport.close()
     with pytest.raises(RejectedError, match="closed"):
         transport.submit(rows.encode(ROW), 1.0).result(5)
 
 
-def test_no_connection_is_left_open_if_a_later_address_makes_no_sense(monkeypatch: pytest.MonkeyPatch) -> None:
-    closed: list[object] = []
-    for kind in (GrpcTransport, HttpTransport):
-        close = kind.close
-        monkeypatch.setattr(kind, "close", lambda self, close=close: (closed.append(self.url), close(self)))
-    own = FakeTransport({})
-    with pytest.raises(InputError, match="'nonsense' is not an address"):
-        ScoringClient([own, "127.0.0.1:9", "http://127.0.0.1:9", "nonsense"])
-    assert closed == ["127.0.0.1:9", "127.0.0.1:9"]
-    assert not own.closed  # the caller made it, the caller closes it
-
-
 @pytest.mark.parametrize("options", [{"token": "secret"}, {"headers": {"Authorization": "Basic secret"}}], ids=str)
-@pytest.mark.parametrize("url", ["scores.example.org:8001", "http://10.0.0.7:8000", "grpc://[2001:db8::1]:8001"])
+@pytest.mark.parametrize("url", ["scores.example.org:8001", "10.0.0.7:8000", "grpc://[2001:db8::1]:8001"])
 def test_a_token_goes_to_another_machine_only_over_an_encrypted_connection(url: str, options: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=r"not encrypted, so the token could be read.*insecure=True") as caught:
         ScoringClient(url, **options)
@@ -107,7 +88,7 @@ def test_a_token_goes_to_another_machine_only_over_an_encrypted_connection(url: 
 @pytest.mark.parametrize(
     ("url", "tls"),
     [
-        *((url, None) for url in ("localhost:8001", "http://127.0.0.2:8000", "grpc://[::1]:8001")),
+        *((url, None) for url in ("localhost:8001", "grpc://127.0.0.2:8000", "grpc://[::1]:8001")),
         ("grpcs://scores.example.org:443", None),
         ("scores.example.org:8001", Tls()),
     ],
@@ -156,45 +137,14 @@ def test_a_grpc_server_that_nobody_vouches_for_is_not_talked_to(authority: trust
         once(f"127.0.0.1:{free_port()}")
 
 
-def test_https_checks_certificates_both_ways(authority: trustme.CA, client_tls: Tls) -> None:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("127.0.0.1").configure_cert(context)
-    authority.configure_trust(context)
-    context.verify_mode = ssl.CERT_REQUIRED
-    with running(HttpPeer(context)) as peer:
-        peer.reply = (400, {}, b'{"error": "heard you"}')
-        with pytest.raises(RejectedError, match="heard you"):
-            once(f"https://{peer.address}", tls=client_tls)
-        for tls in (Tls(client_tls.root_certificates), Tls(), None):
-            with pytest.raises(UnavailableError):
-                once(f"https://{peer.address}", tls=tls)
-        assert len(peer.seen) == 1
-
-
-def test_a_handshake_that_is_given_up_leaves_no_connection() -> None:
-    with (
-        socket.create_server(("127.0.0.1", 0)) as listener,
-        closing(HttpTransport(f"127.0.0.1:{listener.getsockname()[1]}", tls=Tls())) as transport,
-    ):
-        with pytest.raises(DeadlineError):
-            transport.submit(rows.encode(ROW), timeout_s=0.3).result(60)
-        with listener.accept()[0] as connection:
-            connection.settimeout(60)
-            while connection.recv(4096):  # the client's greeting, and then the end
-                pass
-
-
 FORKED = """
-import contextlib, os, sys, threading
-from scoremux_client import NO_RETRIES, RejectedError, Response, ScoringClient
+import os, sys, threading
+from scoremux_client import NO_RETRIES, Response, ScoringClient
 
 client = ScoringClient(sys.argv[1], retries=NO_RETRIES, deadline_s=240)
 
 def score():
-    try:
-        return client.score([Response("t-1", "3")])[0].level
-    except RejectedError as error:
-        return str(error).rpartition(" ")[2]
+    return client.score([Response("t-1", "3")])[0].level
 
 def score_until(stop):
     while not stop.is_set():
@@ -202,7 +152,7 @@ def score_until(stop):
             score()
 
 print(score())
-stop, turn = threading.Event(), contextlib.nullcontext() if "://" in sys.argv[1] else threading.Lock()
+stop, turn = threading.Event(), threading.Lock()
 thread = threading.Thread(target=score_until, args=[stop])
 thread.start()
 for _ in range(3):
@@ -217,29 +167,22 @@ print(score())
 """
 
 
-def scored_by_five(url: str) -> list[str]:
-    """Return what a process prints that scores before, in and after three forks of it, while a thread scores.
-
-    Over gRPC it forks between two calls of the thread: the library prepares no fork while a thread is in its core, and
-    the new process may end in it.
-    """
-    command = [sys.executable, "-u", "-c", FORKED, url]
-    return subprocess.run(command, capture_output=True, text=True, timeout=240, check=True).stdout.split()
-
-
 def test_forked_client_scores() -> None:
+    """A process scores before, in and after three forks of it, while a thread scores.
+
+    It forks between two calls of the thread: gRPC prepares no fork while a thread is in its core, and the new process
+    may end in it.
+    """
     with listening(answer, threads=4) as url:
-        assert scored_by_five(url) == ["3"] * 5
-    with running(HttpPeer()) as peer:
-        peer.reply = (400, {}, b'{"error": "heard you"}')
-        assert scored_by_five(f"http://{peer.address}") == ["you"] * 5
+        command = [sys.executable, "-u", "-c", FORKED, url]
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=240, check=True)
+    assert ended.stdout.split() == ["3"] * 5
 
 
-@pytest.mark.parametrize("scheme", ["grpc", "http"])
-def test_ended_process_leaves_no_words(scheme: str) -> None:
+def test_ended_process_leaves_no_words() -> None:
     code = (
         "from scoremux_client import *;"
-        f"c = ScoringClient('{scheme}://127.0.0.1:9', retries=Retries(base_s=0.01));"
+        "c = ScoringClient('127.0.0.1:9', retries=Retries(base_s=0.01));"
         "import threading; threading.Thread(target=lambda: c.score([Response('t', 'x')]), daemon=True).start();"
         "threading.Event().wait(0.2)"
     )
