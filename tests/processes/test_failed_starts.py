@@ -15,7 +15,7 @@ from doors import Place, needs_haproxy
 from scoremux_desk.database.connection import Database
 from scoremux_server.errors import SetupError
 from scoremux_server.triton.run_files import MEMORY_LEAST_BYTES, check_memory, memory_free_bytes
-from serving import refusal
+from serving import refusal, refusal_here
 from waiting import free_port, port_options
 
 IN_NAMESPACE = ["unshare", "--mount", "sh", "-c"]
@@ -55,7 +55,7 @@ def test_taken_port_of_the_door(taken: int, tmp_path: Path) -> None:
     place = Place(tmp_path)
     place.port = taken
     place.configure()
-    assert f"the front door's port {taken} cannot be used" in refusal("front-door", place.file)
+    assert f"the front door's port {taken} cannot be used" in refusal_here("front-door", place.file)
 
 
 @needs_mount
@@ -77,7 +77,7 @@ def test_full_disk_and_read_only_folder(script: str, reason: str, small_reposito
 
 def test_read_only_folder_of_the_data_check(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text("task,text,level\n" + "".join(f"t,answer {n},{n % 2}\n" for n in range(60)))
-    said = refusal("train", tmp_path / "rows.csv", "--check", "--check-json", tmp_path / "none" / "check.json")
+    said = refusal_here("train", tmp_path / "rows.csv", "--check", "--check-json", tmp_path / "none" / "check.json")
     assert "check.json cannot be written: No such file or directory" in said
 
 
@@ -102,13 +102,13 @@ def test_too_little_memory(tmp_path: Path) -> None:
 )
 def test_serve_names_what_is_missing(words: str, cause: str, small_repository: Path) -> None:
     given = words.split() if "--repository" in words else ["--repository", small_repository, *words.split()]
-    assert cause in refusal("serve", *given, *port_options())
+    assert cause in refusal_here("serve", *given, *port_options())
 
 
 def test_store_of_another_backbone(own_repository: Path) -> None:
     path = own_repository / "store" / "manifest.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "backbone": "c" * 64}))
-    said = refusal("serve", "--repository", own_repository, *port_options())
+    said = refusal_here("serve", "--repository", own_repository, *port_options())
     assert "store belongs to backbone cccccccccccc, but" in said and "--store" in said
 
 
@@ -117,13 +117,13 @@ def test_database_of_another_version(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "desk.db") as connection:
         connection.execute("UPDATE settings SET value = '9999' WHERE key = 'format'")
     for words in (sandbox(tmp_path), ["review", "--database", tmp_path / "desk.db"]):
-        said = refusal(*words, "--port", free_port())
+        said = refusal_here(*words, "--port", free_port())
         assert "was made by another version of scoremux; open it with that version" in said
 
 
 def test_api_names_keys_and_stores_that_are_missing(tmp_path: Path) -> None:
     def given(*words: object) -> str:
-        return refusal(*sandbox(tmp_path), "--port", free_port(), *words)
+        return refusal_here(*sandbox(tmp_path), "--port", free_port(), *words)
 
     (tmp_path / "short.key").write_text("abc")
     (tmp_path / "tokens.json").write_text('{"format": 1, "tokens": []}')
@@ -146,7 +146,7 @@ def test_api_names_keys_and_stores_that_are_missing(tmp_path: Path) -> None:
 def test_door_names_wrong_files(change: Callable[[Place], object], cause: str, tmp_path: Path) -> None:
     place = Place(tmp_path)
     change(place)
-    assert cause.format(tmp_path) in refusal("front-door", place.file)
+    assert cause.format(tmp_path) in refusal_here("front-door", place.file)
 
 
 def test_door_without_haproxy(tmp_path: Path) -> None:

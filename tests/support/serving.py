@@ -37,10 +37,17 @@ def run_here(*words: object, stdin: str = "") -> subprocess.CompletedProcess[str
 
 def refusal(*words: object, before: list[str] | None = None, **variables: str) -> str:
     """Return what a start says that must fail at once."""
-    ended = subprocess.run(
-        [*(before or []), SCOREMUX, *map(str, words)], capture_output=True, text=True, timeout=60,
-        env={**os.environ, **variables},
-    )  # fmt: skip
+    command = [*(before or []), SCOREMUX, *map(str, words)]
+    environment = {**os.environ, **variables}
+    return _said(subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment))
+
+
+def refusal_here(*words: object) -> str:
+    """Return what a start in this process says that must fail at once, before it has started anything."""
+    return _said(run_here(*words))
+
+
+def _said(ended: subprocess.CompletedProcess[str]) -> str:
     assert ended.returncode == 2, ended
     assert len(ended.stderr.splitlines()) <= _MOST_LINES and "Traceback" not in ended.stderr, ended.stderr
     assert "is open" not in ended.stdout + ended.stderr and "Ctrl-C" not in ended.stdout

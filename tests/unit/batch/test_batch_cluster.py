@@ -146,6 +146,7 @@ def test_alerts_and_read_behind_of_a_ray_job_are_those_of_a_local_one(tmp_path: 
     assert lines == [n + 1 for n in range(ROWS) if n % 50 in (0, 2)]
 
 
+@pytest.mark.nightly
 def test_ray_address_without_a_cluster_is_refused_at_once(tmp_path: Path, sources: list[Path]) -> None:
     command = [*arguments(sources, tmp_path / "out", "127.0.0.1:9"), "--engine", "ray"]
     environment = {**os.environ, "RAY_ADDRESS": "127.0.0.1:9"}
