@@ -11,8 +11,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy import func, select
 
+from apis import made
 from chromium import SIZES, chromium, open_page, served, violations
+<<<<<<< HEAD
 from desks import PASSWORD, Programme, essays, make_programme, scored_rows, write_alerts
+=======
+from desks import PASSWORD, Programme, make_programme, scored_rows, write_alerts
+from scoremux_desk.api.api_app import create_app
+>>>>>>> d6ac9894 (Show the API's operations by subject, with titles, on a page that names its language)
 from scoremux_desk.database.accounts import begin_session
 from scoremux_desk.database.programme import Item, save_items
 from scoremux_desk.database.schema import decisions, remarks, rows
@@ -448,3 +454,20 @@ def test_no_page_violates_wcag_aa(browser: Browser, programme: Programme, scheme
             found += violations(page)
     context.close()
     assert not found, "\n".join(found)
+
+
+@pytest.mark.nightly
+def test_the_operations_of_the_api_are_shown_without_a_network(browser: Browser, tmp_path: Path) -> None:
+    page, outside = open_page(browser, viewport={"width": 360, "height": SIZES[360]}), []
+    with made(tmp_path) as services, served(create_app(services)) as url:
+        page.on("request", lambda request: outside.append(request.url) if not request.url.startswith(url) else None)
+        page.goto(f"{url}/docs")
+        page.locator(".opblock").first.wait_for()
+        assert page.locator(".opblock-tag").evaluate_all("tags => tags.map(tag => tag.dataset.tag)") == [
+            "Rows", "Tasks", "Changes", "Status"
+        ]  # fmt: skip
+        assert page.evaluate("document.documentElement.scrollWidth") == 360
+        page.evaluate("document.querySelector('#operations').replaceChildren()")  # Swagger UI has findings of its own
+        assert violations(page) == []
+    page.close()
+    assert [request for request in outside if not request.startswith("data:")] == []

@@ -5,10 +5,11 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
-from fastapi.responses import PlainTextResponse
+from fastapi.responses import FileResponse, PlainTextResponse
 from fastapi_offline import FastAPIOffline
 from pydantic.json_schema import models_json_schema
 
@@ -23,7 +24,7 @@ from scoremux_files import InputError
 
 _TIDY_S = 3600.0
 _DAY_S, _HOURS = 86_400.0, 24
-_status = APIRouter()
+_status = APIRouter(tags=["Status"])
 _log = logging.getLogger(__name__)
 
 
@@ -47,6 +48,7 @@ def create_app(services: Services) -> FastAPI:
         lifespan=lifespan,
         generate_unique_id_function=lambda route: route.name,
         openapi_url="/v1/openapi.json",
+        docs_url=None,
         redoc_url=None,
         static_url="/docs/static",
         redirect_slashes=False,  # the URL would begin with http://, and take the token there
@@ -106,13 +108,24 @@ def _newest_entry_s(database: Database, now_s: float) -> float:
     return datetime.fromisoformat(newest[0].at).timestamp() if newest else now_s
 
 
-@_status.get("/healthz", response_class=PlainTextResponse)
+@_status.get("/docs", include_in_schema=False)
+async def docs() -> FileResponse:
+    """Show the operations, without the network."""
+    return FileResponse(Path(__file__).with_name("docs.html"))
+
+
+@_status.get("/healthz", summary="Whether the process lives", response_class=PlainTextResponse)
 async def healthz() -> str:
     """Answer as long as the process lives."""
     return "ok\n"
 
 
-@_status.get("/readyz", response_class=PlainTextResponse, responses=problems.declared(504))
+@_status.get(
+    "/readyz",
+    summary="Whether requests would be answered",
+    response_class=PlainTextResponse,
+    responses=problems.declared(504),
+)
 async def readyz(services: ServicesOf) -> str:
     """Answer 200 if the database and the scoring server do, and there is room for rows."""
     await asyncio.to_thread(services.check_room)

@@ -16,7 +16,7 @@ from scoremux_desk.reading import change_feed
 
 MOST_WAIT_S = 50
 """Shorter than the front door waits for anything of a client."""
-router = APIRouter()
+router = APIRouter(tags=["Changes"])
 _PAGE = "desk/scoremux_desk/api/README.md"
 _METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 
@@ -63,7 +63,7 @@ class ChangeList(BaseModel):
     """The next request's `after`, also where there is no change."""
 
 
-@router.get("/v1/changes", response_model=ChangeList, responses=declared(410))
+@router.get("/v1/changes", summary="Follow what people decide", response_model=ChangeList, responses=declared(410))
 async def list_changes(
     services: ServicesOf,
     caller: CallerOf,

@@ -22,7 +22,7 @@ from scoremux_desk.reading import intake
 
 _MOST_BYTES = 8 << 20
 _MOST_ENTRIES = 1_000
-router = APIRouter()
+router = APIRouter(tags=["Rows"])
 RowState = Literal["machine", "pending", "final", "corrected"]
 _Outcome = tuple[RowState, int | None, str]
 _PENDING: _Outcome = ("pending", None, "")
@@ -76,6 +76,7 @@ class RowOut(RowChange):
 
 @router.post(
     "/v1/score",
+    summary="Score responses",
     response_model=ScoreAnswer,
     responses=declared(408, 409, 413, 429, 502, 504),
     openapi_extra=body_shape(ScoreRequest),
@@ -102,7 +103,7 @@ async def _score(services: Services, caller: Caller, body: bytes) -> Response:
     return Response(content, media_type="application/json")
 
 
-@router.get("/v1/rows/{task}/{id:path}", responses=declared(404, 429))
+@router.get("/v1/rows/{task}/{id:path}", summary="What was decided about a response", responses=declared(404, 429))
 async def row(
     services: ServicesOf,
     caller: CallerOf,

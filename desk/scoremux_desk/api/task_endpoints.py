@@ -12,7 +12,7 @@ from scoremux_desk.api.problems import ApiProblem, Described, declared
 from scoremux_desk.api.services import CallerOf, ServicesOf
 from scoremux_files.settings import parse_file
 
-router = APIRouter()
+router = APIRouter(tags=["Tasks"])
 _OF_POLICY = ("policy", "conditions", "truncated", "threshold", "level_range")
 
 
@@ -37,7 +37,7 @@ class TaskList(BaseModel):
     tasks: list[TaskOut]
 
 
-@router.get("/v1/tasks", response_model=TaskList, responses=declared(429, 502, 504))
+@router.get("/v1/tasks", summary="List tasks", response_model=TaskList, responses=declared(429, 502, 504))
 async def tasks(services: ServicesOf, caller: CallerOf) -> Response:
     """List the tasks that the token may score, without their questions and policies."""
     with services.bodies.taking(caller.token):
@@ -47,7 +47,11 @@ async def tasks(services: ServicesOf, caller: CallerOf) -> Response:
     return Response(content, media_type="application/json")
 
 
-@router.get("/v1/tasks/{task}", responses={**declared(404, 429, 502, 504), 304: {"description": "Not changed"}})
+@router.get(
+    "/v1/tasks/{task}",
+    summary="Describe a task",
+    responses={**declared(404, 429, 502, 504), 304: {"description": "Not changed"}},
+)
 async def task(task: str, request: Request, response: Response, services: ServicesOf, caller: CallerOf) -> TaskOut:
     """Describe a task; with `If-None-Match` and the version's ETag, answer 304 as long as it is live."""
     with services.bodies.taking(caller.token):
