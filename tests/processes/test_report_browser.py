@@ -41,6 +41,8 @@ def test_only_tables_scroll_sideways(tmp_path: Path, width: int) -> None:
         assert shown.evaluate("document.documentElement.scrollWidth") == width
         boxes = "[...document.querySelectorAll('.wide')].some(box => box.scrollWidth > box.clientWidth)"
         assert shown.evaluate(boxes) == (width < 1000)
+        qwk = shown.locator("th:text-is('QWK')").first.bounding_box()
+        assert qwk and qwk["x"] + qwk["width"] <= width
         for scheme in ("light", "dark"):
             shown.emulate_media(color_scheme=scheme)
             assert violations(shown) == []

@@ -13,12 +13,8 @@ from sqlalchemy import func, select
 
 from apis import made
 from chromium import SIZES, chromium, open_page, served, violations
-<<<<<<< HEAD
 from desks import PASSWORD, Programme, essays, make_programme, scored_rows, write_alerts
-=======
-from desks import PASSWORD, Programme, make_programme, scored_rows, write_alerts
 from scoremux_desk.api.api_app import create_app
->>>>>>> d6ac9894 (Show the API's operations by subject, with titles, on a page that names its language)
 from scoremux_desk.database.accounts import begin_session
 from scoremux_desk.database.programme import Item, save_items
 from scoremux_desk.database.schema import decisions, remarks, rows
@@ -55,6 +51,10 @@ def seconds_seen(page: Page) -> list[float]:
     return [(pressed - watched["painted"][token]) / 1000 for token, pressed in watched["sent"]]
 
 
+_OUT_OF_SIGHT = """
+[...document.querySelectorAll(".top nav a, .scroll td:last-child button")]
+  .filter((one) => one.getBoundingClientRect().right > innerWidth).map((one) => one.textContent)
+"""
 RUSHES = ("double press", "burst", "held key", "double click", "double Enter")
 """Ways to decide the next response before anybody can have read it."""
 
@@ -451,6 +451,7 @@ def test_no_page_violates_wcag_aa(browser: Browser, programme: Programme, scheme
                 page.goto(f"{url}{path}")
                 if page.evaluate("document.documentElement.scrollWidth") > width:
                     found.append(f"{path} is wider than {width} pixels")
+                found += [f"{path}: {name} is out of sight" for name in page.evaluate(_OUT_OF_SIGHT)]
             found += violations(page)
     context.close()
     assert not found, "\n".join(found)

@@ -178,16 +178,17 @@ def tasks_table(assessed: Assessment) -> Table:
     has_students = assessed.students is not None
     has_second = bool(assessed.figures["human_qwk"].n[-1])
     statistics = {"QWK": "qwk", "Exact": "exact", "SMD": "smd"}
-    columns = ["Task", "Verdict", "Rows", *(["Students"] if has_students else []), *statistics, "Rows needed"]
+    columns = ["Task", "Verdict", "Rows", *statistics, *(["Students"] if has_students else []), "Rows needed"]
     columns += ["QWK of humans", "Item"] if has_second else []
     rows = []
     for place, line in enumerate(lines_of_tasks(assessed)):
         is_task = place < len(assessed.tasks)
         row = [Cell(line.name), task_verdict(assessed, place) if is_task else Cell(""), line.rows()]
+        row += line.shown(statistics)
         if has_students:
             row.append(Cell("" if line.unit else f"{assessed.students[line.cell]:,}"))  # type: ignore[index]
         needed = rows_needed(assessed, place) if is_task else ""
-        row += [*line.shown(statistics), Cell(needed)]
+        row.append(Cell(needed))
         if has_second:
             row += [*line.shown({"": "human_qwk"}), verdict_shown(assessed.item, place) if is_task else Cell("")]
         rows.append(row)
