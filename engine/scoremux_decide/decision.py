@@ -68,6 +68,8 @@ class Threshold(CheckedRecord):
         exact: Least exact agreement promised of the rows that the machine keeps; None: not promised.
         critical: Greatest promised share of levels that are two or more off; None: not promised.
         within_of_humans: How much less exact agreement than that of two humans is promised; None: not promised.
+        total_share, total_within: Least promised share of totals that are so many points from a person's at most; None:
+            not promised.
         confidence: Confidence of the promise; None without one.
     """
 
@@ -79,6 +81,8 @@ class Threshold(CheckedRecord):
     exact: _Share | None = None
     critical: _Share | None = None
     within_of_humans: _Share | None = None
+    total_share: _Share | None = None
+    total_within: Annotated[float, number(0, 1e100)] | None = None
     confidence: _Share | None = None
     tasks: _Count = 1
 

@@ -18,6 +18,13 @@ class _Table(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
+class TotalTarget(_Table):
+    """share: the least share of responses whose total is `within` so many points of one person's."""
+
+    within: Annotated[float, Field(ge=0)]
+    share: Share
+
+
 class AgreementTarget(_Table):
     """The agreement that the rows that the machine keeps must reach; or a share of rows that goes to people.
 
@@ -25,6 +32,7 @@ class AgreementTarget(_Table):
         exact: Least exact agreement with humans.
         within_of_humans: How much less exact agreement is enough than two humans have.
         critical: Greatest share of levels that are two or more off.
+        total: Of items with a total, how near it is to a person's; their traits reach the other limits, too.
         human_share: Share of rows to send to people; nothing is promised then.
         one_level: Whether all responses of a task go to people if the machine gives nearly all of its rows one level;
             "keep": it has a threshold as other tasks.
@@ -34,15 +42,16 @@ class AgreementTarget(_Table):
     exact: Share | None = None
     within_of_humans: Share | None = None
     critical: Share | None = None
+    total: TotalTarget | None = None
     human_share: Share | None = None
     one_level: Literal["people", "keep"] = "people"
 
     @model_validator(mode="after")
     def _consistent(self) -> "AgreementTarget":
-        limits = [self.exact, self.within_of_humans, self.critical]
-        if self.human_share is None and limits == [None] * 3:
-            raise ValueError("give exact, within_of_humans, critical or human_share")
-        if self.human_share is not None and limits != [None] * 3:
+        limits = [self.exact, self.within_of_humans, self.critical, self.total]
+        if self.human_share is None and limits == [None] * 4:
+            raise ValueError("give exact, within_of_humans, critical, total or human_share")
+        if self.human_share is not None and limits != [None] * 4:
             raise ValueError("human_share promises nothing; give it alone")
         if self.exact is not None and self.within_of_humans is not None:
             raise ValueError("give exact or within_of_humans, not both")

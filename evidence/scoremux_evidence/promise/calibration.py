@@ -14,6 +14,7 @@ from scoremux_engine.store.store import Store
 from scoremux_evidence.figures.intervals import estimates
 from scoremux_evidence.promise.eligible import CalibrationReason, Eligible, TaskRows, eligible_rows
 from scoremux_evidence.promise.fit import Fitted, Tasks, decision_without_confidence, fit
+from scoremux_evidence.promise.item_total import ItemTotal
 from scoremux_evidence.promise.scored import score_rows
 from scoremux_evidence.rows.table import Rows, own_numbers, rated
 from scoremux_evidence.verdicts.verdicts import Verdict, fewer_fails, judge, read_criteria, worst
@@ -77,7 +78,12 @@ def _fit_decisions(rows: Eligible) -> Calibration:
     verdicts = _verdicts(policy, trained) if trained else {}
     gate = {"fail": Verdict.FAIL, "not enough rows": Verdict.NOT_ENOUGH_ROWS, "off": -1}[policy.gate.verdict]
     failing = [name for name, (verdict, _) in verdicts.items() if verdict <= gate]
-    fitted = fit(policy, trained, numbers, failing, items)
+    totals = {}
+    for item, names in items.items():
+        rule = rows.tasks[names[0]].files.task.total
+        if rule:
+            totals[item] = ItemTotal(rule, {name: rows.tasks[name].task.levels for name in names})
+    fitted = fit(policy, trained, numbers, failing, items, totals)
     decisions = {
         name: replace(
             decision, arithmetic=rows.arithmetic, looks=looks[name][0] if name in looks else rows.tasks[name].looks

@@ -196,6 +196,8 @@ def _threshold(threshold: Threshold | None) -> list[str]:
     promises = [f"exact ≥ {threshold.exact:.3g}"] if threshold.exact is not None else []
     promises += [f"critical ≤ {threshold.critical:.3g}"] if threshold.critical is not None else []
     promises += [f"≤ {threshold.within_of_humans:.3g} below humans"] if threshold.within_of_humans is not None else []
+    if threshold.total_share is not None:
+        promises.append(f"total within {threshold.total_within:g} ≥ {threshold.total_share:.3g}")
     promise = f"{', '.join(promises)} at {threshold.confidence:.0%}" if promises else "none"
     share = f"{threshold.share:.0%}"
     if threshold.least is None:

@@ -10,6 +10,7 @@ from scoremux_client.contract import Reason
 from scoremux_decide.decision import NONE, OWN, Decision, Expected, Unusual
 from scoremux_decide.policy import ScoringPolicy
 from scoremux_evidence.figures.agreement import qwk
+from scoremux_evidence.promise.item_total import ItemTotal
 from scoremux_evidence.promise.ranges import Growth, fit_ranges
 from scoremux_evidence.promise.task_thresholds import everyone, promise_of, thresholds_of
 from scoremux_evidence.promise.temperature import Change, at_temperature, temperatures_of
@@ -56,16 +57,18 @@ def fit(
     looks: Mapping[str, int] | None = None,
     failing: Collection[str] = (),
     items: Mapping[str, Collection[str]] = MappingProxyType({}),
+    totals: Mapping[str, ItemTotal] = MappingProxyType({}),
 ) -> Fitted:
     """Return the decision of each task, and of each trait of an item.
 
     Args:
         items: The traits of each item, as tasks. Traits have one threshold, on the least confidence of a response.
+        totals: Of the items that have one.
         looks: How often each task's promise was tested, this time included; by default it is the first time for all.
         failing: Tasks that go to people for their verdict.
 
     Raises:
-        InputError: The policy compares with two humans, and the rows have one.
+        InputError: See `thresholds_of`.
     """
     temperatures, held_out, worse = temperatures_of(tasks)
     with_one_level = dict(_one_level(policy, tasks))
@@ -78,11 +81,14 @@ def fit(
     thresholds = {name: everyone(Reason.LOW_CONFIDENCE, OWN, len(tasks[name])) for name in to_people}
     if policy.target is not None:
         tested = {n: under_test(rows, held_out[n]) for n, rows in tasks.items() if n not in to_people}
-        traits = [[name for name in names if name in tested] for names in items.values()]
-        traits = [names for names in traits if names]
-        for names in traits:
+        traits = {item: names for item, of in items.items() if (names := [name for name in of if name in tested])}
+        of_totals = {}
+        for item, names in traits.items():
             tested |= zip(names, of_same_responses([tested[name] for name in names]), strict=True)
-        thresholds |= thresholds_of(policy, policy.target, tasks, tested, looks or {}, traits)
+            if policy.target.total and item in totals:
+                within, same = policy.target.total.within, tested[names[0]]
+                of_totals[names[0]] = totals[item].under_test(tasks, held_out, same, within)
+        thresholds |= thresholds_of(policy, policy.target, tasks, tested, looks or {}, [*traits.values()], of_totals)
     ranges = {}
     if policy.range_confidence is not None:
         growths = {name: Growth.of(rows, at_temperature(rows, held_out[name])) for name, rows in tasks.items()}

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 import numpy as np
 
@@ -41,19 +42,29 @@ def thresholds_of(
     tested: Mapping[str, Rows],
     looks: Mapping[str, int],
     items: Sequence[Sequence[str]] = (),
+    totals: Mapping[str, Rows] = MappingProxyType({}),
 ) -> dict[str, Threshold]:
     """Return the threshold of each tested task: its own, one that tasks with fewer rows share, or all to people.
 
     A shared one may be wrong as often as its tasks' looks allow on average, weighted by their rows. items: the traits
     of each item, whose rows are of the same responses (`of_same_responses`): they have one threshold, or people get
-    all responses.
+    all responses. totals: the rows of the item's total, by its first trait, where one is promised.
+
+    Raises:
+        InputError: Totals alone are promised, and a task has none; or the policy compares with two humans, and the rows
+            have one.
     """
+    total_alone = target.total and target.exact is target.critical is target.within_of_humans is None
     thresholds = dict[str, Threshold]()
     shared = list[str]()
     in_items = {name for names in items for name in names}
     for names in (*items, *([name] for name in tested if name not in in_items)):
         parts = [tested[name] for name in names]
         is_item = names[0] in in_items
+        if total_alone and names[0] not in totals:
+            raise InputError(
+                f"{names[0]} has no total, and [target] promises totals alone; give exact or critical, too"
+            )
         count = len(parts[0] if is_item else tasks[names[0]])
         if count < policy.rows.new or (is_item and count < policy.rows.own):
             threshold = everyone(Reason.NEW_TASK, NONE, count)
@@ -62,7 +73,8 @@ def thresholds_of(
             continue
         else:
             wrong = _wrong(target, max(looks.get(name, 1) for name in names))
-            threshold = _threshold(target, parts[0], Threshold(_LOW, OWN, count, 1.0), wrong, parts[1:])
+            empty = Threshold(_LOW, OWN, count, 1.0)
+            threshold = _threshold(target, parts[0], empty, wrong, parts[1:], totals.get(names[0]))
         thresholds |= dict.fromkeys(names, threshold)
     if shared:
         counts = [len(tasks[name]) for name in shared]
@@ -80,9 +92,14 @@ def thresholds_of(
 
 
 def _threshold(
-    target: AgreementTarget, rows: Rows, empty: Threshold, wrong: float, others: Sequence[Rows] = ()
+    target: AgreementTarget,
+    rows: Rows,
+    empty: Threshold,
+    wrong: float,
+    others: Sequence[Rows] = (),
+    total: Rows | None = None,
 ) -> Threshold:
-    """Return the threshold of rows that share one. empty: without a cut; wrong: as for `promise_of`; others: traits."""
+    """Return the threshold of rows that share one. empty: without a cut; others: traits; the rest as for `choose`."""
     if target.human_share is not None:
         share = target.human_share
         least = _share_threshold(order_of(rows), rows.weight, share) if share < 1 else None
@@ -91,8 +108,10 @@ def _threshold(
         raise InputError(
             "within_of_humans needs rows with the levels of two humans (column `second`), and there are none"
         )
-    least = choose(rows, promise_of(target, wrong), *others)
+    least = choose(rows, promise_of(target, wrong), *others, total=total)
     promised = target.model_dump(include={"exact", "critical", "within_of_humans", "confidence"})
+    if target.total and total is not None:
+        promised |= {"total_share": target.total.share, "total_within": target.total.within}
     return replace(empty, least=least, share=share_below(rows, least), **promised)
 
 
@@ -105,7 +124,8 @@ def promise_of(target: AgreementTarget, wrong: float | None = None) -> Promise:
     """Return the promise to test. wrong: the chance that it finds a broken promise; by default that of a first look."""
     wrong = _wrong(target, 1) if wrong is None else wrong
     errors = None if target.exact is None else 1 - target.exact
-    return Promise(errors, target.critical, 1 - wrong, target.within_of_humans)
+    total = 1 - target.total.share if target.total else None
+    return Promise(errors, target.critical, 1 - wrong, target.within_of_humans, total)
 
 
 def _share_threshold(confidence: Floats, weight: Floats, share: float) -> float:

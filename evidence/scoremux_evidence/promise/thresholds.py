@@ -138,19 +138,21 @@ class Promise:
         errors: Greatest share of rows with another level than the human's; None: no limit.
         critical: Greatest share of levels two or more off; None: no limit.
         within: How much more often the machine may be wrong than a second human, on the same rows; None: no limit.
+        total: Greatest share of an item's totals that are too far from a person's; None: no limit.
     """
 
     errors: float | None
     critical: float | None
     confidence: float
     within: float | None = None
+    total: float | None = None
 
 
-def choose(rows: Rows, promise: Promise, *others: Rows) -> float | None:
+def choose(rows: Rows, promise: Promise, *others: Rows, total: Rows | None = None) -> float | None:
     """Return the least confidence that the machine keeps, None if no cut shows that the promise is kept.
 
-    others: Rows of the same responses, in the same order, for further traits (`of_same_responses`). The promise is kept
-    at a cut where each trait keeps it, so that no trait needs a test of its own.
+    others: Rows of the same responses, in the same order, for further traits (`of_same_responses`); total: those of the
+    item's total. The promise is kept at a cut where each of them keeps it, so that none needs a look of its own.
     """
     if not len(rows):
         return None
@@ -158,6 +160,8 @@ def choose(rows: Rows, promise: Promise, *others: Rows) -> float | None:
     order = order_of(ranked[0])
     ends = cuts_of(order)
     parts = [_kept(part, ends, promise) for part in ranked]
+    if total is not None:
+        parts.append(_kept(by_confidence(total), ends, Promise(promise.total, None, promise.confidence)))
     kept = np.all([part for part, _ in parts], axis=0)
     chance = np.prod([part for _, part in parts], axis=0)
     least: float | None = None

@@ -92,7 +92,7 @@ def _measure(
     item: str, tasks: Sequence[str], table: Floats, weight: Floats, student: Ints, matched: Matched
 ) -> ItemFigures:
     names = [task.removeprefix(f"{item}.") for task in tasks]
-    machine, human, second = totals = _totals(table, names, matched.totals.get(item))
+    machine, human, second = totals = totals_of(table, names, matched.totals.get(item))
     ratings = rated(human, machine, second, weight=weight, student=student)
     figures = estimates(OF_TOTAL.values(), ratings, np.zeros(len(human), np.int64), 1)
     twice = ~np.isnan(table[2]).any(axis=0)
@@ -107,14 +107,14 @@ def _measure(
     )
 
 
-def _totals(table: Floats, names: Sequence[str], rule: Total | None) -> list[Floats]:
-    """Return the totals of machine, people and second people, [N] each."""
+def totals_of(table: Floats, names: Sequence[str], rule: Total | None) -> list[Floats]:
+    """Return the totals of each scorer, [N], from points of traits, [S, K, N], of which NaN are not known."""
     if rule is None:
         return [*table.sum(axis=1)]
     rated_once, place = np.unique(table.transpose(0, 2, 1).reshape(-1, len(names)), axis=0, return_inverse=True)
     of_points = (dict(zip(names, points, strict=True)) for points in rated_once.tolist())
     found = [rule.of({name: None if p != p else p for name, p in points.items()}) for points in of_points]
-    return [*np.array(found, np.float64)[place.ravel()].reshape(3, -1)]
+    return [*np.array(found, np.float64)[place.ravel()].reshape(len(table), -1)]
 
 
 def _reach(distance: Floats, weight: Floats, student: Ints) -> float:

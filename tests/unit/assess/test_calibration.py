@@ -16,6 +16,7 @@ from scoremux_decide.apply import calibrated, distance, range_around
 from scoremux_decide.bounds import upper_bound
 from scoremux_decide.decision import Decision, LevelRange, Threshold
 from scoremux_decide.policy import ScoringPolicy, read_policy
+from scoremux_decide.total import Total
 from scoremux_evidence.figures.agreement import qwk
 from scoremux_evidence.promise import fit as fitting
 from scoremux_evidence.promise.ranges import Growth, reach
@@ -118,6 +119,34 @@ def test_one_cut_is_taken_for_traits_where_each_keeps_the_promise() -> None:
         least = choose(one, promise, two)
         expected = choose(other, promise)
         assert least == (None if expected is None or alone is None else max(alone, expected))
+
+
+def test_total_of_kept_responses_is_as_near_to_a_persons_as_promised() -> None:
+    tasks = {f"e.{name}": draw_rows(400, seed, 1.0, doubt=0.15) for seed, name in enumerate("ab")}
+    tasks = {name: rows.plus(text=np.arange(400)) for name, rows in tasks.items()}
+    rule, points = Total(weights={"a": 1, "b": 2}), (0.0, 1.0, 1.5, 4.0)
+    totals = {"e": fitting.ItemTotal(rule, dict.fromkeys(tasks, points))}
+    gap = sum(
+        w * (np.take(points, r.machine) - np.take(points, r.human)) for w, r in zip((1, 2), tasks.values(), strict=True)
+    )
+    policy = {"target": {"total": {"within": 2.0, "share": 0.85}}}
+    fitted = fit(ScoringPolicy.model_validate(policy), tasks, None, (), {"e": [*tasks]}, totals)
+    kept = np.ones(400, bool)
+    for name, rows in tasks.items():
+        threshold, temperature = fitted[name].threshold, fitted[name].temperature
+        assert threshold and threshold.least and temperature
+        assert (threshold.total_share, threshold.total_within, threshold.exact) == (0.85, 2.0, None)
+        kept &= at_temperature(rows, temperature.value)[np.arange(400), rows.machine] >= threshold.least
+    assert 100 < kept.sum() < 400
+    assert (np.abs(gap) <= 2).mean() < 0.85 < (np.abs(gap) <= 2)[kept].mean()
+    stricter = {"target": {**policy["target"], "exact": 0.8}}
+    both = fit(ScoringPolicy.model_validate(stricter), tasks, None, (), {"e": [*tasks]}, totals)["e.a"].threshold
+    alone = fit(ScoringPolicy.model_validate({"target": {"exact": 0.8}}), tasks, None, (), {"e": [*tasks]})[
+        "e.a"
+    ].threshold
+    assert both and alone and threshold and both.least == max(alone.least or 1, threshold.least or 1)
+    with pytest.raises(InputError, match="t has no total"):
+        fit(ScoringPolicy.model_validate(policy), {"t": tasks["e.a"]})
 
 
 def test_rows_that_a_near_miss_asks_for_mostly_show_the_promise() -> None:
@@ -406,7 +435,7 @@ def test_wrong_decision_is_refused_by_its_key(change: dict[str, object], why: st
     ("text", "why"),
     [
         ("[target]\nexact = 0.8\nhuman_share = 0.1", "target: .*human_share promises nothing"),
-        ("[target]\nconfidence = 0.9", "target: .*give exact, within_of_humans, critical or human_share"),
+        ("[target]\nconfidence = 0.9", "target: .*give exact, within_of_humans, critical, total or human_share"),
         ("[target]\nexact = 0.8\nwithin_of_humans = 0.1", "target: .*give exact or within_of_humans, not both"),
         ("[target]\nexact = 1.5", "target.exact: .*less than or equal to 1"),
         ("[rows]\nold = 3", "rows.old: unknown key"),
