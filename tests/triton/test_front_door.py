@@ -88,14 +88,12 @@ def test_rows_are_scored_as_without_a_door(guarded: Guarded, scheme: str) -> Non
     assert list(map(repr, score(guarded, guarded.tokens["everything"], rows, scheme))) == list(map(repr, expected))
 
 
-@pytest.mark.parametrize("scheme", ["grpcs", "https"])
-@pytest.mark.parametrize("token", [None, "", "wrong", "late"])
-def test_without_a_token_that_holds_nothing_is_let_in(guarded: Guarded, token: str | None, scheme: str) -> None:
-    with (
-        guarded.nothing_reaches_triton(),
-        pytest.raises(RejectedError, match="the token is missing, unknown, expired or revoked"),
-    ):
-        score(guarded, guarded.tokens.get(token, token) if token else token, responses(3), scheme)
+def test_without_a_token_that_holds_nothing_is_let_in(guarded: Guarded) -> None:
+    tokens = (None, "", guarded.tokens["wrong"], guarded.tokens["late"])
+    with guarded.nothing_reaches_triton():
+        for token, scheme in product(tokens, ("grpcs", "https")):
+            with pytest.raises(RejectedError, match="token is missing, unknown, expired"):
+                score(guarded, token, responses(3), scheme)
 
 
 def test_a_token_lists_its_own_tasks_only(guarded: Guarded) -> None:
@@ -148,9 +146,10 @@ def fetched(url: str) -> str:
 def test_oversized_requests_are_refused(guarded: Guarded, scheme: str) -> None:
     token = guarded.tokens["everything"]
     assert score(guarded, token, [Response("t-1", "a " * (LIMIT // 2 - 1000))], scheme)[0].ok
-    for size in (LIMIT, 2 * LIMIT, 40 * LIMIT):
-        with guarded.nothing_reaches_triton(), pytest.raises(RejectedError, match="larger than max"):
-            score(guarded, token, [Response("t-1", "a " * (size // 2))], scheme)
+    with guarded.nothing_reaches_triton():
+        for size in (LIMIT, 2 * LIMIT, 40 * LIMIT):
+            with pytest.raises(RejectedError, match="larger than max"):
+                score(guarded, token, [Response("t-1", "a " * (size // 2))], scheme)
 
 
 def call(guarded: Guarded, method: str, path: str, body: bytes | None = None, **headers: str) -> tuple[int, str]:
