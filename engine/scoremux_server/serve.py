@@ -13,7 +13,6 @@ from pathlib import Path
 
 from scoremux_decide.decision import Decision
 from scoremux_engine.errors import StoreError
-from scoremux_engine.model.provenance import openvino_arithmetic
 from scoremux_engine.runners.choose import PROFILE
 from scoremux_engine.scoring.permission import read_key
 from scoremux_engine.store.reader import StoreReader
@@ -33,7 +32,6 @@ Decisions = dict[str, Decision | None]
 """Task → its `decision.json`, None where it has none."""
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_FASTER = ("amx-bf16", "avx512-bf16", "x86-int8")
 _TASKS_NAMED = 3
 _TASKS_READ = 1000
 
@@ -83,21 +81,10 @@ def health_headers(server: TritonServer) -> dict[str, str]:
 
 
 def hints(server: TritonServer) -> Iterator[str]:
-    """Yield hints for the operator: who decides, decisions of another arithmetic, the precision."""
+    """Yield hints for the operator: who decides, and decisions of another arithmetic."""
     decisions = decisions_of(StoreReader(server.store))
     yield from uncalibrated_hints(decisions, server.profile.uncalibrated)
     yield from decision_hints(server.repository, decisions, server.arithmetic)
-    yield from faster_hints(server.repository, server.arithmetic)
-
-
-def faster_hints(repository: Path, arithmetic: str) -> Iterator[str]:
-    """Yield which precisions may be faster than a server's float32, where there are any."""
-    faster = [name for p in ("bfloat16", "int8") if (name := openvino_arithmetic(p)) in _FASTER]
-    if arithmetic.startswith(openvino_arithmetic("float32")) and faster:
-        yield (
-            f"faster   {' or '.join(faster)}, by this processor's instructions: `scoremux tune {repository} --texts "
-            "FILE` measures how much, and how many levels it moves"
-        )
 
 
 def uncalibrated_hints(decisions: Decisions, decider: str) -> Iterator[str]:

@@ -3,8 +3,7 @@
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from rich.console import Console
@@ -14,6 +13,7 @@ from scoremux_evidence.figures.agreement import qwk
 from scoremux_evidence.rows.rules import is_held_out
 from scoremux_evidence.rows.table import Rows
 from scoremux_evidence.rows.weighing import ROUTED_ONLY, routed_only
+from scoremux_files.errors import first_of
 from scoremux_files.rows.readers import same_text
 from scoremux_files.terminal import print_table
 from scoremux_train.data import FEW_LABELS, Data, TrainingRows
@@ -111,17 +111,6 @@ def _check(task: Task, rows: Rows, training: TrainingRows, folds: int, unlabelle
     )
 
 
-def as_json(data: Data, checks: Sequence[TaskCheck]) -> dict[str, Any]:
-    tasks = [
-        {**asdict(check), "levels_without_rows": check.without_rows, "trainable": check.trainable} for check in checks
-    ]
-    bad = []
-    for reason, places in data.bad.items():
-        for file, _, line in (place.rpartition(":") for place in places):
-            bad.append({"file": file, "line": int(line), "reason": reason})
-    return {"tasks": tasks, "bad_rows": bad}
-
-
 def print_checks(console: Console, checks: Sequence[TaskCheck]) -> None:
     columns = ("task", "rows", "by level", "human QWK", "empty", "duplicates", "conflicts", "left out", "held out")
     rows = []
@@ -149,8 +138,7 @@ def remarks(data: Data, checks: Sequence[TaskCheck]) -> list[str]:
     if routed := [check.task for check in checks if check.routed_only]:
         lines.append(f"{_listed(routed)}: {ROUTED_ONLY}")
     for reason, places in data.bad.items():
-        more = f" and {len(places) - _BAD_SHOWN:,} more, which --check-json lists" if len(places) > _BAD_SHOWN else ""
-        lines.append(f"{len(places):,} rows {reason}: {', '.join(places[:_BAD_SHOWN])}{more}")
+        lines.append(f"{len(places):,} rows {reason}: {first_of(places, _BAD_SHOWN)}")
     for check in checks:
         if check.unlabelled:
             lines.append(

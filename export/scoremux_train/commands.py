@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -50,7 +49,6 @@ class TrainOptions:
     tasks: Annotated[Path | None, Option(help=_TASKS)] = None
     config: Annotated[Path | None, Option(help="train.toml: recipe, sites, folds, seed.")] = None
     check: Annotated[bool, Option("--check", help="Check the data and stop.")] = False
-    check_json: Annotated[Path | None, Option(help="Write the data check as JSON, too.")] = None
     device: Annotated[str, Option(help="cpu, cuda or cuda:N.")] = "cpu"
     cores: Annotated[int, Option(min=0, help=_CORES)] = 0
     unlabelled: Annotated[list[Path] | None, Option(help=_UNLABELLED)] = None
@@ -124,7 +122,7 @@ def train_as(options: TrainOptions, checkpoint_s: float = 60.0) -> None:
 def _read(options: TrainOptions, console: Console) -> tuple[Plan, Data, list[TaskCheck]]:
     """Read the labelled responses, check them, and print their flaws."""
     from scoremux_evidence.rows.label_columns import label_columns
-    from scoremux_train.check import as_json, check, print_checks, remarks
+    from scoremux_train.check import check, print_checks, remarks
     from scoremux_train.data import read_data, read_tasks
     from scoremux_train.recipe import Plan
 
@@ -139,8 +137,4 @@ def _read(options: TrainOptions, console: Console) -> tuple[Plan, Data, list[Tas
         console.print(line, soft_wrap=True)
     if without := sorted((described.keys() | plan.tasks.keys()) - data.tasks.keys() - data.items.keys()):
         console.print(f"no labelled row, so no adapter: {first_of(without)}; people score such tasks", soft_wrap=True)
-    if options.check_json:
-        content = json.dumps(as_json(data, checks), indent=1, ensure_ascii=False)
-        with writing(options.check_json):
-            options.check_json.write_text(f"{content}\n", encoding="utf-8")
     return plan, data, checks

@@ -75,12 +75,6 @@ def test_full_disk_and_read_only_folder(script: str, reason: str, small_reposito
         assert "cannot be written, and tune writes profile.toml there" in said
 
 
-def test_read_only_folder_of_the_data_check(tmp_path: Path) -> None:
-    (tmp_path / "rows.csv").write_text("task,text,level\n" + "".join(f"t,answer {n},{n % 2}\n" for n in range(60)))
-    said = refusal_here("train", tmp_path / "rows.csv", "--check", "--check-json", tmp_path / "none" / "check.json")
-    assert "check.json cannot be written: No such file or directory" in said
-
-
 def test_too_little_memory(tmp_path: Path) -> None:
     graph = tmp_path / "backbone.onnx"
     graph.write_bytes(bytes(10 << 20))

@@ -1,9 +1,9 @@
 """Pages of directors: stopping tasks, people, the record, exports."""
 
+import json
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from starlette.background import BackgroundTask
 from starlette.responses import FileResponse, Response
@@ -13,7 +13,7 @@ from scoremux_desk.database import accounts, log, programme, responses, verifica
 from scoremux_desk.database.connection import Database
 from scoremux_desk.errors import BrokenRecordError, ReviewError
 from scoremux_desk.pages.leader import why
-from scoremux_desk.pages.rendering import clock, show, time_left
+from scoremux_desk.pages.rendering import clock, show
 from scoremux_desk.pages.visits import Visit, see
 from scoremux_desk.reading import settling
 
@@ -22,23 +22,6 @@ _DAY_S = 86_400.0
 _MOST_ENTRIES = 100
 _NOT_SHOWN = ("row", "decision", "lead", "remark", "note", "why")
 
-_WORDS = {
-    "aside_s": "what is put aside stays for",
-    "guard_s": "no decision within",
-    "fast_s": "fast below",
-    "spent_s": "reading time",
-    "undo_s": "undo within",
-    "lease_s": "lease",
-    "to_read": "people read",
-    "known": "known before",
-    "old": "before",
-    "final": "counts now",
-    "size": "responses together",
-    "saw": "seen",
-    "compared": "machine's score seen later",
-    "head": "newest entry",
-    "password": "digest of the password",
-}
 _EXPORTS: dict[str, Callable[[Database, Path], int]] = {
     f"{name}.{suffix}": write
     for name, write in (("final", exports.export_final), ("labelled", exports.export_labelled))
@@ -137,7 +120,7 @@ def record(visit: Visit, message: str = "", bad: bool = False) -> Response:
 
 
 def _details(entry: log.LogEntry, people: Mapping[int, str]) -> str:
-    """Return the details of an entry beside its row: people by name, times in UTC."""
+    """Return the details of an entry beside its row, as the record names them: people by name, times in UTC."""
     shown = {name: value for name, value in entry.body.items() if name not in _NOT_SHOWN and value not in (None, "")}
     for name in shown.keys() & {"person", "rater", "handled_by"}:
         shown[name] = people.get(shown[name], shown[name])
@@ -145,24 +128,10 @@ def _details(entry: log.LogEntry, people: Mapping[int, str]) -> str:
         shown["members"] = ", ".join(people.get(member, str(member)) for member in shown["members"])
     if "at" in shown:
         shown["at"] = clock(shown["at"])
-    details = []
-    for name, value in shown.items():
-        words = _WORDS.get(name) or name.removesuffix("_s").replace("_", " ")
-        details.append(f"{words}: {_in_words(name, value)}")
-    return "; ".join(details)
-
-
-def _in_words(name: str, value: Any) -> str:
-    """Return a value of the record as people write it."""
-    if name.endswith("_s"):
-        return f"{value:g} s" if value < _MINUTE_S else time_left(value)
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {_in_words(key, part)}" for key, part in value.items())
-    if isinstance(value, list):
-        return ", ".join(_in_words("", part) for part in value if part not in (None, "")) or "none"
-    return "none" if value is None else str(value)
+    return "; ".join(
+        f"{name}: {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}"
+        for name, value in shown.items()
+    )
 
 
 def verify(visit: Visit) -> Response:

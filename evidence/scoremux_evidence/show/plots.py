@@ -12,7 +12,7 @@ from markupsafe import Markup, escape
 
 from scoremux_evidence.figures.estimates import Estimates, rounded
 from scoremux_evidence.figures.reliability import COVERAGES, Reliability
-from scoremux_evidence.rows.table import Floats, Ints
+from scoremux_evidence.rows.table import Floats
 
 WIDTH, RIGHT = 340, 12
 """Of a plot, in pixels: a phone's width, where letters keep their size."""
@@ -61,27 +61,6 @@ class Plots:
             if np.isfinite(value)
         )
         return self._svg(frame, body, title, "; ".join(spoken) or "no figure is defined")
-
-    def distributions(self, levels: range, table: Ints, title: str) -> Plot:
-        """Draw the shares of levels that human and machine gave; table: rows by level of human and machine."""
-        human = table.sum(axis=1) / table.sum()
-        machine = table.sum(axis=0) / table.sum()
-        top = _nice(0, float(max(human.max(), machine.max())))[1]
-        frame = _Frame(44, 130, (0, len(table)), (0, top))
-        body = [frame.grid("level", x_ticks=False, y_label="share of rows")]
-        for place, shares in enumerate(zip(human, machine, strict=True)):
-            middle = f'x="{frame.x(place + 0.5):.1f}" y="{frame.bottom + 15}"'
-            body.append(f'<text {middle} class="mid">{levels[place]}</text>')
-            for side, (share, who) in enumerate(zip(shares, ("human", "machine"), strict=True)):
-                x = frame.x(place + 0.14 + 0.38 * side)
-                y = frame.y(float(share))
-                size = f'width="{frame.x(0.34) - frame.x(0):.1f}" height="{frame.bottom - y:.1f}"'
-                body.append(f'<rect x="{x:.1f}" y="{y:.1f}" {size} class="bar {who}"/>')
-        for side, who in enumerate(("human", "machine")):
-            body.append(f'<rect x="{WIDTH - 150 + 70 * side}" y="3" width="10" height="10" class="bar {who}"/>')
-            body.append(f'<text x="{WIDTH - 136 + 70 * side}" y="12">{who}</text>')
-        spoken = (f"level {n}: human {h:.0%}, machine {m:.0%}" for n, h, m in zip(levels, human, machine, strict=True))
-        return self._svg(frame, body, title, "; ".join(spoken))
 
     def reliability(self, reliability: Reliability, cell: int, title: str) -> Plot:
         """Draw the share of right levels against the stated confidence, in tenths."""
@@ -161,10 +140,10 @@ class _Frame:
         places = " ".join(f"{self.x(a):.1f},{self.y(b):.1f}" for a, b in ends)
         return f'<polygon points="{places}" class="band"/>'
 
-    def grid(self, x_label: str, x_ticks: bool = True, y_label: str = "") -> str:
+    def grid(self, x_label: str, y_label: str = "") -> str:
         """Return lines, numbers and labels of the axes; numbers at the left only where that axis has a label."""
         parts = []
-        for value in _ticks(*self._x) if x_ticks else []:
+        for value in _ticks(*self._x):
             parts.append(self.line([(value, self._y[0]), (value, self._y[1])], "rule"))
             parts.append(f'<text x="{self.x(value):.1f}" y="{self.bottom + 15}" class="mid">{_number(value)}</text>')
         for value in _ticks(*self._y) if y_label else []:

@@ -31,7 +31,6 @@ def task_view(assessed: Assessment, cell: int, plots: Plots) -> View:
         "verdict": verdict_shown(assessed.overall, cell),
         "needed": rows_needed(assessed, cell),
         "reasons": _reasons(assessed, cell),
-        "plot": plots.distributions(levels.levels, levels.confusion, f"Levels of {name}, rows not weighted"),
         "risk": None if isnan(error) else plots.risk(assessed.confidence, cell, risk, policy_of(assessed, cell)),
         "routing": routes_in_words(assessed, cell).strip(),
         "levels": list(levels.levels),

@@ -311,7 +311,7 @@ def test_page_has_verdicts_figures_reasons_and_digests(page: tuple[str, ElementT
     assert dict(made["inputs"])["truth"]["digest"] in text
     assert pq.read_table(tmp_path / "r.parquet").num_rows > 60
     plots = [element.attrib for element in tree.iter("svg")]
-    assert len(plots) == 1 + 1 + 2 + 3 + 3  # QWK, DSM, confidence, each task's levels and risk
+    assert len(plots) == 1 + 1 + 2 + 3  # QWK, DSM, confidence, each task's risk
     assert all(attributes["role"] == "img" and attributes["aria-labelledby"] for attributes in plots)
 
 

@@ -12,13 +12,13 @@ from computed import computed_precisions
 from key_tables import PAGES, START, filled
 from making import ROOT, TASKS
 from scoremux.app import build
-from scoremux_engine.model.provenance import openvino_arithmetic, processor_name
+from scoremux_engine.model.provenance import processor_name
 from scoremux_engine.runners.choose import DEFAULT, REFERENCE, RunnerChoice, choice_of
 from scoremux_files.errors import ScoremuxError
 from scoremux_files.settings import read_toml
 from scoremux_server.errors import SetupError
 from scoremux_server.profile import Profile, default_profile, names
-from scoremux_server.serve import faster_hints, report
+from scoremux_server.serve import report
 from scoremux_server.triton.repository import assemble
 from scoremux_server.tuning.trials import Candidate, Trial, read_sample, rows_for, run_trials
 from scoremux_server.tuning.tune import _reasons, _write_profile
@@ -184,13 +184,6 @@ def test_setting_that_moves_levels_of_a_task_is_named_with_it() -> None:
     assert moving.moved_tasks(reference, tasks, 0.05) == {"t-1": (2, 2)}
     assert moving.moved_tasks(reference, ["t-1", "t-2", "t-3", *tasks[3:]], 0.0) == {}
     assert reference.moved_tasks(reference, tasks, 0.0) == {}
-
-
-def test_serve_names_precisions_that_may_be_faster() -> None:
-    hint = "".join(faster_hints(Path("repo"), openvino_arithmetic("float32")))
-    assert ("bf16, " in hint or "bf16 or " in hint) == ("bfloat16" in computed_precisions())
-    assert ("x86-int8, " in hint) == (openvino_arithmetic("int8") == "x86-int8")
-    assert list(faster_hints(Path("repo"), openvino_arithmetic("bfloat16"))) == []
 
 
 def test_tuned_profile_names_its_machine_and_can_be_read(tmp_path: Path) -> None:
