@@ -132,7 +132,6 @@ def test_api_names_keys_and_stores_that_are_missing(tmp_path: Path) -> None:
     ("change", "cause"),
     [
         (lambda p: (p.folder / "door.pem").unlink(), "certificate: {}/door.pem is missing"),
-        (lambda p: p.authority.issue_cert("a").private_key_pem.write_to_path(p.folder / "door.key"), "with its key"),
         (lambda p: (p.folder / "grant.key").unlink(), "grant_key: {0}/grant.key is missing; to make one: openssl"),
         (lambda p: p.tokens.path.unlink(), "tokens: {}/tokens.json is missing; to make one: scoremux tokens add"),
     ],

@@ -36,9 +36,7 @@ class Leaky(OnnxRuntimeRunner):
         return out if len(out.logits) == 1 else replace(out, logits=np.nextafter(out.logits, np.float32(9)))
 
 
-def test_all_size_classes_and_lengths_take_part(
-    small_repository: Path,
-) -> None:
+def test_all_size_classes_and_lengths_take_part(small_repository: Path) -> None:
     test = run_selftest(Engine.open(small_repository), mixes=60)
     assert test.changed is None
     assert test.mixes == 60
@@ -132,6 +130,7 @@ def test_tasks_with_large_weights_are_named(
     assert [score.status for score in scores] == [Status.OK] * 2
 
 
+@pytest.mark.nightly
 def test_the_threads_and_streams_of_the_profile_are_tested(mixed_repository: Path, tmp_path: Path) -> None:
     """With two threads a stream, ONNX Runtime's bits for ranks from 17 to 64 follow the neighbours."""
     repository = tmp_path / "repository"
