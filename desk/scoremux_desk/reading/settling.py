@@ -5,6 +5,8 @@ must be the only writer (`Database.write`).
 from collections.abc import Mapping
 from typing import Any
 
+from sqlalchemy import Connection
+
 from scoremux_desk.database import reads, responses
 from scoremux_desk.database.reads import ADJUDICATION, REOPENED
 from scoremux_desk.database.schema import PAPERS, READ, Columns, changed
@@ -36,14 +38,27 @@ def settle(access: TaskAccess, kind_of_read: str, number: int) -> Columns:
         "final_decision": counts and counts.id,
     }
     responses.set_row(connection, row.id, state=state, **final)
-    for kind, reason in (("second", row.reason or REOPENED), ("adjudication", ADJUDICATION)):
+    if state == "second":
+        _add_second_reads(connection, number)
+    for kind in ("second", "adjudication"):
         pending = reads.pending_read(connection, row.id, kind)
-        if state == kind and pending is None:
-            not_for = by_kind["first"].person if kind == "second" else None
-            reads.add_read(connection, row, kind, reason, priority=row.priority, not_for=not_for)
+        if state == kind == "adjudication" and pending is None:
+            reads.add_read(connection, row, kind, ADJUDICATION, priority=row.priority)
         elif pending is not None and state != kind and (kind, state) != ("second", "waiting"):
             reads.withdraw(connection, pending)
     return {"state": state, "round": row.round, "final": list(final.values())}
+
+
+def _add_second_reads(connection: Connection, number: int) -> None:
+    """Add second reads of all traits of a response, once each has a first one: a second person reads it once, too."""
+    traits = responses.rows_of_traits(connection, responses.row_of(connection, number))
+    if any(row.state == "waiting" for row in traits):
+        return
+    for row in traits:
+        if row.state == "second" and reads.pending_read(connection, row.id, "second") is None:
+            first = decision_rows.row_ratings(connection, row.id, row.round)["first"]
+            reason = row.reason or REOPENED
+            reads.add_read(connection, row, "second", reason, priority=row.priority, not_for=first.person)
 
 
 def outcome(by_kind: Mapping[str, Any], twice: bool, policy: DeskPolicy) -> tuple[str, Any | None]:

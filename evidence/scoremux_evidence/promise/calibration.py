@@ -63,7 +63,10 @@ def _fit_decisions(rows: Eligible) -> Calibration:
     for name, of in rows.tasks.items():
         if of.item:
             items.setdefault(of.item[0], []).append(name)
-    for names in items.values():  # one test, whose rows are those of all traits
+    totals = {}
+    for item, names in items.items():  # one test, whose rows are those of all traits
+        if rule := rows.tasks[names[0]].files.task.total:
+            totals[item] = ItemTotal(rule, {name: rows.tasks[name].task.levels for name in names})
         digest = digest_of(rows.tasks[name].digest.encode() for name in names)
         of_item = {name: replace(rows.tasks[name], digest=digest) for name in names}
         rows = replace(rows, tasks=rows.tasks | of_item)
@@ -78,11 +81,6 @@ def _fit_decisions(rows: Eligible) -> Calibration:
     verdicts = _verdicts(policy, trained) if trained else {}
     gate = {"fail": Verdict.FAIL, "not enough rows": Verdict.NOT_ENOUGH_ROWS, "off": -1}[policy.gate.verdict]
     failing = [name for name, (verdict, _) in verdicts.items() if verdict <= gate]
-    totals = {}
-    for item, names in items.items():
-        rule = rows.tasks[names[0]].files.task.total
-        if rule:
-            totals[item] = ItemTotal(rule, {name: rows.tasks[name].task.levels for name in names})
     fitted = fit(policy, trained, numbers, failing, items, totals)
     decisions = {
         name: replace(

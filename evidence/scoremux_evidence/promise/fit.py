@@ -88,7 +88,8 @@ def fit(
             if policy.target.total and item in totals:
                 within, same = policy.target.total.within, tested[names[0]]
                 of_totals[names[0]] = totals[item].under_test(tasks, held_out, same, within)
-        thresholds |= thresholds_of(policy, policy.target, tasks, tested, looks or {}, [*traits.values()], of_totals)
+        together = [*traits.values(), *([name] for name in tested if name not in item_of)]
+        thresholds |= thresholds_of(policy, policy.target, tasks, tested, looks or {}, together, of_totals)
     ranges = {}
     if policy.range_confidence is not None:
         growths = {name: Growth.of(rows, at_temperature(rows, held_out[name])) for name, rows in tasks.items()}

@@ -41,14 +41,14 @@ def thresholds_of(
     tasks: Mapping[str, Rows],
     tested: Mapping[str, Rows],
     looks: Mapping[str, int],
-    items: Sequence[Sequence[str]] = (),
+    groups: Sequence[Sequence[str]],
     totals: Mapping[str, Rows] = MappingProxyType({}),
 ) -> dict[str, Threshold]:
     """Return the threshold of each tested task: its own, one that tasks with fewer rows share, or all to people.
 
-    A shared one may be wrong as often as its tasks' looks allow on average, weighted by their rows. items: the traits
-    of each item, whose rows are of the same responses (`of_same_responses`): they have one threshold, or people get
-    all responses. totals: the rows of the item's total, by its first trait, where one is promised.
+    A shared one may be wrong as often as its tasks' looks allow on average, weighted by their rows. groups: each task
+    alone, or the traits of an item, whose rows are of the same responses (`of_same_responses`): these have one
+    threshold, or people get all responses. totals: those of items, by their first trait, if they are promised.
 
     Raises:
         InputError: Totals alone are promised, and a task has none; or the policy compares with two humans, and the rows
@@ -57,10 +57,9 @@ def thresholds_of(
     total_alone = target.total and target.exact is target.critical is target.within_of_humans is None
     thresholds = dict[str, Threshold]()
     shared = list[str]()
-    in_items = {name for names in items for name in names}
-    for names in (*items, *([name] for name in tested if name not in in_items)):
+    for names in groups:
         parts = [tested[name] for name in names]
-        is_item = names[0] in in_items
+        is_item = len(names) > 1
         if total_alone and names[0] not in totals:
             raise InputError(
                 f"{names[0]} has no total, and [target] promises totals alone; give exact or critical, too"

@@ -268,23 +268,21 @@ def test_nobody_hoards_responses(at_work: Any) -> None:
 
 
 def test_one_person_reads_all_traits_of_an_essay_one_after_the_other(at_work: Any) -> None:
-    work = at_work(policy=DeskPolicy(groups=False, second_reads=1.0), rows=essays(2))
-    seen = []
-    for person in ("anna", "ben"):
-        read = work.take(person, "essay-1.grammar")
+    work = at_work(policy=DeskPolicy(groups=False, second_reads=1.0), rows=essays(1))
+    for person, kind, level in (("anna", "first", 0), ("ben", "second", 1)):
+        seen, waiting = [], []
         for wait_s in (30, 0.1, 0.1):  # the essay is read once
-            row = work.row(read.row)
-            seen.append((person, row.name, row.task, read.kind))
-            work.decide(person, read.token, 0 if person == "anna" else 1, wait_s)
             read = work.take(person, "essay-1.grammar")
-    first = [("anna", "r0", f"essay-1.{trait}", "first") for trait in ("cohesion", "grammar", "syntax")]
-    assert seen[:3] == first
-    assert {(person, kind) for person, _, _, kind in seen[3:]} == {("ben", seen[3][3])}
-    assert len({name for _, name, _, _ in seen[3:]}) == 1
-    spent = work.execute(
-        "SELECT spent_s, fast FROM decisions WHERE person = :p ORDER BY id", p=work.programme.people["anna"]
-    )
-    assert [(round(seconds, 1), bool(fast)) for seconds, fast in spent] == [(30.0, False), (0.1, False), (0.1, False)]
+            seen.append((work.row(read.row).task, read.kind))
+            work.decide(person, read.token, level, wait_s)
+            waiting.append(len(work.execute("SELECT * FROM reads WHERE kind = 'second'")))
+        assert seen == [(f"essay-1.{trait}", kind) for trait in ("cohesion", "grammar", "syntax")]
+        assert waiting == ([0, 0, 3] if person == "anna" else [3, 3, 3])
+        assert work.take(person, "essay-1.grammar") is None
+        who = {"p": work.programme.people[person]}
+        spent = work.execute("SELECT spent_s, fast FROM decisions WHERE person = :p ORDER BY id", **who)
+        assert [(round(seconds, 1), bool(fast)) for seconds, fast in spent] == [(30, False), (0.1, False), (0.1, False)]
+    assert work.execute("SELECT state FROM rows WHERE task LIKE 'essay%'") == [("adjudication",)] * 3
 
 
 def test_undone_trait_comes_again_with_those_after_it(at_work: Any) -> None:
