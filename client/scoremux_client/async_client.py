@@ -6,8 +6,8 @@ import time
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
 
 from scoremux_client.calls.call import Call, Options
-from scoremux_client.client import SLOW_S, BaseClient, Frame, source_of
-from scoremux_client.frames import FrameRows, Scores
+from scoremux_client.client import SLOW_S, BaseClient, source_of
+from scoremux_client.frames import Scores
 from scoremux_client.rows import AnyRow, Scored
 
 
@@ -39,14 +39,6 @@ class AsyncClient(BaseClient):
         A slow asynchronous source holds nothing up: the rows it has given are sent as soon as nothing is in flight.
         """
         return self._drive(responses, self._options_of(deadline_s, remember=False))
-
-    async def score_frame(
-        self, frame: Frame, *, task: str = "task", text: str = "text", deadline_s: float | None = None
-    ) -> Frame:
-        """As `Client.score_frame`."""
-        rows = FrameRows(frame, task, text)
-        scored: Frame = rows.with_outcomes(await self.score(rows.responses(), deadline_s=deadline_s))
-        return scored
 
     async def close(self) -> None:
         """Close the connections."""

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from queue import Empty, SimpleQueue
-from typing import TypeVar
 
 from scoremux_client.calls.call import Call, Options
 from scoremux_client.calls.request_size import RequestSize
@@ -18,7 +17,7 @@ from scoremux_client.calls.servers import Retries, Servers
 from scoremux_client.calls.traits import Traits
 from scoremux_client.contract import MAX_BATCH_ROWS, outputs
 from scoremux_client.errors import InputError
-from scoremux_client.frames import FrameRows, Scores
+from scoremux_client.frames import Scores
 from scoremux_client.rows import AnyRow, Scored
 from scoremux_client.served_tasks import ServedTask, served_tasks
 from scoremux_client.transports.connect import connect_all, headers_with
@@ -30,7 +29,6 @@ _WINDOW = 4
 SLOW_S = 0.05
 """A source that has not given a full request's rows by then holds up the rows it has given no longer."""
 
-Frame = TypeVar("Frame")
 Source = str | Transport | Sequence[str | Transport]
 
 
@@ -157,25 +155,6 @@ class Client(BaseClient):
         as `score` does, after the outcomes of the rows before.
         """
         return self._drive(responses, self._options_of(deadline_s, remember=False))
-
-    def score_frame(
-        self, frame: Frame, *, task: str = "task", text: str = "text", deadline_s: float | None = None
-    ) -> Frame:
-        """Return the data frame with the outcomes in new columns (see `frames.COLUMNS`).
-
-        A missing task or text gets a status. A row without a score has level −1 and, as score, NaN in pandas and null
-        elsewhere. It needs pyarrow.
-
-        Args:
-            frame: of pandas or Polars, or any other with Arrow's PyCapsule interface, which becomes a table of pyarrow.
-            task, text: Names of the columns of task ids and of texts.
-
-        Where the frame has a column of that name, the new one is called `machine_level`, `machine_score` and so on.
-        Raises InputError where a column is missing, or such a new one is there already, and as `score` does.
-        """
-        rows = FrameRows(frame, task, text)
-        scored: Frame = rows.with_outcomes(self.score(rows.responses(), deadline_s=deadline_s))
-        return scored
 
     def tasks(self) -> list[ServedTask]:
         """Return the live tasks of the first server that the token may score, by id. Raises as `served_tasks` does."""
