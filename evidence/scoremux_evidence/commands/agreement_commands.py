@@ -123,7 +123,7 @@ def compare(
     """
     from scoremux_evidence.rows.label_columns import label_columns
     from scoremux_evidence.show.figure_tables import write_comparison
-    from scoremux_evidence.show.report_tables import comparison_table
+    from scoremux_evidence.show.report_tables import changed_totals_table, comparison_table
     from scoremux_evidence.verdicts.comparison import ALL
     from scoremux_evidence.verdicts.comparison import compare as compare_outputs
 
@@ -136,7 +136,12 @@ def compare(
     if comparison.changes:
         counted = int(comparison.changes["exact"].n[comparison.names.index(ALL)])
         notes.insert(0, f"Δ: on the {counted:,} rows with a known level. {comparison.population}".rstrip())
+    totals = comparison.totals
+    if isinstance(totals, str):
+        notes += filter(None, [totals])
     comparison_table(comparison).print(console, [*notes, *_last_notes(comparison.left_out)])
+    if not isinstance(totals, str):
+        changed_totals_table(*totals).print(console)
     if out:
         write_comparison(out, comparison)
         print_notes(console, [f"written to {out}"])

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from scoremux_client.errors import InputError
 from scoremux_decide.total import Total
 from scoremux_evidence.rows import rules
+from scoremux_evidence.rows.code_gaps import code_gaps
 from scoremux_evidence.rows.label_columns import LABEL_COLUMNS, LabelColumns
 from scoremux_evidence.rows.points import (
     evenly_spaced,
@@ -50,6 +51,7 @@ class Matched:
         dropped: How many scored rows of each task have a human's level that is off the scale or not a number.
         population: Which rows the figures are about, where these are not simply the rows themselves; else empty.
         totals: The rules of items' totals, where they are known.
+        code_gaps: Sentences about condition codes that a group has more often than others.
     """
 
     rows: Rows
@@ -62,6 +64,7 @@ class Matched:
     population: str
     points: Floats = field(default_factory=lambda: np.zeros((0, 0)))
     totals: Mapping[str, Total] = field(default_factory=dict)
+    code_gaps: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -138,7 +141,8 @@ def match_truth(
         student="" if columns.student in kept else columns.student,
     )
     labels.require(required, "id", *([] if has_points else ["level"]))
-    matched = match(scored, _known(labels, columns, absent, trained))
+    known = _known(labels, columns, absent, trained)
+    matched = match(scored, known)
     rows = matched.rows
     of_output = {name: encode(column).take(matched.output) for name, column in kept.items()}
     groups = matched.groups | of_output
@@ -150,10 +154,26 @@ def match_truth(
         matched,
         rows=rows.plus(**{f"group {name}": groups[name] for name in columns.groups}),
         points=points,
+        code_gaps=tuple(code_gaps(scored.condition, *_of_all_rows(scored, known, columns, kept))),
         population=" ".join(filter(None, (matched.population, trained.in_words(), "" if whose else UNNAMED))),
     )
     _refuse_points(matched, f"{truth}: {columns.level}")
     return matched
+
+
+def _of_all_rows(
+    scored: Rows, known: Rows, columns: LabelColumns, kept: Mapping[str, pa.Array]
+) -> tuple[Codes | None, dict[str, Codes]]:
+    """Return students and groups of all scored rows. kept: columns of the output."""
+    ours, theirs, distinct = _numbered(scored, known)
+    place = np.full(distinct + 1, -1)
+    place[theirs] = np.arange(len(known))
+    place = place[ours]
+    found = {name: encode(column) for name, column in kept.items()}
+    of_known = groups_of(known) | ({columns.student: known.student} if "student" in known else {})
+    for name, of_truth in of_known.items():
+        found[name] = Codes(of_truth.values, np.append(of_truth.code, np.int32(-1))[place])
+    return found.get(columns.student), {name: found[name] for name in columns.groups}
 
 
 def _refuse_points(matched: Matched, column: str) -> None:

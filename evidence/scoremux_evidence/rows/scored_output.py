@@ -1,11 +1,11 @@
 """The output of `scoremux score`, or the out-of-fold predictions of `scoremux train` → Rows.
 
-Columns: id (Arrow), status, task (without a pinned digest), version and, where the output has it, administration
-(`Codes`), machine (the level that the machine gave) and score (its points, both NaN without a score), width (how many
-probabilities a row has), expected (the mean level under them), confidence (P(level = human's level), or the greatest
-probability where the output has none), calibrated (whether it has confidences), predicted (whether they are out-of-fold
-predictions), to_people (whether a policy sends the row to people), and low and high (the range of levels that holds a
-human's).
+Columns: id (Arrow), status, task (without a pinned digest), version, condition and, where the output has it,
+administration (`Codes`), machine (the level that the machine gave) and score (its points, both NaN without a score),
+width (how many probabilities a row has), expected (the mean level under them), confidence (P(level = human's level), or
+the greatest probability where the output has none), calibrated (whether it has confidences), predicted (whether they
+are out-of-fold predictions), to_people (whether a policy sends the row to people), and low and high (the range of
+levels that holds a human's).
 """
 
 from collections.abc import Iterator, Mapping
@@ -33,7 +33,7 @@ def read_scored(path: Path) -> Rows:
     """
     needed = ("id", "task", "status", "level")
     others = ("probabilities", "confidence", "version", "route", "score", "level_low", "level_high")
-    more = ("fold", "points", "administration")
+    more = ("fold", "points", "administration", "condition")
     columns = present_columns(path, (*needed, *others, *more), ("id", "task"))
     is_predicted = "fold" in columns and "status" not in columns
     if is_predicted:
@@ -56,6 +56,7 @@ def read_scored(path: Path) -> Rows:
         status=status,
         task=encode(columns["task"]).renamed(lambda task: task.partition("@")[0]),
         version=_codes_of(columns, "version", len(ids)),
+        condition=_codes_of(columns, "condition", len(ids)),
         machine=np.where(has_score, level, np.nan),
         score=np.where(has_score, score, np.nan),
         width=spread.width,

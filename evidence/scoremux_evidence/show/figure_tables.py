@@ -139,8 +139,17 @@ def write_comparison(path: Path, comparison: Comparison) -> None:
         {"name": name, **figures_of(comparison.shares, cell), **{k: figures_of(v, cell) for k, v in parts.items()}}
         for cell, name in enumerate(comparison.names)
     ]
-    left_out = _left_out(comparison.left_out)
-    write_json(path, {"format": FORMAT, "cells": cells, "rows_by_levels_moved": comparison.moves, "left_out": left_out})
+    totals = comparison.totals
+    content = {
+        "format": FORMAT,
+        "cells": cells,
+        "totals": _totals(totals)
+        if isinstance(totals, str)
+        else dict(zip(("old", "new"), map(_totals, totals), strict=True)),
+        "rows_by_levels_moved": comparison.moves,
+        "left_out": _left_out(comparison.left_out),
+    }
+    write_json(path, content)
 
 
 def write_json(path: Path, content: Any) -> None:

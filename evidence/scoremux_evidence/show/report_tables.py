@@ -17,6 +17,7 @@ from scoremux_evidence.verdicts.assessment import Assessment
 from scoremux_evidence.verdicts.comparison import ALL, MEAN, Comparison
 from scoremux_evidence.verdicts.groups import LEAST_STUDENTS, Groups
 from scoremux_evidence.verdicts.items import OF_TOTAL
+from scoremux_evidence.verdicts.totals import Totals
 from scoremux_evidence.verdicts.verdicts import Verdict, rows_in_words, worst
 from scoremux_files.rows.writers import write_rows
 from scoremux_files.terminal import print_table
@@ -49,6 +50,7 @@ GROUPS = {
 GROUP_MEANS = {
     "People: exact": "human_exact",
     "People: QWK": "human_qwk",
+    "People − machine: QWK": "degradation_qwk",
     "People: mean": "human_mean",
     "People: SD": "human_sd",
     "Machine: mean": "machine_mean",
@@ -56,7 +58,8 @@ GROUP_MEANS = {
     "Below": "below",
     "Above": "above",
 }
-"""Agreement of two people, means and deviations, and shares of rows where the machine is below and above people."""
+"""Agreement of two people, and how much less the machine has on the same rows; means and deviations; shares of
+rows where the machine is below and above people."""
 
 _HALO = {"People": "people", "Across": "across", "Machine": "machine", "Machine − across": "difference"}
 """Correlations of two traits, by title."""
@@ -278,3 +281,16 @@ def comparison_table(comparison: Comparison) -> Table:
         rows.append([Cell(name), Cell(count), moved, *shares, *differences])
     columns = ("Task", "Rows", "Moved", "Up", "Down", "≥2", *changes)
     return Table("", columns, rows, leave_out=("Down", "Up", "≥2", "Δ exact", "Rows"))
+
+
+def changed_totals_table(before: Totals, after: Totals) -> Table:
+    """Return at each cut how many students pass, by people and by two outputs, and whose result changes."""
+    old, new = before.by["machine"], after.by["machine"]
+    mean = (before.moments("people")[0], before.moments("machine")[0], after.moments("machine")[0])
+    rows = [[Cell("Mean total"), *(Cell(f"{of:.2f}") for of in mean), Cell("")]]
+    passing = (before.passing("people"), before.passing("machine"), after.passing("machine"))
+    for cut, *shares in zip(before.cuts, *passing, strict=True):
+        changed = float(((old >= cut) != (new >= cut)).mean())
+        rows.append([Cell(f"Pass from {cut:g}"), *(Cell(f"{share:.1%}") for share in (*shares, changed))])
+    title = f"Totals of {len(old):,} of {before.students:,} students, who have a row in each task:"
+    return Table(title, ("Total", "People", "Old", "New", "Other result"), rows)

@@ -59,6 +59,7 @@ def view(assessed: Assessment, matched: Matched) -> View:
         "items": [items_table(assessed), traits_table(assessed)] if assessed.items else [],
         "group_plots": list(_group_plots(assessed, plots)),
         "failing_groups": _failing_groups(assessed),
+        "code_gaps": matched.code_gaps,
         "confidence": _confidence(assessed, bool(matched.rows.calibrated.any()), plots),
         "left_out": [*left_out_shown(matched.rows.left_out)],
         "tasks": [task_view(assessed, cell, plots) for cell in range(len(assessed.tasks))],

@@ -22,7 +22,7 @@ LEAST_SHOWN = 10
 _WIDE = {"share": 0.5, "correlation": 0.5}
 """A figure with a wider interval is unknown, by its scale."""
 
-_POOLED = ("qwk", "gap_qwk", "kept_qwk", "record_qwk", "human_qwk", "dsm")
+_POOLED = ("qwk", "gap_qwk", "kept_qwk", "record_qwk", "human_qwk", "degradation_qwk", "dsm")
 """Not shown over several tasks together, whose scales differ."""
 
 EXAMPLES = 5

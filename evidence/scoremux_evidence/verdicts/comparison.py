@@ -16,6 +16,7 @@ from scoremux_evidence.rows.points import published_points
 from scoremux_evidence.rows.scored_output import UNKNOWN_LEVELS, level_counts, read_scored, versions_of
 from scoremux_evidence.rows.table import Mask, Reasons, Rows, Values, own_numbers, rated, units_of
 from scoremux_evidence.rows.trained_rows import TrainedVersions
+from scoremux_evidence.verdicts.totals import Totals, measure_totals
 from scoremux_files.rows.codes import Codes
 
 CHANGES = {"exact": "change in exact agreement", "qwk": "change in QWK", "r": "change in Pearson r"}
@@ -34,6 +35,7 @@ class Comparison:
         shares: Of rows whose level `moved`, went `up`, went `down`, is `far` away: at least two levels.
         old, new, changes: Of `CHANGES`, over rows with a known level, weighted; empty without a truth.
         population: Which rows the figures are about, where these are not simply the rows themselves; else empty.
+        totals: Of students under the old output and under the new one, or why there are none.
         moves: Of all rows, how many moved by how many levels.
         left_out: Rows that are not compared, and why.
     """
@@ -44,6 +46,7 @@ class Comparison:
     new: Figures
     changes: Figures
     population: str
+    totals: tuple[Totals, Totals] | str
     moves: dict[int, int]
     left_out: Reasons
 
@@ -117,9 +120,24 @@ def compare(
         new=now,
         changes=changes,
         population=known.population if known else "",
+        totals=_totals(pairs, known, len(after)) if known else "",
         moves=dict(zip(steps.astype(int).tolist(), counts.tolist(), strict=True)),
         left_out=left_out,
     )
+
+
+def _totals(pairs: Matched, known: Matched, rows: int) -> tuple[Totals, Totals] | str:
+    """Return totals of the rows with a known level, by the old and the new levels. rows: of the new output."""
+    old = np.full(rows, np.nan)
+    old[pairs.output] = pairs.rows.human
+    old = old[known.output]
+    both = ~np.isnan(old)
+    new = replace(known, rows=known.rows.where(both), output=known.output[both])
+    used, task = np.unique(new.rows.task.code, return_inverse=True)
+    before, after = (
+        measure_totals(of, task, len(used)) for of in (replace(new, rows=new.rows.plus(machine=old[both])), new)
+    )
+    return before if isinstance(before, str) else (before, after) if not isinstance(after, str) else after
 
 
 def _as_known(scored: Rows) -> Rows:

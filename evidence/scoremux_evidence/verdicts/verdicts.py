@@ -44,7 +44,7 @@ GAPS = {"gap_exact": "exact", "gap_qwk": "qwk"}
 
 OF_GROUPS = (
     "exact", "qwk", "smd", "sd_ratio", "people", "kept_exact", "kept_qwk", "record_exact", "record_qwk",
-    "human_exact", "human_qwk", "human_mean", "human_sd", "machine_mean", "machine_sd",
+    "human_exact", "human_qwk", "degradation_qwk", "human_mean", "human_sd", "machine_mean", "machine_sd",
     "below", "above", "far_below", "far_above",
 )  # fmt: skip
 """Statistics that every group has."""

@@ -15,6 +15,7 @@ from scoremux_client.errors import InputError
 from scoremux_evidence.rows.label_columns import LabelColumns
 from scoremux_evidence.rows.matching import UNNAMED, Matched, match_files
 from scoremux_evidence.rows.rules import NO_SECOND
+from scoremux_evidence.show.report_tables import changed_totals_table
 from scoremux_evidence.verdicts.assessment import assess
 from scoremux_evidence.verdicts.comparison import compare
 from scoremux_evidence.verdicts.verdicts import read_criteria
@@ -352,6 +353,38 @@ def test_levels_of_a_task_that_got_another_scale_are_not_compared(tmp_path: Path
     ]
     with pytest.raises(InputError, match=r"no scored row in common .*number of levels changed"):
         compare(tmp_path / "old.jsonl", tmp_path / "newest.jsonl")
+
+
+def test_two_outputs_are_compared_by_totals_and_codes_by_group(tmp_path: Path, join: Join) -> None:
+    """The new output gives level 2 for 0 to 9 students in one task; 60 % of the south's rows have the code C."""
+    keys = [(task, n) for task in ("t-1", "t-2") for n in range(100)]
+    truth = [
+        {"id": f"{t}-{n}", "task": t, "level": n % 3, "student": f"s{n}", "region": "south" if n % 2 else "north"}
+        for t, n in keys
+    ]
+    old = [ok(f"{t}-{n}", n % 3, t, probabilities=[0.2, 0.3, 0.5]) for t, n in keys]
+    new = [row | {"level": 2 if t == "t-1" and n % 12 == 0 else n % 3} for row, (t, n) in zip(old, keys, strict=True)]
+    for name, rows in (("old", old), ("new", new), ("truth", truth)):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    columns = LabelColumns(student="student", groups=("region",))
+    paths = [tmp_path / f"{name}.jsonl" for name in ("old", "new", "truth")]
+    totals = compare(*paths, columns).totals
+    assert not isinstance(totals, str)
+    table = changed_totals_table(*totals)
+    assert table.title == "Totals of 100 of 100 students, who have a row in each task:"
+    assert [[cell.text for cell in row] for row in table.rows] == [
+        ["Mean total", "1.98", "1.98", "2.16", ""],
+        ["Pass from 0", "100.0%", "100.0%", "100.0%", "0.0%"],
+        ["Pass from 2", "66.0%", "66.0%", "75.0%", "9.0%"],
+        ["Pass from 4", "33.0%", "33.0%", "33.0%", "0.0%"],
+    ]
+    assert compare(*paths).totals == ""
+    coded = [
+        {**row, "status": "CONDITION", "condition": "C"} if (n % 10 in (1, 3, 5) if n % 2 else n == 0) else row
+        for row, (_, n) in zip(old, keys, strict=True)
+    ]
+    gaps = join(coded, truth, student="student", groups=("region",)).code_gaps
+    assert gaps == ("region: south: 60% of 100 rows have the code C, of others 2%",)
 
 
 def _routed(rows: int, task: str = "t-1") -> list[Row]:
