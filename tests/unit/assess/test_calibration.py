@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from scipy.stats import beta
+from scipy.stats import beta, norm
 
 from making import ROOT
 from raters import GOOD_AND_BAD, labelled_scores, replicate
@@ -147,6 +147,44 @@ def test_total_of_kept_responses_is_as_near_to_a_persons_as_promised() -> None:
     assert both and alone and threshold and both.least == max(alone.least or 1, threshold.least or 1)
     with pytest.raises(InputError, match="t has no total"):
         fit(ScoringPolicy.model_validate(policy), {"t": tasks["e.a"]})
+
+
+def draw_essays(count: int, seed: int, halo: float = 0.3) -> dict[str, Rows]:
+    """Return rows of three traits of an item, r 0.7; halo: the share of a reader's error that is in all traits."""
+    random = np.random.default_rng(seed)
+
+    def noise(shared: float) -> npt.NDArray[np.float64]:
+        return np.sqrt(shared) * random.normal(size=(1, count)) + np.sqrt(1 - shared) * random.normal(size=(3, count))
+
+    true, cuts = noise(0.7), np.array([-1.2, -0.4, 0.4, 1.2])
+    doubt = 0.35 * np.exp(0.9 * random.normal(size=count))
+    machine, human = true + doubt * noise(halo), np.searchsorted(cuts, true + 0.35 * noise(0.2))
+    spread = np.sqrt(doubt**2 / (1 + doubt**2) + 0.35**2)
+    below = norm.cdf((cuts - (machine / (1 + doubt**2))[..., None]) / spread[:, None])
+    shares = np.maximum(np.diff(below, prepend=0, append=1, axis=-1), 1e-6) ** 1.6
+    shares = (shares / shares.sum(axis=-1, keepdims=True)).astype(np.float32).astype(np.float64)
+    number = {"text": np.arange(count), "student": np.arange(count)}
+    both = enumerate(zip(shares, human, strict=True))
+    return {f"e.{k}": labelled_scores(of, of.argmax(axis=1), levels, **number) for k, (of, levels) in both}
+
+
+@pytest.mark.nightly
+def test_promise_on_totals_is_broken_in_ten_percent_of_calibrations_at_most() -> None:
+    tasks = draw_essays(40_000, 10**6)
+    totals = {"e": fitting.ItemTotal(Total(sum=("0", "1", "2")), dict.fromkeys(tasks, (0.0, 1.0, 2.0, 3.0, 4.0)))}
+    near = np.abs(sum(rows.machine - rows.human for rows in tasks.values())) <= 1
+    share = round(float(near.mean()) + 0.06, 3)
+    policy = ScoringPolicy.model_validate({"target": {"total": {"within": 1.0, "share": share}}})
+    found = broken = 0
+    for seed in range(120):
+        decisions = fit(policy, draw_essays(300, seed), None, (), {"e": [*tasks]}, totals)
+        threshold = decisions["e.0"].threshold
+        if threshold and threshold.least is not None:
+            values = {name: decision.temperature.value for name, decision in decisions.items() if decision.temperature}
+            sure = [at_temperature(rows, values[name]).max(axis=1) for name, rows in tasks.items()]
+            found, broken = found + 1, broken + bool(near[np.min(sure, axis=0) >= threshold.least].mean() < share)
+    assert found > 40
+    assert broken <= 0.1 * 120
 
 
 def test_rows_that_a_near_miss_asks_for_mostly_show_the_promise() -> None:
