@@ -1,12 +1,17 @@
 """Work at the review desk: leases, decisions and what follows from them, groups, reopening."""
 
+import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from desks import essays, scored_rows, write_jsonl
+from scoremux_client import Scored
+from scoremux_client.contract import Status
 from scoremux_desk import exports
+from scoremux_desk.api.live_intake import LiveIntake, ScoredArrival
 from scoremux_desk.database.programme import pause_tasks
 from scoremux_desk.database.reads import ADJUDICATION
 from scoremux_desk.desk_policy import DeskPolicy
@@ -283,6 +288,24 @@ def test_one_person_reads_all_traits_of_an_essay_one_after_the_other(at_work: An
         spent = work.execute("SELECT spent_s, fast FROM decisions WHERE person = :p ORDER BY id", **who)
         assert [(round(seconds, 1), bool(fast)) for seconds, fast in spent] == [(30, False), (0.1, False), (0.1, False)]
     assert work.execute("SELECT state FROM rows WHERE task LIKE 'essay%'") == [("adjudication",)] * 3
+
+
+def test_traits_that_come_by_the_api_are_read_together(at_work: Any, tmp_path: Path) -> None:
+    work = at_work(0)
+    scored = Scored("", 1, 1.5, (0.5, 0.5), Status.OK, "ab", 9, False, route="human:LOW_CONFIDENCE")
+    arrivals = [
+        ScoredArrival("An essay", replace(scored, task=f"essay-{n}.{trait}", id="7"), trait=trait)
+        for trait in ("cohesion", "grammar")
+        for n in (1, 2)
+    ]
+    asyncio.run(LiveIntake(work.database).commit("north", arrivals))
+    seen = []
+    while (read := work.take("anna", "" if len(seen) > 1 else "essay-2.grammar")) is not None:
+        seen.append(work.row(read.row).task)
+        work.decide("anna", read.token)
+    assert seen == [f"essay-{n}.{trait}" for n in (2, 1) for trait in ("cohesion", "grammar")]
+    exports.export_final(work.database, tmp_path / "final.jsonl")
+    assert {row["source"] for row in read_rows(tmp_path / "final.jsonl")} == {"api north"}
 
 
 def test_undone_trait_comes_again_with_those_after_it(at_work: Any) -> None:
