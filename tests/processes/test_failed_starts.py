@@ -43,10 +43,10 @@ def sandbox(folder: Path) -> list[object]:
 def test_taken_port(taken: int, small_repository: Path, tmp_path: Path) -> None:
     said = refusal(*sandbox(tmp_path), "--port", taken)
     assert f"port {taken} of 127.0.0.1 cannot be used: Address already in use; give another one with --port" in said
-    said = refusal("review", "--database", tmp_path / "desk.db", "--port", taken)
+    said = refusal_here("review", "--database", tmp_path / "desk.db", "--port", taken)
     assert f"port {taken} of 127.0.0.1 cannot be used" in said
     assert not (tmp_path / "desk.db").exists()
-    said = refusal("serve", "--repository", small_repository, "--set", f"grpc_port={taken}", *port_options()[1:])
+    said = refusal_here("serve", "--repository", small_repository, "--set", f"grpc_port={taken}", *port_options()[1:])
     assert "--set grpc_port=0 takes any that is free" in said
 
 

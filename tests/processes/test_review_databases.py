@@ -6,6 +6,7 @@ import random
 import re
 import sqlite3
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -74,6 +75,7 @@ def test_raters_at_once_read_every_row_once(database_name: str, tmp_path: Path) 
         thread.start()
     while any(thread.is_alive() for thread in threads):
         work.verify()  # sees one state, whoever writes meanwhile
+        time.sleep(0.02)
     for who in RATERS:  # a response that was in the last hands when others found nothing may need a second reading
         read_all(work, who, errors)
     assert not errors
