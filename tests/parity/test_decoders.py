@@ -228,7 +228,7 @@ def test_weights_that_the_source_lacks_are_refused_unless_adapters_save_them(tmp
     model.model.save_pretrained(source)
     opened = Classifier.open(str(source))
     assert opened.random == {"head.dense", "classifier"}
-    with pytest.raises(ModelError, match=r"no weights for head\.dense, .* save the whole model before you train"):
+    with pytest.raises(ModelError, match=r"no weights for head\.dense"):
         export_backbone(str(source), Opening("Wo"), tmp_path / "repository")
     opened.refuse_random(HeadLinear(name=name, d_in=8, d_out=8) for name in ("head.dense", "classifier"))
 
@@ -247,7 +247,7 @@ def test_an_encoder_decoder_is_refused_by_name(llama: Path, tmp_path: Path) -> N
     transformers.BartForSequenceClassification(config).save_pretrained(tmp_path / "bart")
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copyfile(llama / name, tmp_path / "bart" / name)
-    with pytest.raises(ModelError, match="is an encoder-decoder; encoders and decoders are served"):
+    with pytest.raises(ModelError, match="is an encoder-decoder"):
         Classifier.open(str(tmp_path / "bart"))
 
 

@@ -88,7 +88,7 @@ def test_too_little_memory(tmp_path: Path) -> None:
     ("words", "cause"),
     [
         ("--set precison=int8", "unknown key precison; the keys are runner, "),
-        ("--set grant_key_file=no.key", "no.key cannot be read: No such file"),
+        ("--set grant_key_file=no.key", "no.key cannot be read"),
         ("--profile missing.toml", "unknown profile missing.toml; there are cpu, "),
         ("--store none", "none holds no tasks: run `scoremux tasks add DIR… --store none`"),
         ("--repository none", "none holds no backbone: name your adapters with --adapters DIR"),

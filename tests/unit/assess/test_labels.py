@@ -228,7 +228,7 @@ def test_predictions_of_several_administrations_are_all_kept_or_refused(tmp_path
     predictions.write_text("".join(json.dumps({**line, "administration": name}) + "\n" for name in "ABC"))
     assert len(read_labelled([], predictions, LABEL_COLUMNS, {})) == 3
     labels.write_text(json.dumps({"id": "9", "task": "t", "level": 0, "text": "Snow."}) + "\n", encoding="utf-8")
-    with pytest.raises(InputError, match="is in several administrations; add the column administration"):
+    with pytest.raises(InputError, match="is in several administrations"):
         read_labelled([labels], predictions, LABEL_COLUMNS, {})
 
 
@@ -259,7 +259,7 @@ def test_a_trained_row_is_known_by_its_id_or_without_one_by_its_text(tmp_path: P
     assert of_2025.find(rows_of(*given)).tolist() == [True, True, False, True]
     assert "hub" not in (tmp_path / "trained.json").read_text()
     (tmp_path / "trained.json").write_text("[]")
-    with pytest.raises(InputError, match=r"trained\.json: it is not a list of digests"):
+    with pytest.raises(InputError, match=r"trained\.json"):
         TrainedRows.read(tmp_path / "trained.json")
 
 

@@ -448,7 +448,7 @@ def test_dry_run_counts_rows_and_needs_no_server(tmp_path: Path) -> None:
     ended = run(tmp_path / "in.csv", "--out", tmp_path / "out", "--dry-run")
     assert ended.returncode == 3
     assert re.search(r"t-1\s+│\s+2 ", ended.stderr)
-    assert "rows without a task id in task, which get INVALID_TASK: 1" in ended.stderr
+    assert "which get INVALID_TASK: 1" in ended.stderr
     assert "t 2" not in ended.stderr
     assert "3 rows in 1 file, 1 rejected" in ended.stderr
     assert not (tmp_path / "out").exists()

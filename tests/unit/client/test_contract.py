@@ -183,10 +183,10 @@ def test_a_scorer_beside_a_backbone_of_its_own_calls_it(described: tuple[Path, P
 
 def test_what_no_backend_can_serve_is_refused(described: tuple[Path, Path], bare: Backbone, tmp_path: Path) -> None:
     folder = described[0] / "backbone" / "1"
-    with pytest.raises(SetupError, match="backend is 'pytorch'; the model backbone is served by onnxruntime, tensorrt"):
+    with pytest.raises(SetupError, match="backend is 'pytorch'"):
         assemble(tmp_path / "models", *described, backend="pytorch")
     (folder / "backbone.plan").unlink()
-    with pytest.raises(SetupError, match=r"backbone\.plan is missing; tensorrt needs it \(scoremux export plan\)"):
+    with pytest.raises(SetupError, match=r"backbone\.plan is missing"):
         assemble(tmp_path / "more", *described, backend="tensorrt")
     write_plan(folder, bare.spec.model_copy(update={"digest": bare.spec.own_digest()}), "tensorrt-rtx")
     with pytest.raises(SetupError, match=r"was built with tensorrt-rtx, .*build one on this machine's GPU"):

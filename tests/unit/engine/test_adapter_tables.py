@@ -266,9 +266,9 @@ def test_biases_become_what_they_add(read_variant: Read, variants: Backbone, ten
 @pytest.mark.parametrize(
     ("instead", "why"),
     [
-        ("adapter_model.bin", r"adapter_model\.bin is a pickle file, which is never opened"),
+        ("adapter_model.bin", r"adapter_model\.bin is a pickle file"),
         (f"{FILE}.index.json", r"index\.json belongs to a sharded adapter"),
-        ("elsewhere", rf"{FILE} cannot be read: No such file"),
+        ("elsewhere", rf"{FILE} cannot be read"),
     ],
 )
 def test_missing_safetensors_file_is_named_with_others(bare: Backbone, tmp_path: Path, instead: str, why: str) -> None:

@@ -116,7 +116,7 @@ def test_white_space_is_no_part_of_the_key(tmp_path: Path, key: bytes, space: by
     (tmp_path / "key").write_bytes(b"fifteen bytes.." + space)
     with pytest.raises(AuditError, match="key has 15 bytes; it takes 16 at least"):
         Audit(tmp_path / "log", PROVENANCE, Recorder(FirstLabels(1)), key_file=tmp_path / "key")
-    with pytest.raises(AuditError, match="/nowhere cannot be read: No such file"):
+    with pytest.raises(AuditError, match="/nowhere cannot be read"):
         Audit(tmp_path / "log", PROVENANCE, Recorder(FirstLabels(1)), key_file=Path("/nowhere"))
 
 
@@ -197,7 +197,7 @@ def test_log_rotates_deletes_nothing_and_leaves_another_file_as_it_is(written: A
 )
 def test_a_file_that_is_no_audit_log_is_refused_and_left_as_it_is(path: Path, content: bytes) -> None:
     path.write_bytes(content)
-    with pytest.raises(AuditError, match=r"audit\.jsonl cannot be opened: .*left as it is; name another file, or move"):
+    with pytest.raises(AuditError, match=r"audit\.jsonl cannot be opened: .*left as it is"):
         AppendLog(path, 1)
     assert path.read_bytes() == content
     path.rename(path.with_suffix(".old"))

@@ -68,7 +68,7 @@ def test_an_input_that_leaves_no_room_for_a_response_is_refused(backbone: Backbo
         ({"template": "{{response}}"}, r"it must name {response} exactly once"),
         ({"template": "{response} {response}"}, r"it must name {response} exactly once"),
         ({"first": "{response}", "second": "{response}"}, r"it must name {response} exactly once"),
-        ({"template": "{response} {rubric}"}, "it names {rubric}, and the task has no rubric"),
+        ({"template": "{response} {rubric}"}, "it names {rubric}"),
         ({"template": "{response} {levels}"}, r"it names {levels}; there are {id}, .*; write {{levels}} for the text"),
         ({"template": "{response}", "more": ""}, "more: unknown key"),
         ({"template": 3}, "should be a valid string"),

@@ -85,7 +85,7 @@ def test_a_store_without_tasks_has_nothing_to_compare(own_repository: Path) -> N
     assert run_selftest(Engine.open(own_repository), mixes=10).mixes == 0
     done = CliRunner().invoke(build(), ["selftest", str(own_repository), "--profile", "cpu-reference"])
     assert done.exit_code == 1
-    assert "nothing was compared: the store has no task that can be scored" in done.output
+    assert "nothing was compared" in done.output
     about = done.output.splitlines()[0]
     assert all(
         part in about

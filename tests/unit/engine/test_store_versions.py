@@ -228,7 +228,7 @@ def test_verify_names_everything_that_is_wrong(store: Store, versions: list[str]
     problems = {p.where: p.what for p in verify(store)}
     assert set(problems) == {*(f"packages/{v}" for v in versions), "packages/notes", "other", "history.jsonl:6"}
     assert "was changed: its content's digest is" in problems[f"packages/{versions[0]}"]
-    assert "task.json cannot be read: No such file" in problems[f"packages/{versions[1]}"]
+    assert "task.json cannot be read" in problems[f"packages/{versions[1]}"]
     assert "more.txt" in problems[f"packages/{versions[2]}"]
     assert problems["other"] == f"its version {other} is missing"
 
@@ -249,4 +249,4 @@ def test_verify_names_a_wrong_and_a_damaged_manifest(store: Store, versions: lis
     assert [(p.where, p.what) for p in verify(store)] == [("other", f"its version {versions[0]} says it is task t")]
     store.manifest_path.write_text("{")
     (problem,) = verify(store)
-    assert "manifest.json is damaged: it is not JSON" in problem.what
+    assert "manifest.json is damaged" in problem.what

@@ -155,7 +155,7 @@ def test_file_that_cannot_be_read_is_named_and_not_shown(tmp_path: Path, name: s
 
 @every_suffix
 def test_missing_file_and_folder_are_named(tmp_path: Path, suffix: str) -> None:
-    with pytest.raises(InputError, match=rf"gone\{suffix} cannot be read: No such file or directory"):
+    with pytest.raises(InputError, match=rf"gone\{suffix} cannot be read"):
         list(read_rows(tmp_path / f"gone{suffix}"))
     path = tmp_path / "gone" / f"out{suffix}"
     with pytest.raises(InputError, match=rf"{path} cannot be written: "):
@@ -222,7 +222,7 @@ def test_columns_are_named_by_key() -> None:
     given = ["id=Answer ID", "student", "group=l1", "group=a=b"]
     assert column_names(given, **defaults) == {"id": "Answer ID", "student": "student", "group": ("l1", "a=b")}
     for wrong in ("Answer ID", "id=", "text=answer", "=id", ""):
-        with pytest.raises(InputError, match=r"--column .*: give KEY=NAME, where KEY is one of id, student, group"):
+        with pytest.raises(InputError, match=r"--column .*: give KEY=NAME"):
             column_names([wrong], **defaults)
     with pytest.raises(InputError, match=r"'id=FILE:id': prefix the ids in the files$"):
         column_names(["id=FILE:id"], **defaults)

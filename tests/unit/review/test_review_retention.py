@@ -122,7 +122,7 @@ def test_audit_log_that_another_program_wrote_is_refused(tmp_path: Path, separat
     path, written = tmp_path / "shipped.jsonl", (ROOT / "tests/upgrade/format-1/audit/audit.jsonl").read_bytes()
     lines = [json.dumps(json.loads(line), sort_keys=True, separators=separators) for line in written.splitlines()]
     path.write_text("\n".join(lines) + "\n")
-    with pytest.raises(InputError, match=r"shipped\.jsonl, line 1: not as a server writes its audit log"):
+    with pytest.raises(InputError, match=r"shipped\.jsonl, line 1"):
         erase_digests(path, {text_digest(b"the router", None)})
     half = written + written[:90]  # of a server that is writing its next line
     path.write_bytes(half)

@@ -107,8 +107,8 @@ def forge(finished: Path) -> Iterator[Callable[..., None]]:
     ("statement", "message"),
     [
         ("CREATE TRIGGER kind AFTER INSERT ON decisions BEGIN UPDATE decisions SET level = 2 WHERE id = new.id; END",
-         "a trigger or rule kind, which is not of this desk"),
-        ("DROP TRIGGER record_UPDATE", "the trigger record_UPDATE, which protects the record, is missing"),
+         "a trigger or rule kind"),
+        ("DROP TRIGGER record_UPDATE", "the trigger record_UPDATE, which protects the record"),
         ("DROP INDEX one_decision_a_read", "the index one_decision_a_read of the table decisions is missing"),
         ("ALTER TABLE decisions ADD COLUMN level_before INTEGER", "the table decisions .* has other columns"),
         ("ALTER TABLE anchors RENAME TO old", "the table anchors is missing"),

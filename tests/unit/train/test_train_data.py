@@ -192,7 +192,7 @@ def test_check_stops_before_training_and_needs_no_backbone(tmp_path: Path) -> No
     line = ["train", str(path), "--config", str(tmp_path / "train.toml"), "--check"]
     result = CliRunner().invoke(build(), line)
     assert result.exit_code == 0, result.output
-    assert "no labelled row, so no adapter: typo" in result.output
+    assert "so no adapter: typo" in result.output
     assert "30" in result.output
     assert sorted(path.name for path in tmp_path.iterdir()) == ["rows.jsonl", "train.toml"]
 
