@@ -117,15 +117,10 @@ def _leased(access: TaskAccess, read: Any) -> Any:
 def other_traits(access: TaskAccess, read: Any) -> list[Any]:
     """Return the open reads of the same kind and reason of the other traits of a response, that a person may read."""
     connection = access.connection
-    found = []
-    for row in responses.rows_of_traits(connection, responses.row_of(connection, read.row)):
-        if row.id == read.row or not access.may_read(row.task):
-            continue
-        if read.kind == "validity" and row.state == "validity":
-            found.append(add_read(connection, row, "validity", read.reason, priority=row.priority))
-        elif of_row := _next_open(connection, access.person, row.task, read.reason, row.id):
-            found += [of_row] if of_row.kind == read.kind else []
-    return found
+    traits = responses.rows_of_traits(connection, responses.row_of(connection, read.row))
+    readable = (row for row in traits if row.id != read.row and access.may_read(row.task))
+    found = (_next_open(connection, access.person, row.task, read.reason, row.id) for row in readable)
+    return [other for other in found if other is not None and other.kind == read.kind]
 
 
 def _next_open(connection: Connection, person: int, task: str, reason: str, row: int | None = None) -> Any | None:
