@@ -142,6 +142,21 @@ def test_door_names_wrong_files(change: Callable[[Place], object], cause: str, t
     assert cause.format(tmp_path) in refusal_here("front-door", place.file)
 
 
+@pytest.mark.parametrize("command", [("ask", "t", "text"), ("tasks", "list")])
+def test_command_at_a_wrong_address_names_it_as_it_was_typed(command: tuple[str, ...]) -> None:
+    address = f"localhost:{free_port()}"
+    said = refusal_here(*command, "--url", address)
+    assert f"scoremux: {address}: " in said and "Connection refused (is a server running there?" in said
+    said = refusal_here(*command, "--url", f"http://{address}")
+    assert f"http://{address} is an HTTP address, but the client speaks gRPC: give Triton's host:port" in said
+    said = refusal_here(*command, "--url", f"grpcs://{address}", "--root-certificates", "no.pem")
+    assert "no.pem cannot be read: No such file or directory" in said
+
+
+def test_tune_names_a_folder_that_is_missing() -> None:
+    assert "there is no folder nowhere; give a repository that `scoremux export" in refusal_here("tune", "nowhere")
+
+
 def test_door_without_haproxy(tmp_path: Path) -> None:
     said = refusal("front-door", tmp_path / "door.toml", PATH="/nowhere", before=hidden_haproxy())
     assert "the front door needs HAProxy, which is not installed: apt-get install haproxy" in said

@@ -50,7 +50,7 @@ _COMPARED_ROWS = 8
 _MARK = np.uint32(0x7FC0DEAD)
 """The bits of a float32, a NaN, that no kernel writes."""
 
-_NO_MEMORY = re.compile(r"memory|alloc", re.IGNORECASE)
+_NO_MEMORY = re.compile(r"\bmemory|alloc", re.IGNORECASE)
 _MORE_MEMORY = "give the server more memory, or serve with fewer threads: --set threads=1"
 
 

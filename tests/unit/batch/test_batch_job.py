@@ -25,13 +25,14 @@ from tritonclient.utils import deserialize_bytes_tensor
 from batch_jobs import SCOREMUX, arguments, content, finish, kill_and_finish, write_sources
 from desks import write_jsonl
 from making import ROOT
-from peers import answer, answer_but, listening, texts_of
+from peers import answer, answer_but, infer_response, listening, ok_columns, texts_of
 from scoremux_batch import parts
 from scoremux_batch.job import Job
 from scoremux_batch.journal import Journal
 from scoremux_batch.slices import Slice
 from scoremux_batch.sources import SourceFile
 from scoremux_client import Response, ScoringClient
+from scoremux_client.contract import NO_CONFIDENCE
 from scoremux_evidence.rows.label_columns import LabelColumns
 from scoremux_evidence.rows.matching import match_files
 from scoremux_files.errors import InputError
@@ -452,6 +453,20 @@ def test_dry_run_counts_rows_and_needs_no_server(tmp_path: Path) -> None:
     assert "t 2" not in ended.stderr
     assert "3 rows in 1 file, 1 rejected" in ended.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_cut_texts_and_rows_decided_without_a_calibration_are_counted(tmp_path: Path) -> None:
+    def uncalibrated(request: Any, _context: object) -> Any:
+        columns = ok_columns([1] * len(texts := texts_of(request)))
+        columns["CONFIDENCE"][:] = NO_CONFIDENCE
+        columns["TRUNCATED"][:, 0] = [text == b"2" for text in texts]
+        return infer_response(columns)
+
+    (tmp_path / "in.csv").write_text("task,text\nt,1\nt,2\nt,3\n")
+    with listening(uncalibrated) as url:
+        ended = run(tmp_path / "in.csv", "--out", tmp_path / "out", "--url", url)
+    assert re.search("machine, without a confidence │ +3 │ 100.0% ", ended.stderr)
+    assert re.search("text cut at its end +│ +1 │ +33.3% ", ended.stderr)
 
 
 def test_text_in_the_task_column_is_counted_without_being_named(tmp_path: Path, url: str) -> None:

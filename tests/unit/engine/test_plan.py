@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -379,6 +380,22 @@ def test_memory_of_large_micro_batches_is_given_back_some_time_after_the_last(ex
     start, large, kept, given_back, same = map(int, run.stdout.split())
     assert large - start > 50e6 and kept - start > 0.5 * (large - start)
     assert same and given_back - start < 0.5 * (large - start), [start, large, kept, given_back]
+
+
+LITTLE = f"""{BEGIN}
+import resource
+runner = openvino.OpenVinoRunner(backbone, threads=1)
+run(1, 8)
+limit = psutil.Process().memory_info().vms + (1 << 20)
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+run(2048, 64)
+"""
+
+
+def test_a_micro_batch_that_finds_no_memory_says_so_and_what_to_do(exported: Path) -> None:
+    command = [sys.executable, "-c", LITTLE, str(exported / "backbone" / "1")]
+    ended = subprocess.run(command, cwd=ROOT / "tests" / "support", capture_output=True, text=True)
+    assert re.search(r"RunnerError: .*(allocate \d+ bytes of|short;).*memory.*--set threads=1$", ended.stderr.strip())
 
 
 ONE, NEXT = np.float32([1.0]), np.nextafter(np.float32([1.0]), np.float32(2))

@@ -76,7 +76,7 @@ def test_outputs_of_the_run_before_are_never_taken_for_those_of_this_one(rows: i
 
 
 def test_error_of_little_memory_is_openvinos_line_about_it_and_the_remedy() -> None:
-    failure = "Exception from src/inference/src/cpp/infer_request.cpp:224:\nstd::bad_alloc\nat node 7\n"
+    failure = "Exception from infer_request.cpp:224:\nCheck failed at cpu_memory.cpp:257:\nstd::bad_alloc\nat node 7\n"
     with pytest.raises(RunnerError) as error:
         _Request(IdleRequest(failure), {}).infer(Tables({}), {"group": np.zeros(2, np.int64)}, ["logits"])
     assert str(error.value).startswith("OpenVINO cannot compute a micro-batch: std::bad_alloc; give the server more")
