@@ -115,32 +115,6 @@ def pass_selftest(engine: Engine, folder: Path | None) -> None:
         passed.touch()
 
 
-def distances(engine: Engine, reference: Engine) -> dict[str, float]:
-    """Return by live task how far the probabilities of made-up texts are from another engine's at most.
-
-    Of a head that gives points: 1.0 if a level differs.
-    """
-    texts, tasks = _made_up_texts(engine, (8, 3, 16, 24) * 3)
-    farthest: dict[str, float] = defaultdict(float)
-    scored, expected = (side.score_plainly(texts, tasks) for side in (engine, reference))
-    for score, other in zip(scored, expected, strict=True):
-        pairs = zip(score.probabilities, other.probabilities, strict=True)
-        distance = max((abs(p - q) for p, q in pairs), default=float(score.level != other.level))
-        farthest[score.task] = max(farthest[score.task], distance)
-    return farthest
-
-
-def _made_up_texts(engine: Engine, words: Sequence[int]) -> tuple[list[str], list[str]]:
-    """Return texts of these numbers of words for each live task, and their tasks."""
-    texts, tasks = [], []
-    for task in sorted(engine.bank.tasks)[:_MOST_TASKS]:
-        draw = random.Random(task)
-        for count in words:
-            texts.append(" ".join(draw.choices(MADE_UP_WORDS, k=count)))
-            tasks.append(task)
-    return texts, tasks
-
-
 def _draw_mix(by_bucket: Mapping[int, Sequence[MadeUpRow]], draw: random.Random) -> list[MadeUpRow]:
     """Return rows of few lengths, so that many share a micro-batch."""
     buckets = draw.sample(sorted(by_bucket), k=min(len(by_bucket), draw.randint(1, 4)))

@@ -19,9 +19,8 @@ from scoremux_engine.engine import Engine
 from scoremux_engine.errors import RunnerError
 from scoremux_engine.model.provenance import processor_name
 from scoremux_engine.runners.arithmetic import read_record
-from scoremux_engine.runners.choose import ON_CPU, REFERENCE, RunnerChoice
-from scoremux_engine.selftest import SelfTest, distances, run_selftest
-from scoremux_files.errors import first_of
+from scoremux_engine.runners.choose import ON_CPU, RunnerChoice
+from scoremux_engine.selftest import SelfTest, run_selftest
 from scoremux_files.terminal import printable
 from scoremux_server.errors import SetupError
 from scoremux_server.profile import Profile, default_profile
@@ -30,9 +29,6 @@ from scoremux_server.triton.run_files import SHARED_MEMORY, shared_memory_free_b
 
 _SECONDS = 15.0
 _SHOWN_S = 5.0
-_FAR = 0.1
-"""A probability that differs by more from float32's is named: those of the 27 examples differ by 0.03 at most."""
-_NAMED = 5
 _LIBRARIES = ("scoremux", "openvino", "onnxruntime", "onnxruntime-gpu", "numpy")
 
 _PROFILE = Option(
@@ -56,7 +52,6 @@ def selftest(
     All tasks are loaded, or 500 drawn at random; some of each size class among them have rows of every padded length.
     The table says which were compared. The exit status is 1 as soon as one bit differs, or if nothing was compared.
     A line for each precision says how far it is from the export's expected outputs.
-    Tasks whose probabilities in bfloat16 or int8 are far from those in float32 are named.
     The first line says what a bug report needs: system, versions, Triton and shared memory.
     A line for each arithmetic says with which processors it was recorded. Machines on which the names are equal compute
     equal bits.
@@ -69,7 +64,7 @@ def selftest(
     heads = ("runner", "precision", "arithmetic", "size classes", "lengths", "mixes", "rows", "changed", "seconds")
     title = f"{processor_name()}, {len(os.sched_getaffinity(0))} cores"
     show_table(heads, results.rows, title=title, fold=("changed",))
-    for sentence in (*map(_origin, results.arithmetics), *results.distances, *results.far):
+    for sentence in (*map(_origin, results.arithmetics), *results.distances):
         _say(sentence)
     _exit_unless_stable(results.tests)
 
@@ -81,7 +76,6 @@ class _Results:
     rows: list[tuple[str, ...]] = field(default_factory=list)
     tests: list[SelfTest] = field(default_factory=list)
     distances: list[str] = field(default_factory=list)
-    far: list[str] = field(default_factory=list)
     arithmetics: dict[str, None] = field(default_factory=dict)
 
     def add(self, choice: RunnerChoice, engine: Engine, test: SelfTest) -> None:
@@ -95,7 +89,6 @@ class _Results:
 def _test(repository: Path, store: Path | None, profile: str | None, limits: Mapping[str, Any]) -> _Results:
     """Test a profile, or every runner and precision on the CPU, until a bit changes."""
     results = _Results()
-    reference: Engine | None = None
     served = Profile.read(profile or default_profile(repository)).choice
     each = [replace(choice, threads=served.threads, streams=served.streams) for choice in ON_CPU]
     for choice in [served] if profile else each:
@@ -111,9 +104,6 @@ def _test(repository: Path, store: Path | None, profile: str | None, limits: Map
         results.add(choice, engine, test)
         if test.changed:
             break
-        if choice.precision != REFERENCE.precision:
-            reference = reference or Engine.open(repository, store=store, runner=REFERENCE)
-            results.far += _far_tasks(distances(engine, reference), setting)
     return results
 
 
@@ -175,17 +165,6 @@ def _origin(arithmetic: str) -> str:
     if recorded:
         return f"{arithmetic} (recorded with: {', '.join((*recorded.processors, *recorded.libraries))})"
     return f"{arithmetic} (not recorded: equal bits are known only among machines that print this name)"
-
-
-def _far_tasks(distances: Mapping[str, float], setting: str) -> Iterator[str]:
-    """Yield a sentence that names the tasks farthest from float32, if there are any."""
-    far = sorted((-distance, task) for task, distance in distances.items() if distance > _FAR)
-    if far:
-        named = first_of([f"{task} by {-distance:.2f}" for distance, task in far], _NAMED)
-        yield (
-            f"{setting}: probabilities of made-up texts differ from float32's in the tasks {named}, as with very "
-            "large weights; serve them in float32, or see how many levels move: scoremux tune REPO --texts FILE"
-        )
 
 
 def _say(line: str) -> None:
