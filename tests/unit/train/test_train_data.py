@@ -262,7 +262,7 @@ def test_train_evaluate_and_report_print_the_same_mean(tmp_path: Path, capsys: p
     assert re.search(rf"mean of 3 tasks .*{re.escape(shown)}", by_train)
     assert re.search(r"mean of tasks .* 3 tasks .*\.5[67] \[", by_evaluate)
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
-    shown = "<td>3 tasks</td><td></td><td>{value:.2f} <small>[{low:.2f}, {high:.2f}]</small>".format(**mean)
+    shown = "<td>3 tasks</td><td>{value:.2f} <small>[{low:.2f}, {high:.2f}]</small>".format(**mean)
     assert shown in page
 
 
