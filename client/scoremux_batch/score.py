@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-import tempfile
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -37,9 +35,7 @@ class BatchEngine(str, Enum):
 class ScoreOptions:
     """The options of `scoremux score`."""
 
-    sources: Annotated[
-        list[str], Argument(help="Files (.jsonl, .csv, .tsv, .parquet), folders, globs; -: JSONL of stdin.")
-    ]
+    sources: Annotated[list[str], Argument(help="Files (.jsonl, .csv, .tsv, .parquet), folders, globs.")]
     out: Annotated[Path, Option("--out", help="Folder for Parquet parts, or one .jsonl, .csv or .parquet file.")]
     url: Annotated[
         list[str] | None, Option(help="HOST:PORT or URL of a server; may be repeated.", envvar="SCOREMUX_URL")
@@ -115,11 +111,10 @@ def score(options: ScoreOptions) -> None:
 
     out, output = options.out, Output(options.out)
     console = Console(stderr=True, highlight=False, markup=False)
-    with tempfile.TemporaryDirectory() as scratch:
-        job = _job(options, output, Path(scratch, out.name) if options.dry_run else out)
-        if options.dry_run:
-            check_sources(job.sources, job.layout)
-            raise typer.Exit(REJECTED_STATUS if check(console, job) else 0)
+    job = _job(options, output)
+    if options.dry_run:
+        check_sources(job.sources, job.layout)
+        raise typer.Exit(REJECTED_STATUS if check(console, job) else 0)
     connection = _connection(options)
     state = output.finished(job)
     if state is None:
@@ -134,11 +129,11 @@ def score(options: ScoreOptions) -> None:
         raise typer.Exit(status)
 
 
-def _job(options: ScoreOptions, output: Output, beside: Path) -> Job:
-    """Return the job; `beside` its output it keeps standard input, where that is a source. Raises InputError."""
+def _job(options: ScoreOptions, output: Output) -> Job:
+    """Return the job. Raises InputError."""
     from scoremux_batch.job import Job
     from scoremux_batch.people import ForPeople
-    from scoremux_batch.sources import expand, kept_input
+    from scoremux_batch.sources import expand
     from scoremux_files.rows.writers import check_kept
 
     people = ForPeople.read(
@@ -150,8 +145,7 @@ def _job(options: ScoreOptions, output: Output, beside: Path) -> Job:
     if not (options.url or options.dry_run):
         raise InputError("--url is missing: HOST:PORT of a server")
     layout = RowLayout(part_rows=options.part_rows, keep=keep or None, **names)
-    sources = [kept_input(beside, sys.stdin.buffer) if name == "-" else name for name in options.sources]
-    return Job(expand(sources, options.out, output.alerts), layout, people, options.mixed_arithmetic)
+    return Job(expand(options.sources, options.out, output.alerts), layout, people, options.mixed_arithmetic)
 
 
 def _connection(options: ScoreOptions) -> Connection:

@@ -2,15 +2,12 @@
 
 import glob
 import re
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
 
-from scoremux_files.atomic import replacing
 from scoremux_files.digests import file_digest
-from scoremux_files.errors import InputError, reading, writing
+from scoremux_files.errors import InputError, reading
 from scoremux_files.rows.file_check import check_file
 from scoremux_files.rows.readers import READERS, not_read
 from scoremux_files.rows.row_layout import RowLayout
@@ -49,22 +46,6 @@ class SourceFile:
     def with_digest(self) -> "SourceFile":
         with reading(Path(self.path)):
             return replace(self, sha256=file_digest(Path(self.path)))
-
-
-def kept_input(out: Path, stream: BinaryIO) -> str:
-    """Copy a stream beside the output, for a job to read and to resume; return the name of the copy.
-
-    Raises InputError where another stream's rows are there.
-    """
-    path = out.with_name(f"{out.name}.input.jsonl")
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path, mode=0o600) as aside:
-            with aside.open("wb") as file:
-                shutil.copyfileobj(stream, file)
-            if path.exists() and file_digest(path) != file_digest(aside):
-                raise InputError(f"{path} has other rows than standard input; give another --out")
-    return str(path)
 
 
 def expand(names: Sequence[str], *outs: Path) -> list[SourceFile]:

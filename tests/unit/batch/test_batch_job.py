@@ -73,32 +73,6 @@ def test_killed_job_ends_with_the_bytes_of_an_uninterrupted_one(tmp_path: Path, 
     assert len(rejected(tmp_path / "whole")) == 80
 
 
-def test_standard_input_is_scored_and_resumed(tmp_path: Path, url: str) -> None:
-    data = "".join(json.dumps({"task": "t", "text": str(n), "id": f"r{n}"}) + "\n" for n in range(30))
-    command = ["score", "-", "--out", tmp_path / "out", "--url", url, "--part-rows", "10"]
-    for said in ("written to", "resuming: 30 rows are done"):
-        ended = run_here(*command, stdin=data)
-        assert ended.returncode == 0 and said in " ".join(ended.stderr.split())
-    assert [row["id"] for row in rows(tmp_path / "out")] == [f"r{n}" for n in range(30)]
-    other = run_here(*command, stdin=data[:200])
-    assert other.returncode == 2 and "has other rows than standard input" in " ".join(other.stderr.split())
-
-
-def test_standard_input_is_kept_only_by_a_job_that_may_begin(tmp_path: Path, url: str) -> None:
-    out, data = tmp_path / "new" / "folder" / "scored", '{"task": "t", "text": "1"}\n'
-    for more, status in (
-        (["--dry-run"], 0),
-        ([], 2),
-        (["--url", url, "--keep", "level"], 2),
-        (["--url", url, "--column", "nope=x"], 2),
-        (["--url", url], 0),
-    ):
-        assert not out.parent.exists()
-        ended = run_here("score", "-", "--out", out, *more, stdin=data)
-        assert ended.returncode == status, ended.stderr
-    assert out.with_name("scored.input.jsonl").read_text() == data
-
-
 def test_kept_columns_are_in_the_output_and_a_report_finds_groups_there(tmp_path: Path, url: str) -> None:
     cells = [("f", 7), ("=m", 8.0), ("", None)]
     lines = [
