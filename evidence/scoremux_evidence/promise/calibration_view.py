@@ -161,7 +161,12 @@ def _shown(value: float | None) -> str:
 
 def _promises(calibration: Calibration) -> list[str]:
     """Say which errors the promises bound, and how many of those found may be broken."""
-    thresholds = [d.threshold for d in calibration.decisions.values() if d.threshold and d.threshold.confidence]
+    tested = {  # traits of an item are tested once
+        (calibration.rows.tasks[name].item or (name,))[0]: decision.threshold
+        for name, decision in calibration.decisions.items()
+        if decision.threshold and decision.threshold.confidence
+    }
+    thresholds = [*tested.values()]
     alone, shared = ([threshold for threshold in thresholds if threshold.source == source] for source in (OWN, POOLED))
     if not thresholds:
         return []
