@@ -44,7 +44,7 @@ def test_blind_reading_page_shows_nothing_of_the_machine(programme: Programme) -
     browser.post("/decide", {"level": "1"})
     assert "94" not in re.sub(r'value="[^"]*"', "", browser.page)
     browser.post("/compare")
-    assert "range of levels 1–2" in browser.page
+    assert "range 1 pt to 2 pts" in browser.page
     assert "95 %" in browser.page
     assert "name-of-student" not in browser.page
     browser.post("/undo")
