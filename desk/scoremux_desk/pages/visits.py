@@ -10,7 +10,7 @@ from starlette.datastructures import FormData
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from scoremux_desk.database.accounts import Person
+from scoremux_desk.database.accounts import Person, person_of
 from scoremux_desk.database.connection import Connection, Database
 from scoremux_desk.errors import NotAllowedError, ReviewError
 from scoremux_desk.pages.proxy import USER
@@ -97,8 +97,13 @@ class Visit:
 
     @contextmanager
     def writing(self) -> Iterator[TaskAccess]:
-        """Give this person a transaction as the only writer (`Database.write`)."""
+        """Give this person a transaction as the only writer (`Database.write`).
+
+        Raises NotAllowedError where their session or account was closed since the request began.
+        """
         with self.desk.database.write() as connection:
+            if person_of(connection, self.request.cookies.get(self.desk.cookie, "")) is None:
+                raise NotAllowedError("your session has ended; sign in again")
             yield TaskAccess(connection, self.person)
 
     @property
