@@ -71,10 +71,11 @@ def demo(
         key, scored, report = run / "read-behind.key", run / "scored", run / "report.html"
         replace_file(key, [secrets.token_hex(16).encode()], mode=0o600)
         _command("score", sample, "--out", scored, "--url", url, "--read-behind", _READ_BEHIND, "--key-file", key)
-        _command("report", scored, "--truth", sample, "--out", report)
+        store = repository / "store"
+        _command("report", scored, "--truth", sample, "--out", report, "--tasks", store)
         database, password = f"{run / 'reviews.db'}", secrets.token_urlsafe(9)
         _command("review", "users", "add", _USER, "--role", "director", "--database", database, typed=password)
-        desk = ["review", scored, "--tasks", repository / "store", "--database", database, "--port", "0"]
+        desk = ["review", scored, "--tasks", store, "--database", database, "--port", "0"]
         page = running.enter_context(_server(desk, run / "desk.log", r"the desk is open: (\S+)"))
         console.print(f"\nreport  {report.absolute().as_uri()}", soft_wrap=True)
         console.print(f"desk    {page}  (sign in as {_USER}, password {password})", soft_wrap=True)

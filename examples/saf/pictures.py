@@ -1,4 +1,4 @@
-"""Take the README's pictures, light and dark: the report on SAF, and the review desk on the demo's sample.
+"""Take the README's pictures, light and dark: a made-up programme's report, and the desk on the demo's sample.
 
     make demo && .venv/bin/python examples/saf/pictures.py
 
@@ -87,7 +87,7 @@ def main() -> None:
         browser = stack.enter_context(sync_playwright()).chromium.launch(executable_path=program, args=["--no-sandbox"])
         for scheme in ("light", "dark"):
             page = browser.new_page(viewport=SIZE, color_scheme=scheme)
-            page.goto((HERE / "report.html").resolve().as_uri())
+            page.goto((HERE.parent / "programme" / "report.html").resolve().as_uri())
             keep(f"report-{scheme}", page.screenshot())
             desk(page)
             keep(f"desk-{scheme}", page.screenshot())
