@@ -127,16 +127,14 @@ def test_every_http_answer_is_valid_json(server: TritonServer) -> None:
     assert outputs["PROBABILITIES"][-5:] == [0] * 5
 
 
-@pytest.mark.parametrize("protocol", ["grpc", "http"])
-def test_embeddings_go_to_those_who_ask_for_them(server: TritonServer, small_repository: Path, protocol: str) -> None:
+def test_embeddings_go_to_those_who_ask_for_them(server: TritonServer, small_repository: Path) -> None:
     rows = [*responses(80), Response("no-such-task", "the router", "none")]
     texts, tasks = [row.text for row in rows], [row.task for row in rows]
     engine = Engine.open(small_repository)
     expected, vectors = list(map(repr, engine.score(texts, tasks))), engine.embed(texts, tasks)
-    url = server.endpoints.grpc_url if protocol == "grpc" else server.endpoints.http_url
     with (
-        ScoringClient(url, chunk_rows=16, embeddings=True) as asks,
-        ScoringClient(url, chunk_rows=16) as does_not,
+        ScoringClient(server.endpoints.grpc_url, chunk_rows=16, embeddings=True) as asks,
+        ScoringClient(server.endpoints.grpc_url, chunk_rows=16) as does_not,
         ThreadPoolExecutor(4) as pool,
     ):
         # Requests that wait while a batch runs go together in the next one.

@@ -13,6 +13,7 @@ import grpc
 import pytest
 from tritonclient.grpc import service_pb2_grpc
 
+from http_transport import HttpTransport
 from making import TASKS
 from scoremux_client import NO_RETRIES, Response, Retries, Scored, ScoringClient, TransportError, UnavailableError
 from scoremux_server.triton import processes
@@ -33,9 +34,9 @@ class Request:
     error: TransportError | None = None
 
 
-def send_until_refused(url: str, rows: list[Response], sent: list[Request]) -> None:
+def send_until_refused(way: str | HttpTransport, rows: list[Response], sent: list[Request]) -> None:
     """Send requests one after the other, without retries, until one gets no answer."""
-    with ScoringClient(url, chunk_rows=len(rows), retries=NO_RETRIES) as client:
+    with ScoringClient(way, chunk_rows=len(rows), retries=NO_RETRIES) as client:
         while True:
             request = Request(time.monotonic())
             sent.append(request)
@@ -76,8 +77,8 @@ def test_sigterm_in_mid_load(small_repository: Path, tmp_path: Path) -> None:
         with ScoringClient(endpoints.grpc_url) as client:
             expected = client.score(rows)
         sent: list[Request] = []
-        urls = [endpoints.grpc_url, endpoints.http_url] * 3
-        threads = [threading.Thread(target=send_until_refused, args=(url, rows, sent)) for url in urls]
+        ways = [way for _ in range(3) for way in (endpoints.grpc_url, HttpTransport(endpoints.http_url))]
+        threads = [threading.Thread(target=send_until_refused, args=(way, rows, sent)) for way in ways]
         for thread in threads:
             thread.start()
         with ScoringClient(endpoints.grpc_url, retries=NO_RETRIES) as client:
@@ -92,12 +93,12 @@ def test_sigterm_in_mid_load(small_repository: Path, tmp_path: Path) -> None:
             assert not thread.is_alive()
     # Taken: sent long enough before the signal to have reached Triton on this machine.
     taken = [request for request in sent if request.sent_at < stopped_at - max(0.2, 2 * max(trips))]
-    assert len(taken) >= len(urls)
+    assert len(taken) >= len(ways)
     assert [request.error for request in taken] == [None] * len(taken)
     assert any(request.sent_at < stopped_at for request in taken)
     assert all(request.scored == expected for request in sent if request.error is None)
     refused = [request.error for request in sent if request.error]
-    assert len(refused) == len(urls)
+    assert len(refused) == len(ways)
     assert all(isinstance(error, UnavailableError) for error in refused), refused
     assert not any("router" in str(error) for error in refused)
     nothing_is_left(group, prefix, endpoints)

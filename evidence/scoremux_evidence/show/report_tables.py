@@ -50,7 +50,7 @@ GROUPS = {
 GROUP_MEANS = {
     "People: exact": "human_exact",
     "People: QWK": "human_qwk",
-    "People − machine: QWK": "degradation_qwk",
+    "Degradation": "degradation_qwk",
     "People: mean": "human_mean",
     "People: SD": "human_sd",
     "Machine: mean": "machine_mean",
