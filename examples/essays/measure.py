@@ -2,9 +2,9 @@
 
     python examples/essays/measure.py FOLDER --backbone MODEL --out OUT [--essays N] [--epochs N] [--batch N] ARM…
 
-An arm is `whole` (windows), `cut-N` (the first N tokens alone), or `six` (windows, an adapter for each
-trait). A fifth of the essays, drawn by their ids, is held out; QWK is of these. Each arm writes its points to
-OUT/ARM.csv, and the last table is about all arms that OUT has.
+An arm is `whole` (windows), `cut-N` (the first N tokens alone), or `six` and `six-cut-128` (the same with an
+adapter for each trait). A fifth of the essays, drawn by their ids, is held out; QWK is of these. Each arm writes its
+points to OUT/ARM.csv, and the last table is about all arms that OUT has.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from transformers import AutoTokenizer
 from scoremux_engine import Engine
 from scoremux_evidence.figures.agreement import qwk
 
-ARMS = ("whole", "cut-512", "cut-256", "cut-128", "cut-64", "six")
+ARMS = ("whole", "cut-512", "cut-256", "cut-128", "cut-64", "six", "six-cut-128")
 _SPECIAL = 2
 """Tokens that stand around a text."""
 
@@ -44,9 +44,9 @@ def cut(essays: Sequence[Essay], backbone: str, tokens: int) -> list[Essay]:
 def write_rows(file: Path, essays: Sequence[Essay], arm: str) -> None:
     """Write labelled rows: one for each essay, or one for each essay and trait."""
     rows = [{**essay, "task": ITEM} for essay in essays]
-    if arm == "six":
+    if arm.startswith("six"):
         rows = [{**essay, "task": trait, "score": essay[trait]} for essay in essays for trait in TRAITS]
-    names = ("id", "task", "text", *(("score",) if arm == "six" else TRAITS))
+    names = ("id", "task", "text", *(("score",) if arm.startswith("six") else TRAITS))
     with file.open("w", encoding="utf-8", newline="") as out:
         writer = csv.DictWriter(out, names, extrasaction="ignore")
         writer.writeheader()
@@ -57,13 +57,13 @@ def run_arm(arm: str, train: Sequence[Essay], test: Sequence[Essay], options: ar
     """Train an arm, score the essays that were held out, and write OUT/ARM.csv."""
     folder = options.out / arm
     folder.mkdir(parents=True, exist_ok=True)
-    if arm.startswith("cut"):
-        train, test = (cut(essays, options.backbone, int(arm[4:])) for essays in (train, test))
+    if "cut" in arm:
+        train, test = (cut(essays, options.backbone, int(arm.rsplit("-", 1)[1])) for essays in (train, test))
     write_rows(folder / "train.csv", train, arm)
-    if arm != "six":
+    if not arm.startswith("six"):
         named = "".join(f'{trait} = "{trait}"\n' for trait in TRAITS)
         (folder / "columns.toml").write_text(f"[traits]\n{named}", encoding="utf-8")
-    windows = str(not arm.startswith("cut")).lower()
+    windows = str("cut" not in arm).lower()
     lr = f"lr = {options.lr}\n" if options.lr else ""
     recipe = f"epochs = {options.epochs}\nbatch = {options.batch}\n{lr}windows = {windows}\n"
     (folder / "train.toml").write_text(f"folds = 0\n\n[recipe]\n{recipe}", encoding="utf-8")
@@ -74,12 +74,12 @@ def run_arm(arm: str, train: Sequence[Essay], test: Sequence[Essay], options: ar
     ]
     if not repo.exists():
         commands.append(("export", "backbone", options.backbone, "--for", trained, "--out", repo))
-    adapters = [trained / task for task in (TRAITS if arm == "six" else (ITEM,))]
+    adapters = [trained / task for task in (TRAITS if arm.startswith("six") else (ITEM,))]
     commands.append(("tasks", "add", *adapters, "--store", store, "--backbone", repo / "backbone/1"))
     started = time.monotonic()
     for words in commands:
         subprocess.run([SCOREMUX, *map(str, words)], check=True)
-    names = [trait if arm == "six" else f"{ITEM}.{trait}" for _ in test for trait in TRAITS]
+    names = [trait if arm.startswith("six") else f"{ITEM}.{trait}" for _ in test for trait in TRAITS]
     scored = Engine.open(repo, store=store).score([str(essay["text"]) for essay in test for _ in TRAITS], names)
     points = np.array([one.score for one in scored]).reshape(len(test), len(TRAITS))
     with (options.out / f"{arm}.csv").open("w", encoding="utf-8", newline="") as out:

@@ -110,6 +110,10 @@ def test_levels_of_an_item_start_in_their_order_along_one_direction(model: Path)
     steps = weight.diff(dim=1)[:, [0, 1, 3, 4, 5]]
     assert (steps - steps[:, :1]).abs().max() < 1e-6 < steps.abs().max()
     assert all(part.sum(1).abs().max() < 1e-6 for part in (weight[:, :3], weight[:, 3:]))
+    many, few = (
+        trainer.layout.views(start(4, levels, 9))[head_inputs(trainer.layout.head[-1].name)[0]] for levels in (6, 5)
+    )
+    assert many[:, :6].diff(n=2, dim=1).abs().max() < 1e-6 < few[:, :5].diff(n=2, dim=1).abs().max()
 
 
 def test_training_is_that_of_peft_and_torch(model: Path) -> None:

@@ -11,7 +11,10 @@ from scoremux_engine.model.backbone import HeadLinear, Site, head_inputs, site_i
 from scoremux_export.opening.opened import Tables
 
 _STEP = 0.025
-"""The standard deviation of the weights of an item's head that tell a level from the next one, before training."""
+"""The standard deviation of the weights of an ordered head that tell a level from the next one, before training."""
+_MANY_LEVELS = 6
+"""Tasks with so many levels start with an ordered head, too: they are essays, mostly, and SAF and SciEntsBank, on
+which the random start was measured, have five."""
 
 
 class TableLayout:
@@ -58,8 +61,9 @@ class TableLayout:
         """Return a table float32 [width] before training, as PEFT and transformers start theirs.
 
         A is uniform within 1/√D_in, B zero, the last Linear normal; other Linears of the head are the model's own.
-        The last Linear of an item has one direction for all traits, and levels in order along it, so that all rows say
-        at once what better texts have in common. With a direction for each level, essays end with one level for all.
+        The last Linear of an item, or of a task with many levels, has levels in order along one direction (one for all
+        traits), so that all rows say at once what better texts have in common. With a direction for each level, essays
+        end with one level for all.
 
         Args:
             linears: The model's own Linears of the head by name.
@@ -77,8 +81,8 @@ class TableLayout:
             weight, bias = (views[name] for name in head_inputs(linear.name))
             if linear.d_out is None:
                 std = float(getattr(config, "initializer_range", 0.02))
-                if traits:
-                    steps = torch.cat([torch.arange(size) - (size - 1) / 2 for size in traits])
+                if traits or levels >= _MANY_LEVELS:
+                    steps = torch.cat([torch.arange(size) - (size - 1) / 2 for size in traits or (levels,)])
                     weight[:, :levels] = torch.randn(linear.d_in, 1, generator=generator) * _STEP * steps
                 else:
                     weight[:, :levels] = torch.randn(linear.d_in, levels, generator=generator) * std
