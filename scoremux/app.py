@@ -32,7 +32,7 @@ _GROUPS = {
     "Serve": ("serve", "api", "selftest", "tune"),
     "Score": ("ask", "score"),
     "Judge": ("evaluate", "report", "compare", "calibrate", "review"),
-    "Operate": ("watch", "tokens", "front-door", "files"),
+    "Operate": ("watch", "dossier", "tokens", "front-door", "files"),
 }
 _OTHER = "More"
 _OF_DESK = ("api", "review")

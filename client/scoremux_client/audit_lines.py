@@ -5,6 +5,7 @@ Digests are erased where they are, while the server goes on.
 
 import hashlib
 import hmac
+import json
 import os
 import re
 from collections.abc import Collection, Iterator, Mapping
@@ -12,7 +13,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from scoremux_files.errors import InputError, writing
+from scoremux_files.errors import InputError, parsing, reading, writing
 
 CANARY_TEXT = "This is a canary."
 """What a watcher has its server score again and again."""
@@ -52,6 +53,21 @@ def time_of_line(time: datetime) -> str:
     return time.astimezone(timezone.utc).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
+def log_files(path: Path) -> list[Path]:
+    """Return the files of a log, oldest first: those that it was renamed to, and the one that grows."""
+    return [*sorted(path.parent.glob(f"{path.name}.*Z")), path]
+
+
+def read_log(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the lines of a log, oldest first, but not half a line at its end. Raises InputError."""
+    for file in log_files(path):
+        with reading(file), file.open("rb") as lines:
+            for number, line in enumerate(lines, start=1):
+                if line.endswith(b"\n"):
+                    with parsing(f"{file}, line {number}: it is not a line of an audit log"):
+                        yield json.loads(line)
+
+
 def erase_digests(path: Path, digests: Collection[str], before: datetime | None = None) -> int:
     """Overwrite digests of an audit log by zeros where they are, in the file and those that it was renamed to.
 
@@ -69,7 +85,7 @@ def erase_digests(path: Path, digests: Collection[str], before: datetime | None 
     """
     limit = time_of_line(before).encode() if before else b""
     names, overwritten = {digest.encode() for digest in digests}, 0
-    for file in (path, *sorted(path.parent.glob(f"{path.name}.*Z"))):
+    for file in log_files(path):
         with writing(file), file.open("r+b") as log:
             for offset, time, digest in _digests(file, log):
                 if digest.startswith(_KEYED) and names and not any(n.startswith(_KEYED) for n in names):

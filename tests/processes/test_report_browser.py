@@ -11,6 +11,7 @@ import typer
 from chromium import SIZES, chromium, open_page, violations
 from scoremux_decide.conditions.condition_rules import Conditions
 from scoremux_decide.decision import Decision, Expected, Temperature, Threshold
+from scoremux_evidence.commands.dossier import dossier
 from scoremux_evidence.commands.watch_command import watch
 from scoremux_evidence.rows.label_columns import label_columns
 from scoremux_evidence.show import ReportInputs, write_report
@@ -50,7 +51,7 @@ def test_only_tables_scroll_sideways(tmp_path: Path, width: int) -> None:
         assert not shown.evaluate(boxes), "a small desktop window shows all columns"
 
 
-def test_the_page_of_every_morning_fits_a_phone(tmp_path: Path) -> None:
+def test_the_page_of_every_morning_and_the_dossier_fit_a_phone(tmp_path: Path) -> None:
     threshold = Threshold("LOW_CONFIDENCE", "own", 300, 0.2, 0.7, exact=0.85, confidence=0.9)
     expected, temperature = Expected(0.12, 300, (0.5, 0.5)), Temperature(1.0, "own", 300)
     decision = Decision("p", Conditions(), False, temperature, threshold, expected=expected)
@@ -65,11 +66,17 @@ def test_the_page_of_every_morning_fits_a_phone(tmp_path: Path) -> None:
     (tmp_path / "final.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     with pytest.raises(typer.Exit):  # an alarm
         watch(tmp_path / "final.jsonl", tmp_path / "store", out=tmp_path / "today.html")
+    task = {"id": LONG, "levels": [0, 1], "question": "Why? " * 40}
+    (folder / "task.json").write_text(json.dumps(task))
+    (tmp_path / "store" / "manifest.json").write_text(json.dumps({"tasks": {LONG: "a" * 64}}))
+    dossier(LONG, tmp_path / "store", tmp_path / "dossier", watch=tmp_path / "today.json")
+    pages = {"today.html": "#alarms, #warnings, #promises, #plan", "dossier/dossier.html": "#blanks, #logs, #hand-over"}
     with chromium() as browser:
-        shown = open_page(browser, viewport={"width": 360, "height": SIZES[360]})
-        shown.goto((tmp_path / "today.html").as_uri())
-        assert shown.locator("#alarms, #warnings, #promises, #plan").count() == 4
-        assert shown.evaluate("document.documentElement.scrollWidth") == 360
-        for scheme in ("light", "dark"):
-            shown.emulate_media(color_scheme=scheme)
-            assert violations(shown) == []
+        for name, parts in pages.items():
+            shown = open_page(browser, viewport={"width": 360, "height": SIZES[360]})
+            shown.goto((tmp_path / name).as_uri())
+            assert shown.locator(parts).count() == len(parts.split())
+            assert shown.evaluate("document.documentElement.scrollWidth") == 360
+            for scheme in ("light", "dark"):
+                shown.emulate_media(color_scheme=scheme)
+                assert violations(shown) == []

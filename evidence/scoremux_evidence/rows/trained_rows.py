@@ -69,6 +69,11 @@ class TrainedRows:
                 raise InputError(wrong)
             return cls(**{name: frozenset(of) for name, of in values.items()}, format=formats, labelled=labelled)
 
+    @property
+    def count(self) -> int:
+        """How many rows there are: one id may occur in several administrations, and several ids may have one text."""
+        return max(len(self.ids), len(self.texts)) + len(self.unnamed)
+
     def to_json(self) -> str:
         """Return the text that `read` reads; the digests are sorted."""
         digests = {name: sorted(of) for name, of in vars(self).items() if isinstance(of, frozenset)}

@@ -45,6 +45,8 @@ def folder(tmp_path: Path) -> Path:
     package = tmp_path / "store" / "packages" / version
     package.mkdir(parents=True)
     (package / "trained.json").write_text(json.dumps({"format": 1, "ids": [], "administrations": [], "texts": []}))
+    (package / "task.json").write_text(json.dumps({"id": "t", "levels": [0, 1, 2]}))
+    (tmp_path / "store" / "manifest.json").write_text(json.dumps({"tasks": {"t": version}}))
     return tmp_path
 
 
@@ -56,6 +58,7 @@ def folder(tmp_path: Path) -> Path:
         "compare scored.jsonl scored.jsonl --truth truth.jsonl --tasks store --out changes.json",
         "sample truth.jsonl --count 5 --out queue.parquet",
         "watch final.jsonl --tasks store --out today.html",
+        "dossier t --store store --out dossier",
     ],
 )
 def test_a_command_of_the_extra_assess_needs_no_engine(folder: Path, words: str) -> None:
