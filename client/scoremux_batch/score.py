@@ -35,7 +35,7 @@ class BatchEngine(str, Enum):
 class ScoreOptions:
     """The options of `scoremux score`."""
 
-    sources: Annotated[list[str], Argument(help="Files (.jsonl, .csv, .tsv, .parquet), folders, globs.")]
+    sources: Annotated[list[str], Argument(help="Files (.jsonl, .csv, .tsv, .parquet), folders.")]
     out: Annotated[Path, Option("--out", help="Folder for Parquet parts, or one .jsonl, .csv or .parquet file.")]
     url: Annotated[
         list[str] | None, Option(help="HOST:PORT or URL of a server; may be repeated.", envvar="SCOREMUX_URL")

@@ -1,6 +1,5 @@
-"""The source files of a job: named by paths, folders and globs, and checked to stay the same while the job runs."""
+"""The source files of a job: named by paths and folders, and checked to stay the same while the job runs."""
 
-import glob
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -49,7 +48,7 @@ class SourceFile:
 
 
 def expand(names: Sequence[str], *outs: Path) -> list[SourceFile]:
-    """Return the files of paths, folders and globs, in the order of `names`, sorted within each.
+    """Return the files of paths and folders, in the order of `names`, sorted within each.
 
     Folders are searched in depth for files of rows; names that begin with a dot or underscore are left out.
 
@@ -57,7 +56,7 @@ def expand(names: Sequence[str], *outs: Path) -> list[SourceFile]:
         outs: The job's outputs, which are left out with everything in them.
 
     Raises:
-        InputError: a name does not exist, a glob or folder has no such files, or a file is given twice.
+        InputError: a name does not exist, a folder has no such files, or a file is given twice.
     """
     excluded = {out.resolve() for out in outs}
     sources: list[SourceFile] = []
@@ -86,9 +85,6 @@ def _files(name: str) -> Iterator[Path]:
     if path.is_dir():
         inside = (p for p in sorted(path.rglob("*")) if not re.search(r"(^|/)[._]", p.relative_to(path).as_posix()))
         yield from (p for p in inside if p.suffix.lower() in READERS and p.is_file())
-    elif not path.exists() and glob.has_magic(name):
-        matches = (Path(match) for match in sorted(glob.glob(name, recursive=True)))  # noqa: PTH207
-        yield from (match for match in matches if match.suffix.lower() in READERS and match.is_file())
     elif path.suffix.lower() not in READERS:
         raise InputError(f"{path}: {not_read(path)}")
     else:

@@ -16,28 +16,17 @@ from typing import Any, NamedTuple
 from scoremux_files.errors import InputError, reading
 from scoremux_files.rows.row_layout import FILE_START, ReadPosition, Record, RowLayout, list_columns
 
-_UTF16 = "it is UTF-16; in Excel, save it as CSV UTF-8, or convert it: iconv -f UTF-16 -t UTF-8 FILE > NEW"
-_FOREIGN = {
-    codecs.BOM_UTF32_LE: "it is UTF-32; save it as UTF-8",
-    codecs.BOM_UTF16_LE: _UTF16,
-    codecs.BOM_UTF16_BE: _UTF16,
-    b"\x1f\x8b": "it is compressed by gzip; unpack it (gunzip)",
-    b"BZh": "it is compressed by bzip2; unpack it (bunzip2)",
-    b"\xfd7zXZ": "it is compressed by xz; unpack it (unxz)",
-    b"\x28\xb5\x2f\xfd": "it is compressed by Zstandard; unpack it (unzstd)",
-    b"PK\x03\x04": "it is a ZIP archive or an Excel workbook; unpack it, or save the sheet as CSV",
-    b"\xd0\xcf\x11\xe0": "it is an Excel workbook; save the sheet as CSV",
-    b"PAR1": "it is a Parquet file; name it .parquet",
-}
-"""First bytes of files that are not text → what to do."""
+_FOREIGN = (
+    *(codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, b"PAR1"),
+    *(b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"PK\x03\x04", b"\xd0\xcf\x11\xe0"),
+)
+"""First bytes of files that are not text in UTF-8: UTF-16 and UTF-32, Parquet, archives and workbooks."""
 NOT_UTF8 = "not UTF-8; save it as UTF-8, or convert it: iconv -f WINDOWS-1252 -t UTF-8 FILE > NEW"
-NO_TEXT = "not a text file in UTF-8; save it as UTF-8, or name it .parquet if it is one"
+NO_TEXT = "not a text file in UTF-8; unpack archives, save a workbook's sheet as CSV UTF-8, name Parquet files .parquet"
 _BOM = codecs.BOM_UTF8
 _SKIP_BYTES = 1 << 20
 _OPEN_QUOTE = "a quote that is not closed"
 _DELIMITERS = ",;\t"
-_SEPARATOR = "sep="
-"""How the line begins with which a CSV file tells Excel what divides its cells; the header follows."""
 
 
 class TextLine(NamedTuple):
@@ -67,11 +56,8 @@ def refuse_foreign(path: Path) -> None:
     """Refuse a file that is named as text and begins as something else. Raises InputError that says what to do."""
     with reading(path), path.open("rb") as file:
         head = file.read(8)
-    remedy = next((remedy for start, remedy in _FOREIGN.items() if head.startswith(start)), "")
-    if not remedy and b"\0" in head[:4]:
-        remedy = NO_TEXT
-    if remedy:
-        raise InputError(f"{path}: {remedy}")
+    if head.startswith(_FOREIGN) or b"\0" in head[:4]:
+        raise InputError(f"{path}: {NO_TEXT}")
 
 
 def read_lines(path: Path, limit_bytes: int, start: ReadPosition = FILE_START) -> Iterator[TextLine]:
@@ -109,14 +95,10 @@ def read_csv(path: Path, layout: RowLayout, start: ReadPosition) -> Iterator[Rec
     records = _CsvLines(path, FILE_START, layout, delimiter).records()
     filled = (record for record in records if "".join(record.cells).strip() or record.reason)
     header = next(filled, None)
-    if header and header.cells[:1] and header.cells[0].startswith(_SEPARATOR):
-        header = next(filled, None)
     if header is None:
         yield Record(None, start, {}, "empty: a CSV file has a header")
         return
-    names, reason, first, last = header
-    if reason and b"\r" in (first.data or b"").strip():
-        reason = "its lines end with carriage returns alone; save it as CSV in UTF-8"
+    names, reason, _, last = header
     if reason := reason or layout.refusal(names) or _refusal_of_repeated(names, layout):
         reason += "; cells are divided by commas, semicolons or tabs" if len(names) == 1 else ""
         yield Record(None, start, {}, f"header: {reason}")
@@ -139,10 +121,7 @@ def _refusal_of_repeated(names: list[str], layout: RowLayout) -> str:
 def _delimiter(path: Path, layout: RowLayout) -> str:
     lines = read_lines(path, layout.line_bytes)
     line = next((line for line in lines if line.data is None or line.data.strip()), None)
-    text = line.data.decode("utf-8", "replace").replace("\0", "").lstrip() if line and line.data else ""
-    if text.lstrip('"').startswith(_SEPARATOR) and (named := text.lstrip('"')[len(_SEPARATOR) :][:1]) in {*_DELIMITERS}:
-        return named
-    text = text.rstrip()
+    text = line.data.decode("utf-8", "replace").replace("\0", "").strip() if line and line.data else ""
     text = text.partition("\r")[0]
     unquoted = re.sub(r'"[^"]*"', "", text)
 
