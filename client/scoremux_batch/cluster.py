@@ -22,7 +22,7 @@ from ray.exceptions import RayError, RayTaskError
 from scoremux_batch.in_process import Connection, Latencies, Progress, score_slices
 from scoremux_batch.job import Job
 from scoremux_batch.journal import Journal
-from scoremux_batch.parts import UnfinishedPart, remove_unfinished, write_part
+from scoremux_batch.parts import remove_unfinished, write_part
 from scoremux_batch.slices import read_slices, read_source
 from scoremux_client.client import ScoringClient
 from scoremux_client.errors import TransportError, UnavailableError
@@ -47,7 +47,6 @@ def run(
 ) -> None:
     """Score what is not done yet, as `job.run` does, `workers` slices at a time (None: one a CPU, four a server)."""
     remove_unfinished(folder)
-    UnfinishedPart(folder).remove()
     if journal.state.source >= len(job.sources):
         return
     with _cluster():

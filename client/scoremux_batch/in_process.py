@@ -8,14 +8,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from operator import itemgetter
 from pathlib import Path
-from typing import NamedTuple, TypeAlias, cast
+from typing import NamedTuple, TypeAlias
 
 from scoremux_batch.job import Job
 from scoremux_batch.journal import JobState, Journal
-from scoremux_batch.parts import UnfinishedPart, remove_unfinished, write_part
+from scoremux_batch.parts import remove_unfinished, write_part
 from scoremux_batch.people import AlertFiles
 from scoremux_batch.slices import Slice, read_slices
-from scoremux_batch.task_order import TaskOrder, TaskSlice
 from scoremux_client.calls.servers import Retries
 from scoremux_client.client import ScoringClient
 from scoremux_client.rows import Answer, Columns, Response, Scored
@@ -80,68 +79,31 @@ class Connection:
 def run(folder: Path, job: Job, journal: Journal, client: ScoringClient, progress: Progress) -> None:
     """Score what is not done yet. A job that ends with InputError or TransportError can be resumed.
 
-    Parts become durable in order, one at a time, each before the journal names it. A new job over many tasks is scored
-    in their order first.
+    Parts become durable in order, one at a time, each before the journal names it.
     """
     remove_unfinished(folder)
-    state, unfinished = journal.state, UnfinishedPart(folder)
-    order, slices = TaskOrder(folder, job), read_slices(job, state)
-    if order.is_begun or (not journal.resumed and order.pays()):
-        with order:
-            _run_by_task(folder, job, journal, client, progress, order)
-        order.remove()
-
-    def note(part: Slice, scored: list[Scored]) -> None:
-        progress(state, len(scored))
-        unfinished.save(part, scored)
-
+    state = journal.state
+    slices = read_slices(job, state)
     while state.source < len(job.sources):
-        for part, scored in score_slices(job, slices, client, unfinished.load, note):
+        for part, scored in score_slices(job, slices, client, partial(progress, state)):
             journal.add(write_part(folder, part, scored, job.people.read_behind))
-            unfinished.remove()
             progress(state, 0)
 
 
-def _run_by_task(
-    folder: Path, job: Job, journal: Journal, client: ScoringClient, progress: Progress, order: TaskOrder
-) -> None:
-    """Score what has no outcome yet in the order of tasks, then write the parts in the order of the sources."""
-    state, unfinished = journal.state, UnfinishedPart(folder)
-
-    def note(part: Slice, scored: list[Scored]) -> None:
-        progress(state, order.done + len(scored))
-        unfinished.save(part, scored)
-
-    journal.check_arithmetic(order.arithmetic)
-    for part, scored in score_slices(job, order.slices(), client, unfinished.load, note):
-        journal.check_arithmetic(outcome.arithmetic for outcome in scored)
-        order.save(cast(TaskSlice, part), scored)
-        unfinished.remove()
-    for part in read_slices(job, state):
-        outcomes = order.outcomes(part, state.rows)
-        journal.add(write_part(folder, part, outcomes, job.people.read_behind))
-        progress(state, order.done - state.rows)
-
-
 def score_slices(
-    job: Job,
-    slices: Iterator[Slice],
-    client: ScoringClient,
-    load: Callable[[Slice], list[Scored]] = lambda _: [],
-    note: Callable[[Slice, list[Scored]], None] = lambda *_: None,
+    job: Job, slices: Iterator[Slice], client: ScoringClient, note: Callable[[int], None] = lambda _: None
 ) -> Iterator[tuple[Slice, list[Scored]]]:
     """Yield slices with the outcomes of their rows, in order; an alert is on disk before the next outcome is taken.
 
     Rows of a slice are sent by task, then length: a server computes rows of one task and length together faster.
-    `load` and `note` have outcomes in that order.
 
     It ends with the slices, or earlier where many rejected rows wait for those before them: the client asks for rows
-    until it has enough, and a long stretch of a file may have none. `load` returns the outcomes that an earlier run has
-    of a slice's first rows. `note` is called several times a second with a slice and the outcomes that it has so far.
+    until it has enough, and a long stretch of a file may have none. `note` is called several times a second with the
+    number of rows of the next slice that have an outcome.
     """
     alert, alert_files, condition = job.people.alert, AlertFiles(job.people.alerts), job.people.condition
     sent: deque[_Sent] = deque()
-    outcomes = client.score_iter(_responses(job, slices, sent, load))
+    outcomes = client.score_iter(_responses(job, slices, sent))
     noted_at = time.monotonic()
     try:
         for outcome in outcomes:
@@ -154,7 +116,7 @@ def score_slices(
             if sent[0].is_complete:
                 yield sent.popleft().in_order()
             elif (now := time.monotonic()) - noted_at >= _SHOWN_S:
-                note(part, scored)
+                note(len(scored))
                 noted_at = now
     finally:
         outcomes.close()  # type: ignore[attr-defined]
@@ -178,23 +140,18 @@ class _Sent(NamedTuple):
         return self.part, [outcome for _, outcome in placed]
 
 
-def _responses(
-    job: Job, slices: Iterator[Slice], sent: deque[_Sent], load: Callable[[Slice], list[Scored]]
-) -> Iterator[Response]:
-    """Yield the rows of slices that have no outcome, each followed by itself for the tasks of alerts and conditions.
+def _responses(job: Job, slices: Iterator[Slice], sent: deque[_Sent]) -> Iterator[Response]:
+    """Yield the rows of slices, each followed by itself for the tasks of alerts and conditions.
 
-    A slice lets go of its texts: from then on the client holds them.
-
-    `sent` receives each slice with the outcomes of its first rows, which `load` returns.
+    `sent` receives each slice. A slice lets go of its texts: from then on the client holds them.
     """
     for part in slices:
         rows = list(zip(part.tasks, part.texts, part.ids, strict=True))
         order = sorted(range(len(rows)), key=lambda place: (rows[place][0], len(rows[place][1])))
-        scored = load(part)
-        sent.append(_Sent(part, scored, order))
-        part.texts, unsent = [], [rows[place] for place in order[len(scored) :]]
-        for row in unsent:
-            yield (response := Response(*row))
+        sent.append(_Sent(part, [], order))
+        part.texts = []
+        for place in order:
+            yield (response := Response(*rows[place]))
             yield from (Response(other, response.text) for other in job.people.tasks)
         if sum(len(one.part.rejected) for one in sent) >= _WAITING_PARTS * job.layout.part_rows:
             return

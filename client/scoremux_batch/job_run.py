@@ -15,7 +15,7 @@ from scoremux_batch.in_process import Connection
 from scoremux_batch.job import Job
 from scoremux_batch.job_output import Output
 from scoremux_batch.journal import JobState, Journal
-from scoremux_batch.parts import UnfinishedPart, read_rejected
+from scoremux_batch.parts import read_rejected
 from scoremux_batch.sources import check_sources
 from scoremux_batch.summary import ProgressReport, print_rejected, summarise
 from scoremux_client.errors import TransportError
@@ -34,7 +34,6 @@ def run_job(
     folder = output.folder
     if not beside_parts(folder, JOURNAL).exists():
         check_sources(job.sources, job.layout)
-        UnfinishedPart(folder).remove()  # of a job whose other files were removed
     with writing(folder):
         new_folder = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
@@ -45,7 +44,7 @@ def run_job(
         if journal.resumed:
             console.print(f"resuming: {rows_before:,} rows are done")
         try:
-            with ProgressReport(console, job, state) as report, _ending_at_interrupt(console, report, resume):
+            with ProgressReport(console, job, state) as report, _ending_at_interrupt(console, state, resume):
                 if on_ray:
                     cluster.run(folder, job, journal, latencies, report, connection, workers)
                 else:
@@ -63,12 +62,12 @@ def run_job(
 
 
 @contextmanager
-def _ending_at_interrupt(console: Console, report: ProgressReport, resume: str) -> Iterator[None]:
+def _ending_at_interrupt(console: Console, state: JobState, resume: str) -> Iterator[None]:
     """End the process at Ctrl-C, at once: an exception may meet gRPC between two locks, and a job survives a crash."""
 
     def stop(*_: object) -> None:
         show_cursor = "\x1b[?25h" if console.is_terminal else ""
-        os.write(2, f"{show_cursor}\nstopped with {report.rows:,} rows scored; {resume}\n".encode())
+        os.write(2, f"{show_cursor}\nstopped: {state.rows:,} rows are done; {resume}\n".encode())
         os._exit(INTERRUPTED_STATUS)
 
     previous = signal.signal(signal.SIGINT, stop)

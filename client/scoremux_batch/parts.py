@@ -1,10 +1,8 @@
-"""Parts: the files that a slice is written to, of outcomes and of rejected rows, and the file of an unfinished part."""
+"""Parts: the files that a slice is written to, of outcomes and of rejected rows."""
 
 import json
-import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +12,13 @@ import pyarrow.parquet as pq
 from scoremux_batch.journal import tally_name
 from scoremux_batch.people import ReadBehind
 from scoremux_batch.slices import Slice
-from scoremux_client.contract import MACHINE, Status
+from scoremux_client.contract import MACHINE
 from scoremux_client.frames import columns_of
 from scoremux_client.rows import Scored
 from scoremux_files.atomic import NEW, replace_file, replacing
 from scoremux_files.errors import InputError, parsing, reading, writing
 from scoremux_files.rows.row_layout import Json
 from scoremux_files.rows.writers import SCHEMA, beside_parts
-from scoremux_files.settings import parse_object
 
 PLACED = SCHEMA.append(pa.field("source", "string")).append(pa.field("line", "int64"))
 """Columns of a part: those of an outcome, and the file and line (Parquet: row) that its row came from."""
@@ -30,10 +27,6 @@ REJECTED = "rejected"
 NOWHERE = "nowhere: nobody can grade it"
 WITHOUT_CONFIDENCE = "machine, without a confidence"
 """Where scores of tasks go that are not calibrated, if the server's profile leaves them to the machine."""
-
-_UNFINISHED = ".unfinished.json"
-_FORMAT = 3
-_SAVED_EVERY_S = 5.0
 
 
 def write_part(folder: Path, part: Slice, scored: Sequence[Scored], read_behind: ReadBehind | None = None) -> Json:
@@ -105,7 +98,9 @@ def part_path(folder: Path, number: int) -> Path:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove files that a crash left half written."""
+    """Remove files that a crash left half written, or an earlier version: `_by_task.sqlite` has texts of students."""
+    for name in (".unfinished.json", "_by_task.sqlite"):
+        (folder / name).unlink(missing_ok=True)
     for place in (folder, beside_parts(folder, REJECTED)):
         for aside in place.glob(f"{NEW}*"):
             aside.unlink(missing_ok=True)
@@ -173,68 +168,3 @@ def text_column(values: Sequence[str | None]) -> Any:
     except UnicodeEncodeError:  # JSON may bring half of a surrogate pair
         valid = [value if value is None else value.encode("utf-8", "replace").decode() for value in values]
         return pa.array(valid, "string")
-
-
-class UnfinishedPart:
-    """The first outcomes of a part that is not complete yet, saved every few seconds, so that a crash costs few rows.
-
-    The part itself is written once it is complete, so its bytes do not depend on when a job was stopped.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / _UNFINISHED
-        self._saved_at = time.monotonic()
-
-    def save(self, part: Slice, scored: list[Scored]) -> None:
-        """Save outcomes, if the last time is some seconds ago. Raises InputError."""
-        if time.monotonic() - self._saved_at < _SAVED_EVERY_S:
-            return
-        columns = saved(scored)
-        content = {"format": _FORMAT, "part": part.number, "columns": columns}
-        with writing(self._path):
-            replace_file(self._path, [json.dumps(content).encode()], mode=None)
-        self._saved_at = time.monotonic()
-
-    def load(self, part: Slice) -> list[Scored]:
-        """Return the outcomes of a part's first rows; none if they are of another part, or cannot be read."""
-        try:
-            content = parse_object(self._path.read_bytes())
-            columns = content["columns"]
-            if (content["format"], content["part"]) != (_FORMAT, part.number) or len(columns["task"]) > len(part):
-                return []
-            return loaded(columns)
-        except (OSError, ValueError, KeyError, TypeError):
-            return []  # the rows are scored again
-
-    def remove(self) -> None:
-        """Remove the file: its part is written."""
-        with writing(self._path):
-            self._path.unlink(missing_ok=True)
-        self._saved_at = time.monotonic()
-
-
-def saved(scored: Sequence[Scored]) -> dict[str, list[Any]]:
-    """Return outcomes as columns for JSON, with those of an item's traits and total."""
-    named = {"task": [row.task for row in scored], "arithmetic": [row.arithmetic for row in scored]}
-    parts = [saved(row.parts) if row.parts else None for row in scored]
-    return {**named, **columns_of(scored), "parts": parts}
-
-
-def loaded(columns: Mapping[str, Sequence[Any]]) -> list[Scored]:
-    """Return the outcomes that `saved` gave columns of."""
-    outcomes = []
-    for values in zip(*columns.values(), strict=True):
-        row = dict(zip(columns, values, strict=True))
-        parts = loaded(row.pop("parts", None) or {})
-        outcomes.append(outcome_of(row).with_parts(parts) if parts else outcome_of(row))
-    return outcomes
-
-
-def outcome_of(row: Mapping[str, Any]) -> Scored:
-    """Return the outcome that a row of columns holds (see `columns_of`)."""
-    low, high = row["level_low"], row["level_high"]
-    values = {field.name: row[field.name] for field in fields(Scored) if field.name in row}
-    values["status"] = Status(row["status"])
-    values["probabilities"] = tuple(row["probabilities"])
-    values["level_range"] = None if low is None else (low, high)
-    return Scored(**values)

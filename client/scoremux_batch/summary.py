@@ -32,9 +32,6 @@ class ProgressReport:
     """Shows a bar on a terminal and prints a line now and then elsewhere. A context manager; call it as a `Progress`.
 
     Progress is in bytes of the sources, which need no counting.
-
-    Attributes:
-        rows: Rows with an outcome, those of the part under way included.
     """
 
     def __init__(self, console: Console, job: Job, state: JobState) -> None:
@@ -43,7 +40,6 @@ class ProgressReport:
         self._total = self._starts[-1] or 1
         self._started = self._printed_at = time.monotonic()
         self._rows_before, self._bytes_before = state.rows, self._bytes(state)
-        self.rows = state.rows
         self._first_bytes = self._bytes_of_first_rows()
         columns = (TextColumn("scoring"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[note]}"))
         self._bar = Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal)
@@ -51,11 +47,11 @@ class ProgressReport:
 
     def __call__(self, state: JobState, ahead: int) -> None:
         """Show that `ahead` rows more than the state says have an outcome."""
-        now, self.rows = time.monotonic(), state.rows + ahead
+        now, rows = time.monotonic(), state.rows + ahead
         if not self._console.is_terminal and now - self._printed_at < _EVERY_S:
             return
         self._printed_at = now
-        rows, read_bytes = self.rows, self._bytes(state)
+        read_bytes = self._bytes(state)
         a_row_bytes = read_bytes / state.rows if state.rows else self._first_bytes
         read_bytes += int(ahead * a_row_bytes)  # an estimate, until the part is written
         rate = (rows - self._rows_before) / max(now - self._started, 1e-9)
