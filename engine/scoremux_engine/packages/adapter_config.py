@@ -61,8 +61,6 @@ class AdapterConfig(BaseModel, extra="ignore", frozen=True):
     alpha_pattern: dict[str, Alpha] = Field({}, max_length=MAX_PATTERNS)
     target_modules: list[str] | str = "all-linear"
     exclude_modules: list[str] | str = ""
-    layers_to_transform: list[int] | int = []
-    layers_pattern: list[str] | str = []
 
     def rank(self, site: str) -> int:
         """Return the rank PEFT gives the module `site`."""
@@ -74,32 +72,14 @@ class AdapterConfig(BaseModel, extra="ignore", frozen=True):
         return alpha / (math.sqrt(rank) if self.use_rslora else rank)
 
     def leaves_out(self, site: str) -> bool:
-        """Return whether PEFT would adapt no module `site` and ignore its tensors.
+        """Return whether a list of names says that PEFT would adapt no module `site` and ignore its tensors.
 
-        A regular expression that might mean something else here, such as one that looks ahead, leaves nothing out.
+        Regular expressions and numbers of layers are not looked at: PEFT saves no tensors of what they leave out.
         """
-        targets, (chosen, excluded) = self.target_modules, self._expressions
-        if _chooses(self.exclude_modules, excluded, site):
+        targets, excluded = self.target_modules, self.exclude_modules
+        if isinstance(excluded, list) and _names(excluded, site):
             return True
-        if isinstance(targets, str):
-            return targets.lower() != "all-linear" and not _chooses(targets, chosen, site, otherwise=True)
-        return site not in targets and not (_names(targets, site) and self._transforms(site))
-
-    def _transforms(self, site: str) -> bool:
-        """Return whether a site is in one of the layers that are chosen by number; see PEFT's `tuners_utils`."""
-        if self.layers_to_transform == []:
-            return True
-        patterns = [self.layers_pattern] if isinstance(self.layers_pattern, str) else self.layers_pattern
-        if not all(re.fullmatch(r"[\w.]*", pattern) for pattern in patterns):
-            return True
-        before = "|".join(patterns) or r"[^.]*"
-        number = re.match(rf"{'(?:.*?[.])?' if any(patterns) else '.*?[.]'}(?:{before})\.(\d+)\.", site)
-        layers = [self.layers_to_transform] if isinstance(self.layers_to_transform, int) else self.layers_to_transform
-        return number is not None and int(number[1]) in layers
-
-    @cached_property
-    def _expressions(self) -> tuple[SchemaValidator | None, SchemaValidator | None]:
-        return _expression(self.target_modules), _expression(self.exclude_modules)
+        return isinstance(targets, list) and not _names(targets, site)
 
     @cached_property
     def _patterns(self) -> tuple[list[_Pattern], list[_Pattern]]:
@@ -118,23 +98,6 @@ class AdapterConfig(BaseModel, extra="ignore", frozen=True):
 
 def _names(modules: list[str], site: str) -> bool:
     return site in modules or site.endswith(tuple(f".{module}" for module in modules))
-
-
-def _chooses(modules: list[str] | str, expression: SchemaValidator | None, site: str, otherwise: bool = False) -> bool:
-    """Return whether a list of names, or a regular expression for whole names, is of a site; otherwise: not to tell."""
-    if isinstance(modules, list):
-        return _names(modules, site)
-    return bool(expression.isinstance_python(site)) if expression else otherwise
-
-
-def _expression(pattern: list[str] | str) -> SchemaValidator | None:
-    """Return a validator that matches whole names by a regular expression; None for a list or an unsupported one."""
-    if isinstance(pattern, list) or not _SUPPORTED.fullmatch(pattern):
-        return None
-    try:
-        return next(validator for validator, _ in _compile({pattern: None}, r"^(?:{})$"))
-    except PackageError:
-        return None
 
 
 def _refuse_unsupported(path: Path, raw: dict[str, Any]) -> None:
@@ -159,7 +122,7 @@ def _refuse_unsupported(path: Path, raw: dict[str, Any]) -> None:
             raise PackageError(f"{path}: {quote_key(key)} is {quote(raw[key])}; this LoRA variant is not supported")
 
 
-def _compile(patterns: dict[str, Any], form: str = r"^(?:.*\.)?(?:{})$") -> list[_Pattern]:
+def _compile(patterns: dict[str, Any]) -> list[_Pattern]:
     """Compile PEFT's patterns, which match whole parts at the end of a name. Raises PackageError naming a bad one."""
     compiled, repeats = [], 0
     for pattern, value in patterns.items():
@@ -169,7 +132,7 @@ def _compile(patterns: dict[str, Any], form: str = r"^(?:.*\.)?(?:{})$") -> list
         if repeats > _MOST_REPEATS:
             raise _refusal(pattern, "could take too long to match")
         try:
-            schema = core_schema.str_schema(pattern=form.format(pattern))
+            schema = core_schema.str_schema(pattern=rf"^(?:.*\.)?(?:{pattern})$")
             compiled.append((SchemaValidator(schema), value))
         except SchemaError as error:
             raise _refusal(pattern, "is not a regular expression") from error

@@ -151,8 +151,8 @@ def _expected(file: TensorFile, config: AdapterConfig, backbone: BackboneSpec, o
         if has_lora(file, site.name):
             if config.leaves_out(site.name):
                 raise PackageError(
-                    f"{file.path} has LoRA tensors of {site.name}, which target_modules, exclude_modules or "
-                    "layers_to_transform leaves out, so that PEFT would ignore them; save the adapter again"
+                    f"{file.path} has LoRA tensors of {site.name}, which target_modules or exclude_modules "
+                    "leaves out, so that PEFT would ignore them; save the adapter again"
                 )
             yield from _expected_at(file, site, config)
     for linear in backbone.head:

@@ -131,15 +131,7 @@ def test_rank_and_scaling_are_those_of_peft(encoder: Path, tmp_path: Path, optio
     "options",
     [
         {"target_modules": ["query", "attention.output.dense"]},
-        {"target_modules": ["query", "value"], "layers_to_transform": 1},
-        {"target_modules": ["dense", "bert.encoder.layer.0.attention.self.key"], "layers_to_transform": [0]},
         {"target_modules": ["query", "dense"], "exclude_modules": ["output.dense", "pooler.dense"]},
-        {"target_modules": ["query", "dense"], "exclude_modules": r"bert\.encoder\.layer\.0\..*"},
-        {"target_modules": ["query", "dense"], "layers_to_transform": [1], "layers_pattern": "layer"},
-        {"target_modules": ["query", "dense"], "layers_to_transform": 0, "layers_pattern": ["block", "encoder.layer"]},
-        {"target_modules": r".*\.(query|dense)"},
-        {"target_modules": r"bert.+?layer\.[1-9]\..*?(query|attention.output.dense)$", "layers_to_transform": None},
-        {"target_modules": "All-Linear", "exclude_modules": ["pooler.dense"]},
     ],
     ids=str,
 )
@@ -158,8 +150,8 @@ def test_modules_that_peft_leaves_out_are_left_out(encoder: Path, tmp_path: Path
     assert {name for name in linears if not config.leaves_out(name)} == adapted
 
 
-def test_regular_expression_that_is_not_supported_leaves_nothing_out_and_gives_no_rank(read: Any) -> None:
-    config = read({"target_modules": r"(?!x).*query", "exclude_modules": r"(?=bert).*"})
+def test_regular_expression_leaves_nothing_out_and_one_that_is_not_supported_gives_no_rank(read: Any) -> None:
+    config = read({"target_modules": r".*key", "exclude_modules": r".*"})
     assert not config.leaves_out(QUERY) and not config.leaves_out(VALUE)
     for pattern in ("query(", "[z-a]"):
         with pytest.raises(PackageError, match=re.escape(repr(pattern))):
