@@ -271,7 +271,9 @@ def prefix(arguments: argparse.Namespace, work: Path) -> Iterable[Row]:
         whole: ("benchmarks.decoder:WholeTexts", options),
         PEFT: ("benchmarks.decoder:PeftDecoder", peft),
     }
-    size = Backbone.open(repository / "backbone" / "1").spec.prefix_bytes(256, 4 if "32" in arguments.precision else 2)
+    layers = Backbone.open(repository / "backbone" / "1").spec.prefix_layers
+    numbers = 256 * sum(layer.heads * (layer.key_width + layer.value_width) for layer in layers)
+    size = numbers * (4 if "32" in arguments.precision else 2)
     with open_children(ways, rows, work) as children:
         lone = {n: child.singly(range(arguments.lone))[0] for n, child in children.items()}
         for name, timings, row in against_peft(children, len(rows), arguments.rounds, {}):

@@ -15,7 +15,6 @@ import transformers
 from tokenizers import Tokenizer as HuggingFaceTokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
-from typer.testing import CliRunner
 
 from families import DECODERS, each_family, kinds_of, make_family
 from making import WORDS
@@ -24,7 +23,6 @@ from model_inputs import TOKENIZERS, compare_with_transformers, make_tokenizer
 from pages import blocks
 from saf import minilm, needs_minilm
 from scoremux_engine import Engine
-from scoremux_engine.commands import tasks
 from scoremux_engine.model.backbone import HeadLinear
 from scoremux_engine.model.inputs import Rendered
 from scoremux_engine.model.tokens import Tokenizer
@@ -141,14 +139,6 @@ def test_every_version_is_scored_behind_the_prefix_of_its_own_question(repositor
         assert engine.logits([text], ["t-6"]).tobytes() == fresh != before
         assert engine.logits([text], [f"t-6@{old}"]).tobytes() == before
         engine.logits([text] * len(engine.bank.tasks), engine.bank.tasks)  # others take the room
-
-
-def test_show_says_what_is_shared_and_what_it_takes(repository: Path) -> None:
-    line = ["show", "t-6", "--store", str(repository / "store"), "--json"]
-    shown = json.loads(CliRunner().invoke(tasks, line).stdout)["prefix"]
-    # 2 layers with 2 heads of keys and values, 8 numbers each.
-    assert shown == {"tokens": 41, "padded_to": 48, "bytes": {"float32": 12_288, "bfloat16": 6_144}}
-    assert "prefix" not in json.loads(CliRunner().invoke(tasks, ["show", "t-0", *line[2:]]).stdout)
 
 
 def test_a_text_without_tokens_is_scored_alone_as_beside_others(repository: Path) -> None:

@@ -16,7 +16,7 @@ import pytest
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig
 
-from making import make_adapter, write_plan
+from making import write_plan
 from scoremux_client import NO_RETRIES, Scored, ScoringClient, TransportError, contract
 from scoremux_engine import Engine
 from scoremux_engine.model.backbone import Backbone
@@ -30,7 +30,7 @@ from scoremux_server.triton.run_files import SHARED_MEMORY
 from scoremux_server.triton.server import TritonServer
 from serving import SCOREMUX, code, refusal, run_here, serving
 from waiting import free_endpoints, port_options, until
-from watching import responses, unwatched
+from watching import responses
 
 
 def test_serve_score_evaluate_stop(small_repository: Path, tmp_path: Path) -> None:
@@ -85,30 +85,6 @@ def test_score_says_that_no_server_answers_and_writes_nothing(tmp_path: Path) ->
     assert "127.0.0.1:9" in failed.stderr
     assert "secret answer" not in failed.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["in.csv"]
-
-
-def test_tasks_list_of_a_server(
-    server: TritonServer, small_repository: Path, own_repository: Path, tmp_path: Path
-) -> None:
-    url, store = server.endpoints.grpc_url, small_repository / "store"
-    listed = run_here("tasks", "list", "--store", store, "--url", url)
-    assert listed.returncode == 0, listed.stderr
-    assert listed.stdout.count("the same") == 4
-    live = json.loads((store / "manifest.json").read_text())["tasks"]["t-1"]
-    asked = json.loads(run_here("tasks", "list", "--url", url, "--json").stdout)
-    assert [task["id"] for task in asked] == ["t-1", "t-2", "t-3", "t-4"]
-    assert asked[0] == {"id": "t-1", "version": live, "levels": [0, 1, 2, 3, 4]}
-    scored = json.loads(run_here("tasks", "list", "--store", store, "--url", url, "--json").stdout)
-    assert {row["id"]: row["served"] for row in scored}["t-1"] == live
-    store = own_repository / "store"
-    (store / "packages" / live / "task.json").write_text("{}")
-    other = make_adapter(tmp_path / "t-1", Backbone.open(own_repository / "backbone" / "1").spec, "t-1", seed=9)
-    new = run_here("tasks", "add", other, "--store", store, "--json")
-    damaged = store / "packages" / json.loads(new.stdout)[0]["to"] / "adapter_model.safetensors"
-    damaged.write_bytes(damaged.read_bytes()[:-1])
-    with unwatched(own_repository) as second:
-        url = second.endpoints.grpc_url
-        assert re.search(r"t-1 .*TASK_UNAVAILABLE", run_here("tasks", "list", "--store", store, "--url", url).stdout)
 
 
 @pytest.fixture

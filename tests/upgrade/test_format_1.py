@@ -32,7 +32,7 @@ def test_backbone_of_format_1_is_opened(backbone: Backbone) -> None:
 
 
 def test_store_of_format_1_is_read_and_changed(store: Store, backbone: Backbone) -> None:
-    assert list(verify(store, backbone)) == []
+    assert list(verify(store)) == []
     live = store.manifest().tasks
     assert set(live) == {"bio-7", "bio-8"}
     assert set(store.pins().values()) == {"bio-8"}
@@ -43,11 +43,11 @@ def test_store_of_format_1_is_read_and_changed(store: Store, backbone: Backbone)
     assert store.rollback("old").before is None
     assert store.rollback("bio-8").before == live["bio-8"]
     assert len(collect(store, keep_days=0).packages) == 1
-    assert list(verify(store, backbone)) == []
+    assert list(verify(store)) == []
 
 
 def test_folders_of_versions_are_published_in_another_store(store: Store, backbone: Backbone, tmp_path: Path) -> None:
     live, other = store.manifest().tasks, Store(tmp_path / "other")
     other.add([store.package_folder(digest) for digest in live.values()], backbone)
     assert other.manifest().tasks == live
-    assert list(verify(other, backbone)) == []
+    assert list(verify(other)) == []

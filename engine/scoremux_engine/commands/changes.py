@@ -1,4 +1,4 @@
-"""Commands that change a store: `add`, `rollback`, `retire`, `pin`, `gc`, `hold`, `release`."""
+"""Commands that change a store: `add`, `rollback`, `retire`, `gc`, `hold`, `release`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -80,28 +80,12 @@ def retire(
     _show(opened, opened.retire(tasks, dry_run=dry_run), dry_run)
 
 
-def pin(
-    versions: Annotated[list[str] | None, Argument(help="TASK or TASK@DIGEST; without any, show the pins.")] = None,
-    *,
-    store: StoreOption,
-    remove: Annotated[bool, Option("--remove", help="Unpin instead.")] = False,
-) -> None:
-    """Keep versions from `gc` until they are unpinned.
-
-    Example: scoremux tasks pin en-6.3-ipp@1f3a --store REPO/store
-    """
-    opened = Store(store)
-    change = opened.unpin if remove else opened.pin
-    pins = change(versions) if versions else opened.pins()
-    show_table(("task", "version"), [(task, short(digest)) for digest, task in pins.items()], "pinned")
-
-
 def gc(
     store: StoreOption,
     keep_days: Annotated[float, Option("--keep-days", min=0, help="Keep what was live in the last days.")] = 30,
     dry_run: DryRunOption = False,
 ) -> None:
-    """Remove packages that are not live, not pinned and were not live lately, and what crashed writers left.
+    """Remove packages that are not live and were not live lately, and what crashed writers left.
 
     Example: scoremux tasks gc --store REPO/store --keep-days 30 --dry-run
     """

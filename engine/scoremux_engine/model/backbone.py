@@ -221,10 +221,6 @@ class BackboneSpec(StrictModel):
             outputs |= {self.kept[n]: ("B", shape[1], "S", shape[3]) for n, shape in layer.inputs.items()}
         return outputs
 
-    def prefix_bytes(self, tokens: int, item_bytes: int = 4) -> int:
-        """Return the bytes of a prefix's tables of `tokens` tokens, padding included, and `item_bytes` a number."""
-        return sum(x.heads * (x.key_width + x.value_width) for x in self.prefix_layers) * tokens * item_bytes
-
     @property
     def kept(self) -> dict[str, str]:
         """Input that holds a prefix → the output that it is filled from, in a run of the prefix's tokens alone."""

@@ -18,9 +18,7 @@ from scoremux_engine.store.manifest import (
     LEVELS_JSONL,
     MANIFEST_JSON,
     MAX_MANIFEST_BYTES,
-    PINS_JSON,
     Manifest,
-    PinnedVersions,
     StoreFile,
     VersionLevels,
 )
@@ -131,25 +129,6 @@ class Store(StoreReader):
                 self._replace_manifest("retire", self.manifest(), changes)
             return changes
 
-    def pin(self, references: Sequence[str]) -> dict[str, str]:
-        """Keep versions (`TASK` or `TASK@DIGEST`) from `gc`. Return all pins, digest → task."""
-        with self.transaction():
-            pins = self.pins()
-            added = {digest: task for task, digest in map(self.find, references) if digest not in pins}
-            changes = [Change(task, None, digest) for digest, task in added.items()]
-            return self._replace_pins("pin", changes, pins | added)
-
-    def unpin(self, references: Sequence[str]) -> dict[str, str]:
-        """Undo `pin`. Return all pins left. Raises StoreError naming a version that is not pinned."""
-        with self.transaction():
-            pins, changes = self.pins(), list[Change]()
-            for reference in references:
-                task, digest = self.find(reference)
-                if pins.pop(digest, None) is None:
-                    raise StoreError(f"{reference} is not pinned in {self.folder}")
-                changes.append(Change(task, digest, None))
-            return self._replace_pins("unpin", changes, pins)
-
     def _refuse_claimed(self, manifest: Manifest, packages: Sequence[PackageFiles]) -> None:
         """Raise PackageError where a trait and a task, live or new, have one id."""
         new = {files.task.id: files for files in packages}
@@ -227,12 +206,6 @@ class Store(StoreReader):
                 lines.append(VersionLevels(digest=digest, scale=scale).model_dump_json().encode() + b"\n")
         with suppress(OSError):
             append(path, b"".join(lines))
-
-    def _replace_pins(self, action: str, changes: Sequence[Change], pins: dict[str, str]) -> dict[str, str]:
-        """Replace the pins; return them."""
-        if changes:
-            self._replace(action, changes, PINS_JSON, PinnedVersions(pins=dict(sorted(pins.items()))))
-        return pins
 
     def _replace(self, action: str, changes: Sequence[Change], name: str, file: StoreFile, who: str = "") -> None:
         """Replace a file and append to the history; after a crash in between, the next change completes it."""

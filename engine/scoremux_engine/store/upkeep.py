@@ -1,7 +1,5 @@
 """Upkeep of a store: `verify` names what was changed or damaged, `collect` removes packages that are not used."""
 
-import os
-import re
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -9,10 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
-from scoremux_client.contract import DIGEST_PATTERN
 from scoremux_engine.errors import EngineError, PackageError, StoreError
-from scoremux_engine.model.backbone import Backbone
-from scoremux_engine.packages.package_files import FILES, OPTIONAL, PackageFiles
+from scoremux_engine.packages.package_files import PackageFiles
 from scoremux_engine.store.manifest import LOOKS_JSON, RemovedLooks
 from scoremux_engine.store.reader import StoreReader
 from scoremux_engine.store.store import LEFTOVERS, Store, remove_folder
@@ -103,59 +99,18 @@ def _recent(store: Store, keep_days: float) -> set[str]:
     return recent
 
 
-def verify(store: StoreReader, backbone: Backbone | None = None) -> Iterator[Problem]:
-    """Hash every package again, and check manifest, pins and history against them.
-
-    Leftovers of crashed writers are not a problem: the next change or `gc` removes them. With the backbone, live
-    packages are checked in full.
-    """
+def verify(store: StoreReader) -> Iterator[Problem]:
+    """Hash every package again, and compare the manifest with them. Raises StoreError where it cannot be read."""
     tasks: dict[str, str] = {}
-    for folder in store.package_folders():
-        if folder.name.startswith(LEFTOVERS):
-            continue
+    for digest in store.digests():
+        files = PackageFiles(store.package_folder(digest))
         try:
-            tasks[folder.name] = _verified_task(folder)
+            if (now := files.digest()) != digest:
+                raise PackageError(f"was changed: its content's digest is {now}")
+            tasks[digest] = files.task.id
         except PackageError as error:
-            if os.path.lexists(folder):  # else `gc` has removed it meanwhile
-                yield Problem(f"packages/{folder.name}", str(error))
-                tasks[folder.name] = ""
-    yield from _named(store, tasks, backbone)
-    for number, line in store.history.lines():
-        if line is None:
-            yield Problem(f"history.jsonl:{number}", "is not a line of history")
-
-
-def _verified_task(folder: Path) -> str:
-    """Return the task of a package. Raises PackageError where its content is not what its name says."""
-    if not re.fullmatch(DIGEST_PATTERN, folder.name):
-        raise PackageError("is not a package")
-    files = PackageFiles(folder)
-    digest = files.digest()
-    if digest != folder.name:
-        raise PackageError(f"was changed: its content's digest is {digest}")
-    if foreign := sorted({path.name for path in folder.iterdir()} - {*FILES, *OPTIONAL}):
-        raise PackageError(f"holds {foreign[0]}, which does not belong to a package")
-    return files.task.id
-
-
-def _named(store: StoreReader, tasks: dict[str, str], backbone: Backbone | None) -> Iterator[Problem]:
-    """Yield the problems of the manifest and the pins, given the task of every package ("" for a damaged one)."""
-    try:
-        manifest = store.manifest()
-        pins = store.pins()
-        store.removed_looks()
-    except StoreError as error:
-        yield Problem(str(store.folder), str(error))
-        return
-    if backbone is not None and manifest.backbone != backbone.spec.digest:
-        yield Problem("manifest.json", f"belongs to backbone {manifest.backbone[:12]}, not {backbone.spec.digest[:12]}")
-    for task, digest in [*manifest.tasks.items(), *((task, digest) for digest, task in pins.items())]:
-        if digest not in tasks:
-            yield Problem(task, f"its version {digest} is missing")
-        elif tasks[digest] not in (task, ""):
-            yield Problem(task, f"its version {digest} says it is task {tasks[digest]}")
-        elif backbone is not None and tasks[digest]:
-            try:
-                store.read_package(digest, backbone)
-            except EngineError as error:
-                yield Problem(task, str(error))
+            tasks[digest] = ""
+            yield Problem(f"packages/{digest}", str(error))
+    for task, digest in store.manifest().tasks.items():
+        if tasks.get(digest) not in (task, ""):
+            yield Problem(task, f"its version {digest} is missing, or of another task")

@@ -3,9 +3,7 @@
 from typing import Any
 
 from scoremux_engine.model.backbone import Backbone
-from scoremux_engine.model.buckets import padded_prefix
 from scoremux_engine.packages.adapter_tables import PREFIX
-from scoremux_engine.packages.package import prefix_of
 from scoremux_engine.packages.package_files import PackageFiles
 from scoremux_engine.store.reader import StoreReader
 
@@ -27,22 +25,8 @@ def summarise(store: StoreReader, task: str, digest: str) -> dict[str, Any]:
         "bytes": sum((files.path / name).stat().st_size for name in files.names),
         "version": digest,
         "live": store.manifest().tasks.get(task) == digest,
-        "pinned": digest in store.pins(),
         "versions": store.versions(task),
     }
-
-
-def prefix(store: StoreReader, digest: str, backbone: Backbone) -> dict[str, Any]:
-    """Return how many tokens all responses of a version share, and the memory that their keys and values take.
-
-    Nothing where the backbone reads no prefixes.
-    """
-    if not backbone.spec.prefix_layers:
-        return {}
-    tokens = len(prefix_of(PackageFiles(store.package_folder(digest)).task, backbone))
-    padded = padded_prefix(tokens)
-    sizes = {name: backbone.spec.prefix_bytes(padded, size) for name, size in (("float32", 4), ("bfloat16", 2))}
-    return {"prefix": {"tokens": tokens, **({"padded_to": padded, "bytes": sizes} if tokens else {})}}
 
 
 def trace(store: StoreReader, digest: str, backbone: Backbone, response: str) -> dict[str, Any]:

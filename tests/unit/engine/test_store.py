@@ -80,12 +80,12 @@ def test_card_is_part_of_its_version(store: Store, folders: list[Path], bare: Ba
     (change,) = store.add(folders[:1], bare)
     assert change.after == PackageFiles(folders[0]).digest() != without
     assert (store.package_folder(change.after) / "card.md").read_text() == "# a"
-    assert list(verify(store, bare)) == []
+    assert list(verify(store)) == []
     other = Store(tmp_path / "other")
     other.add([shutil.copytree(store.package_folder(change.after), tmp_path / "copied")], bare)
     assert (other.package_folder(change.after) / "card.md").read_text() == "# a"
     (store.package_folder(change.after) / "card.md").write_text("# changed")
-    assert "digest" in str(next(iter(verify(store, bare))))
+    assert "digest" in str(next(iter(verify(store))))
 
 
 def test_update_replaces_the_live_version_once(store: Store, folders: list[Path], bare: Backbone) -> None:

@@ -1,4 +1,4 @@
-"""Versions in a store: going back, retiring, pinning, finding, collecting and verifying them."""
+"""Versions in a store: going back, retiring, finding, collecting and verifying them."""
 
 import json
 from datetime import datetime, timedelta, timezone
@@ -10,6 +10,7 @@ from making import make_adapter
 from scoremux_engine.errors import PackageError, StoreError
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.store.history import Change
+from scoremux_engine.store.manifest import PinnedVersions
 from scoremux_engine.store.store import Store
 from scoremux_engine.store.upkeep import collect, verify
 
@@ -41,13 +42,11 @@ def age(store: Store, days: list[float]) -> None:
     store.history.path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def test_rollback_takes_the_version_before_whatever_pins_were_in_between(store: Store, versions: list[str]) -> None:
+def test_rollback_takes_the_version_before(store: Store, versions: list[str]) -> None:
     assert store.rollback("t") == Change("t", versions[2], versions[1])
     assert store.manifest().tasks["t"] == versions[1]
     assert store.rollback("t") == Change("t", versions[1], versions[2])
     assert [line.after for line in store.history.entries("t")] == [*versions, versions[1], versions[2]]
-    store.pin([f"t@{versions[0]}"])
-    store.unpin([f"t@{versions[0]}"])
     assert store.rollback("t") == Change("t", versions[2], versions[1])
     store.retire(["t"])
     assert store.rollback("t") == Change("t", None, versions[1])
@@ -101,7 +100,7 @@ def test_dry_run_returns_the_same_and_changes_nothing(store: Store, bare: Backbo
 def test_dry_run_and_refused_changes_make_no_store(store: Store, bare: Backbone, tmp_path: Path) -> None:
     (change,) = store.add([make_adapter(tmp_path / "t", bare.spec, "t")], bare, dry_run=True)
     assert change.kind == "new"
-    for refused in (lambda: store.rollback("t"), lambda: store.retire(["t"]), lambda: store.pin(["t"])):
+    for refused in (lambda: store.rollback("t"), lambda: store.retire(["t"])):
         with pytest.raises(StoreError, match="is not a store"):
             refused()
     assert not store.folder.exists()
@@ -123,18 +122,14 @@ def test_short_digest_of_two_versions_is_refused(store: Store, bare: Backbone) -
         store.find(f"t@{letter}")
 
 
-def test_history_names_every_kind_of_change(store: Store, versions: list[str]) -> None:
+@pytest.mark.usefixtures("versions")
+def test_history_names_every_kind_of_change(store: Store) -> None:
     store.rollback("t")
     store.retire(["t"])
     store.rollback("t")
-    store.pin([f"t@{versions[0]}"])
-    store.pin([f"t@{versions[0]}"])  # is pinned already, so nothing changes
-    store.unpin([f"t@{versions[0]}"])
     lines = store.history.entries("t")
-    kinds = ["new", "updated", "updated", "rolled back", "retired", "returned", "pinned", "unpinned"]
+    kinds = ["new", "updated", "updated", "rolled back", "retired", "returned"]
     assert [line.kind for line in lines] == kinds
-    assert (lines[-2].before, lines[-2].after) == (None, versions[0])
-    assert (lines[-1].before, lines[-1].after) == (versions[0], None)
 
 
 @pytest.mark.usefixtures("versions")
@@ -178,14 +173,9 @@ def test_gc_keeps_what_was_live_lately(store: Store, versions: list[str]) -> Non
     assert list(verify(store)) == []
 
 
-def test_gc_keeps_a_pinned_version_until_it_is_unpinned(store: Store, versions: list[str], bare: Backbone) -> None:
-    assert store.pin([f"t@{versions[0][:12]}"]) == {versions[0]: "t"}
+def test_gc_keeps_a_version_that_was_pinned_before_there_were_no_pins(store: Store, versions: list[str]) -> None:
+    (store.folder / "pins.json").write_bytes(PinnedVersions(pins={versions[0]: "t"}).to_json())
     assert set(collect(store, keep_days=0).packages) == {versions[1]}
-    assert store.read_package(versions[0], bare).task.id == "t"
-    with pytest.raises(StoreError, match="t is not pinned"):
-        store.unpin(["t"])
-    assert store.unpin([f"t@{versions[0]}"]) == {}
-    assert set(collect(store, keep_days=0).packages) == {versions[0]}
 
 
 @pytest.mark.usefixtures("versions")
@@ -213,40 +203,20 @@ def test_gc_removes_nothing_where_a_file_cannot_be_read(store: Store, name: str)
     assert store.digests() == packages
 
 
-def test_verify_names_everything_that_is_wrong(store: Store, versions: list[str], bare: Backbone) -> None:
+def test_verify_names_everything_that_is_wrong(store: Store, versions: list[str]) -> None:
     other = store.manifest().tasks["other"]
-    store.pin([f"t@{versions[1]}"])
-    assert list(verify(store)) == list(verify(store, bare)) == []
+    assert list(verify(store)) == []
     tensors = store.package_folder(versions[0]) / TENSORS
     tensors.write_bytes(tensors.read_bytes()[:-1])
     (store.package_folder(versions[1]) / "task.json").unlink()
-    (store.package_folder(versions[2]) / "more.txt").touch()
-    (store.packages_path / "notes").mkdir()
     store.package_folder(other).rename(store.folder / "aside")
-    with store.history.path.open("ab") as file:
-        file.write(b"garbage\n")
     problems = {p.where: p.what for p in verify(store)}
-    assert set(problems) == {*(f"packages/{v}" for v in versions), "packages/notes", "other", "history.jsonl:6"}
+    assert set(problems) == {*(f"packages/{v}" for v in versions[:2]), "other"}
     assert "was changed: its content's digest is" in problems[f"packages/{versions[0]}"]
     assert "task.json cannot be read" in problems[f"packages/{versions[1]}"]
-    assert "more.txt" in problems[f"packages/{versions[2]}"]
-    assert problems["other"] == f"its version {other} is missing"
-
-
-@pytest.mark.usefixtures("versions")
-def test_verify_checks_live_packages_against_a_backbone(store: Store, bare: Backbone) -> None:
-    fewer = Backbone(bare.folder, bare.spec.model_copy(update={"sites": bare.spec.sites[:1]}))
-    problems = list(verify(store, fewer))
-    assert {problem.where for problem in problems} == {"t", "other"}
-    assert all("which this backbone keeps closed" in problem.what for problem in problems)
-    other = Backbone(bare.folder, bare.spec.model_copy(update={"digest": "c" * 64}))
-    assert [p.where for p in verify(store, other)] == ["manifest.json"]
-
-
-def test_verify_names_a_wrong_and_a_damaged_manifest(store: Store, versions: list[str]) -> None:
-    manifest = store.manifest().model_copy(update={"tasks": {"other": versions[0]}})
+    manifest = store.manifest().model_copy(update={"tasks": {"other": versions[2]}})
     store.manifest_path.write_bytes(manifest.to_json())
-    assert [(p.where, p.what) for p in verify(store)] == [("other", f"its version {versions[0]} says it is task t")]
+    assert [p.where for p in verify(store)][-1] == "other"
     store.manifest_path.write_text("{")
-    (problem,) = verify(store)
-    assert "manifest.json is damaged" in problem.what
+    with pytest.raises(StoreError, match="is damaged"):
+        list(verify(store))

@@ -148,7 +148,7 @@ def test_show_describes_one_version(commands: Commands, backbone: Backbone) -> N
     assert shown["sites"] == sorted(site.name for site in backbone.spec.sites)
     files = commands.store.package_folder(first).iterdir()
     assert shown["bytes"] == sum(path.stat().st_size for path in files)
-    assert (shown["version"], shown["live"], shown["pinned"]) == (first, False, False)
+    assert (shown["version"], shown["live"]) == (first, False)
     assert shown["versions"] == sorted([first, live])
     assert commands.json("show", "t-1")["live"] is True
     assert first in commands.run("show", "t-1")
@@ -177,18 +177,14 @@ def test_history_rollback_retire(commands: Commands) -> None:
     assert set(commands.store.manifest().tasks) == {"t-3", "t-4"}
 
 
-def test_pin_gc_verify(commands: Commands) -> None:
+def test_gc_verify(commands: Commands) -> None:
     first = history(commands, "t-1")[0][1]
     assert "package" not in commands.run("gc")
     for _ in range(2):
         gone = commands.run("gc", "--keep-days", "0", "--dry-run")
         assert "package" in gone and str(first)[:24] in gone and "bytes would be freed" in gone
-    assert all(str(first)[:12] in commands.run("pin", *words) for words in ([f"t-1@{first}"], []))
-    assert "package" not in commands.run("gc", "--keep-days", "0")
-    assert str(first)[:12] not in commands.run("pin", f"t-1@{first}", "--remove")
     assert "bytes were freed" in commands.run("gc", "--keep-days", "0")
     assert "4 packages, 0 problems" in commands.run("verify")
-    assert "4 packages, 0 problems" in commands.run("verify", *commands._backbone)
     digest = commands.store.manifest().tasks["t-4"]
     (commands.store.package_folder(digest) / "task.json").write_text("{}")
     assert f"packages/{digest}" in commands.run("verify", status=1)
