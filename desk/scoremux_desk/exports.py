@@ -2,8 +2,10 @@
 
 import json
 from bisect import bisect_right
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from scoremux_desk.database import log, programme, responses
 from scoremux_desk.database.connection import Connection, Database
 from scoremux_desk.database.schema import DRAWN, ROW, VALIDITY, Columns
 from scoremux_desk.reading import decision_rows, drawn_rows
+from scoremux_evidence.rows import Total
 from scoremux_files import first_of
 from scoremux_files.row_files import chunks, write_rows
 
@@ -46,12 +49,17 @@ FINAL = pa.schema(
         "administration": _TEXT,
         "added_at": _TEXT,
         "first_level": _INT,
+        "total": _REAL,
+        "machine_total": _REAL,
+        "first_total": _REAL,
     }
 )
 """Columns of final scores, in the order in which responses came to the desk, at `added_at`. status: as `scoremux score`
 has it, CONDITION with a code, PENDING until a human decides, ODD where the task does not have the level, which then is
 null. decided_by: machine, rater, agreement (of two), adjudication; nobody where the machine gave neither a level nor a
-code and no human can. first_level: of the first person, whoever decided."""
+code and no human can. first_level: of the first person, whoever decided. total: of an item's traits, by their final
+scores; machine_total, first_total: by those of the machine and of the first person. All three are null while a trait
+has no such score, and where the desk was not given the rule (`--tasks`)."""
 
 LABELLED = pa.schema(
     {
@@ -82,6 +90,7 @@ administration: the response's own, else the file or folder that brought it firs
 PAPERS = pa.schema({"task": _TEXT, "level": _INT, "known_level": _INT, "decided_at": _TEXT})
 """Columns of what raters gave validity papers, blind."""
 
+_TOTALS = ("total", "machine_total", "first_total")
 ODD = "ODD"
 MOST_KEPT = 1000
 """Columns that exports have of those that jobs and platforms kept."""
@@ -149,18 +158,44 @@ def _write(database: Database, path: Path, schema: Any, rows_of: _Rows, administ
 
 def _finals(database: Database, administration: str) -> Iterator[Columns]:
     with database.read() as connection:
-        points = {task: item.levels for task, item in programme.all_items(connection).items()}
+        items = programme.all_items(connection)
         again = drawn_rows.drawn_again(connection)
         came = {entry.body["first"]: entry.at for entry in log.entries_of(connection, log.ROWS_ADDED)}
         firsts = sorted(came)
         drawn: dict[int, list[Any]] = {}
         for row in responses.final_rows(connection, again):
             drawn.setdefault(again[row.id], []).append(row)
-        for row in responses.final_rows(connection):
-            rows = [row, *drawn.get(row.id, ())]
-            if row.id not in again and _is_of(administration, rows):
-                added_at = came[firsts[bisect_right(firsts, row.id) - 1]]
-                yield _final(row, _read_row(*rows), points[row.task]) | {"added_at": added_at}
+
+        def final(row: Any) -> Columns:
+            return _final(row, _read_row(row, *drawn.get(row.id, ())), items[row.task].levels)
+
+        for block in chunks(responses.final_rows(connection), responses.BLOCK_ROWS):
+            names = {row.name for row in block if items[row.task].total}
+            of_items = (row for row in responses.final_rows(connection, names, ROW.name) if row.id not in again)
+            totals = _totals(((row, final(row)) for row in of_items), items)
+            for row in block:
+                if row.id not in again and _is_of(administration, [row, *drawn.get(row.id, ())]):
+                    added_at = came[firsts[bisect_right(firsts, row.id) - 1]]
+                    yield {**final(row), **totals.get(responses.response_of(row), {}), "added_at": added_at}
+
+
+def _totals(finals: Iterable[tuple[Any, Columns]], items: Mapping[str, programme.Item]) -> dict[Any, Columns]:
+    """Return the totals of responses, by `responses.response_of`. finals: all their rows, with the columns of each."""
+    points = defaultdict[Any, list[dict[str, float | None]]](lambda: [{}, {}, {}])
+    rules = {}
+    for row, final in finals:
+        item = items[row.task]
+        response = responses.response_of(row)
+        if item.total and response[0]:
+            rules[response] = item.total
+            scores = final["score"], item.worth(row.level), item.worth(final["first_level"])
+            for of_scorer, score in zip(points[response], scores, strict=True):
+                of_scorer[row.task.rpartition(".")[2]] = score
+    rule_of = lru_cache(None)(Total.model_validate_json)
+    return {
+        response: dict(zip(_TOTALS, map(rule_of(rule).of, points[response]), strict=True))
+        for response, rule in rules.items()
+    }
 
 
 def _is_of(administration: str, rows: Iterable[Any]) -> bool:

@@ -40,14 +40,14 @@ class Total(BaseModel, extra="forbid", frozen=True):
         return self._weights
 
     def of(self, points: Mapping[str, float | None]) -> float | None:
-        """Return the total of traits' points; None while one of its traits has none."""
+        """Return the total of traits' points; None while a trait has none, and for a sum that `table` lacks."""
         total = Fraction(0)
         for name, weight in self._weights.items():
             worth = points.get(name)
             if worth is None:
                 return None
             total += weight * _exact(worth)
-        return self._table[total] if self._table else float(total)
+        return self._table.get(total) if self._table else float(total)
 
     def values(self, levels: Mapping[str, Sequence[float]], most: int) -> tuple[float, ...]:
         """Return the totals that there can be, ascending.

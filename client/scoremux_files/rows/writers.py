@@ -56,6 +56,7 @@ trait: the name of the trait, where the row named an item with several; total: t
 _OWN = {
     "source", "line", "text", "chosen_by", "probability", "seen", "second", "final", "settled_by", "saw", "size",
     "decision", "decided_at", "added_at", "code", "decided_by", "rater", "machine_level", "first_level",
+    "machine_total", "first_total",
     *SCHEMA.names,
 }  # fmt: skip
 """Names of columns that outputs, the desk's exports, or what reads them have for themselves."""

@@ -131,14 +131,17 @@ def item_of_trait(row: Any) -> str:
     return item if row.source.startswith(place_of(trait, "")) else ""
 
 
+def response_of(row: Any) -> tuple[str, ...]:
+    """Return what the rows of all traits of a response share: item, id, line and source. The item is empty if none."""
+    return item_of_trait(row), row.name, row.line, row.source.partition(" of ")[2]
+
+
 def rows_of_traits(connection: Connection, row: Any) -> Sequence[Any]:
     """Return the rows of all traits of the response that a row is of; the row alone where its task has none."""
-    item = item_of_trait(row)
-    if not item:
+    if not item_of_trait(row):
         return [row]
     same = connection.execute(select(rows).where(ROW.name == row.name, ROW.line == row.line).order_by(ROW.id))
-    source = row.source.partition(" of ")[2]
-    return [other for other in same if item_of_trait(other) == item and other.source.partition(" of ")[2] == source]
+    return [other for other in same if response_of(other) == response_of(row)]
 
 
 def rows_named(connection: Connection, name: str, most: int) -> Sequence[Any]:
@@ -187,8 +190,13 @@ def rows_where(connection: Connection, *conditions: ColumnElement[bool]) -> Iter
     return _streamed(connection, select(rows).where(*conditions).order_by(ROW.id), None)
 
 
-def final_rows(connection: Connection, chosen: Collection[int] | None = None) -> Iterator[Any]:
-    """Yield rows with the decision that counts (saw, at, kind, rater), first_level, and second (a rating's id)."""
+def final_rows(
+    connection: Connection, chosen: Collection[Any] | None = None, by: ColumnElement[Any] = ROW.id
+) -> Iterator[Any]:
+    """Yield rows with the decision that counts (saw, at, kind, rater), first_level, and second (a rating's id).
+
+    chosen, by: Yield those alone whose column `by` has one of these values.
+    """
     query = select(
         rows,
         DECISION.saw,
@@ -199,7 +207,7 @@ def final_rows(connection: Connection, chosen: Collection[int] | None = None) ->
         _SECOND.id.label("second"),
     )
     query = query.select_from(_RATED).where(ROW.state.not_in((*PAPERS, ERASED)))
-    return _streamed(connection, query.order_by(ROW.id), chosen)
+    return _streamed(connection, query.order_by(ROW.id), chosen, by)
 
 
 def labelled_rows(connection: Connection, chosen: Collection[int] | None = None) -> Iterator[Any]:
@@ -265,12 +273,14 @@ def erase_rows(connection: Connection, chosen: Sequence[int]) -> str:
     return chunk_digest((row.id, row_digest(row._mapping)) for row in rows_where(connection, these))
 
 
-def _streamed(connection: Connection, query: Any, chosen: Collection[int] | None) -> Iterator[Any]:
+def _streamed(
+    connection: Connection, query: Any, chosen: Collection[Any] | None, by: ColumnElement[Any] = ROW.id
+) -> Iterator[Any]:
     if chosen is None:
         yield from connection.execute(query.execution_options(yield_per=BLOCK_ROWS))
         return
     for some in chunks(sorted(chosen), _MOST_NAMES):
-        yield from connection.execute(query.where(ROW.id.in_(some))).all()
+        yield from connection.execute(query.where(by.in_(some))).all()
 
 
 def _of_kind(kind: str) -> Any:

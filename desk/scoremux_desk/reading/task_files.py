@@ -5,6 +5,7 @@ from pathlib import Path
 
 from scoremux_desk.database.programme import TEXTS, Item
 from scoremux_desk.database.schema import Columns
+from scoremux_evidence.rows import Total
 from scoremux_files import InputError, reading
 from scoremux_files.row_files import read_rows, whole_number
 from scoremux_files.settings import parse_file
@@ -24,11 +25,13 @@ def read_items(folder: Path) -> Iterator[Item]:
     for path in paths:
         values = _read_object(path)
         try:
+            rule = values.pop("total", None)
             texts: Columns = {name: str(values.get(name) or "") for name in TEXTS}
+            texts["total"] = Total.model_validate(rule).model_dump_json() if rule else ""
             for name, levels in _levels_of(values).items():
                 yield Item(name, tuple(map(float, levels)), **texts)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{path}: id and levels are needed, levels as a list of numbers") from error
+            raise InputError(f"{path}: id and levels (numbers) are needed; total is a rule of traits") from error
 
 
 def _levels_of(values: Columns) -> Columns:

@@ -1,6 +1,7 @@
 """Work at the review desk: leases, decisions and what follows from them, groups, reopening."""
 
 import asyncio
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,15 @@ from scoremux_client import Scored
 from scoremux_client.contract import Status
 from scoremux_desk import exports
 from scoremux_desk.api.live_intake import LiveIntake, ScoredArrival
-from scoremux_desk.database.programme import pause_tasks
+from scoremux_desk.database import responses
+from scoremux_desk.database.programme import pause_tasks, save_items
 from scoremux_desk.database.reads import ADJUDICATION
 from scoremux_desk.desk_policy import DeskPolicy
 from scoremux_desk.errors import LeaseLostError, ReviewError, TooLateError, TooSoonError
 from scoremux_desk.reading import decision_rows
 from scoremux_desk.reading.human_decisions import compare
 from scoremux_desk.reading.intake import READ_BEHIND, add_scored
+from scoremux_desk.reading.task_files import read_items
 from scoremux_files.rows.readers import read_rows
 
 
@@ -288,6 +291,30 @@ def test_one_person_reads_all_traits_of_an_essay_one_after_the_other(at_work: An
         spent = work.execute("SELECT spent_s, fast FROM decisions WHERE person = :p ORDER BY id", **who)
         assert [(round(seconds, 1), bool(fast)) for seconds, fast in spent] == [(30, False), (0.1, False), (0.1, False)]
     assert work.execute("SELECT state FROM rows WHERE task LIKE 'essay%'") == [("adjudication",)] * 3
+
+
+def test_totals_of_an_essay_follow_its_traits(at_work: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(responses, "BLOCK_ROWS", 2)  # three traits of a response are in two blocks
+    work = at_work(policy=DeskPolicy(groups=False, second_reads=1.0), rows=essays(2))
+    (tmp_path / "essay-1").mkdir()
+    traits = {name: {"levels": [1, 1.5, 2]} for name in ("cohesion", "grammar", "syntax")}
+    task = {"id": "essay-1", "traits": traits, "total": {"sum": [*traits]}}
+    (tmp_path / "essay-1/task.json").write_text(json.dumps(task))
+    with work.database.write() as connection:
+        save_items(connection, read_items(tmp_path), "test")
+
+    def totals() -> set[tuple[Any, ...]]:
+        exports.export_final(work.database, tmp_path / "final.parquet")
+        names = ("id", "total", "machine_total", "first_total")
+        return {tuple(row[name] for name in names) for row in read_rows(tmp_path / "final.parquet")}
+
+    assert totals() == {("r0", None, 4.5, None), ("r1", None, 4.5, None)}
+    for person, levels in (("anna", (0, 0, 2) * 2), ("ben", (0, 0, 0))):
+        for level in levels:
+            work.decide(person, work.take(person, "essay-1.grammar").token, level)
+    assert totals() == {("r0", None, 4.5, 4.0), ("r1", None, 4.5, 4.0)}
+    work.decide("lee", work.take("lee", "", ADJUDICATION).token, 1)
+    assert totals() == {("r0", 3.5, 4.5, 4.0), ("r1", None, 4.5, 4.0)}
 
 
 def test_traits_that_come_by_the_api_are_read_together(at_work: Any, tmp_path: Path) -> None:
