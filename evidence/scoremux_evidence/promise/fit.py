@@ -62,7 +62,8 @@ def fit(
     """Return the decision of each task, and of each trait of an item.
 
     Args:
-        items: The traits of each item, as tasks. Traits have one threshold, on the least confidence of a response.
+        items: The traits of each item, as tasks. Traits have one threshold, on the least confidence of a response; none
+            where a trait has no rows.
         totals: Of the items that have one.
         looks: How often each task's promise was tested, this time included; by default it is the first time for all.
         failing: Tasks that go to people for their verdict.
@@ -75,7 +76,8 @@ def fit(
     below_gate = dict(_below_gate(policy, tasks))
     to_people = {*with_one_level, *failing, *below_gate}
     # One route for all traits of a response: people get them all where they get one.
-    to_people |= {name for traits in items.values() if to_people & {*traits} for name in traits if name in tasks}
+    unsure = (traits for traits in items.values() if to_people & {*traits} or {*traits} - {*tasks})
+    to_people |= {name for traits in unsure for name in traits if name in tasks}
     item_of = {name: item for item, traits in items.items() for name in traits}
     tested = {}
     thresholds = {name: everyone(Reason.LOW_CONFIDENCE, OWN, len(tasks[name])) for name in to_people}

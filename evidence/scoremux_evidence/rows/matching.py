@@ -154,7 +154,7 @@ def match_truth(
         matched,
         rows=rows.plus(**{f"group {name}": groups[name] for name in columns.groups}),
         points=points,
-        code_gaps=tuple(code_gaps(scored.condition, *_of_all_rows(scored, known, columns, kept))),
+        code_gaps=tuple(code_gaps(scored.condition, *_of_all_rows(scored, known, columns, kept)) if groups else ()),
         population=" ".join(filter(None, (matched.population, trained.in_words(), "" if whose else UNNAMED))),
     )
     _refuse_points(matched, f"{truth}: {columns.level}")

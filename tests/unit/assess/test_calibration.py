@@ -145,6 +145,9 @@ def test_total_of_kept_responses_is_as_near_to_a_persons_as_promised() -> None:
         "e.a"
     ].threshold
     assert both and alone and threshold and both.least == max(alone.least or 1, threshold.least or 1)
+    # A trait without a row with probabilities: people get the item.
+    one = fit(ScoringPolicy.model_validate(policy), {"e.a": tasks["e.a"]}, None, (), {"e": [*tasks]}, totals)["e.a"]
+    assert one.threshold and one.threshold.least is None
     with pytest.raises(InputError, match="t has no total"):
         fit(ScoringPolicy.model_validate(policy), {"t": tasks["e.a"]})
 

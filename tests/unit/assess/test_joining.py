@@ -385,6 +385,7 @@ def test_two_outputs_are_compared_by_totals_and_codes_by_group(tmp_path: Path, j
     ]
     gaps = join(coded, truth, student="student", groups=("region",)).code_gaps
     assert gaps == ("region: south: 60% of 100 rows have the code C, of others 2%",)
+    assert not join(coded, truth[:100], student="student", groups=("region",)).code_gaps  # rows that people read
 
 
 def _routed(rows: int, task: str = "t-1") -> list[Row]:
