@@ -71,11 +71,12 @@ def read_where(connection: Connection, *conditions: ColumnElement[bool]) -> Any 
 
 
 def current_read(connection: Connection, person: int) -> Any | None:
-    return read_where(connection, READ.person == person, READ.state == "leased", READ.lead.is_(None))
+    return next(iter(reads_of(connection, person, "leased")), None)
 
 
-def reads_aside(connection: Connection, person: int) -> Sequence[Any]:
-    return all_where(connection, reads, READ.person == person, READ.state == "aside")
+def reads_of(connection: Connection, person: int, state: str) -> Sequence[Any]:
+    """Return the reads that a person has leased or put aside, without the members of groups."""
+    return all_where(connection, reads, READ.person == person, READ.state == state, READ.lead.is_(None))
 
 
 def group_members(connection: Connection, read: int) -> Sequence[Any]:

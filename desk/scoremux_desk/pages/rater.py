@@ -30,7 +30,7 @@ def queues(visit: Visit) -> Response:
         search = visit.request.query_params.get("find", "").strip()
         mine: Columns = {
             "current": reads.current_read(connection, visit.person.id),
-            "aside": reads.reads_aside(connection, visit.person.id),
+            "aside": reads.reads_of(connection, visit.person.id, "aside"),
             "writers": conversations.last_writers(connection, visit.person.id),
             "asked": search,
             "found": [id_ for id_, t in tasks.items() if search.casefold() in f"{id_}\n{t.question}".casefold()],

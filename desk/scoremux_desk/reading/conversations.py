@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, func, select
 
-from scoremux_desk.database import reads
+from scoremux_desk.database import reads, responses
 from scoremux_desk.database.schema import (
     ERASED,
     MESSAGE,
@@ -38,29 +38,32 @@ IS_UNANSWERED = (MESSAGE.person == MESSAGE.rater) & MESSAGE.entry.in_(_NEWEST) &
 
 
 def put_aside(access: TaskAccess, token: str, question: str) -> None:
-    """Put the response of a lease aside, with a question to the leaders unless it is empty.
+    """Put the response of a lease aside with all its traits, with a question to the leaders unless it is empty.
 
     Raises LeaseLostError, and ReviewError if this rater has put too many aside.
     """
     connection = access.connection
     person = access.person
     read = reads.read_of_token(connection, token, person, "it was not put aside", ["leased"])
-    if len(reads.reads_aside(connection, person)) >= _MOST_ASIDE:
+    if len(reads.reads_of(connection, person, "aside")) >= _MOST_ASIDE:
         raise ReviewError(f"you have put {_MOST_ASIDE} responses aside; decide one of them first")
-    reads.put_aside(connection, read, access.now + access.policy.aside_s)
-    access.log("put aside", {"read": read.id}, row=read.row)
+    for trait in reads.reads_of(connection, person, "leased"):
+        reads.put_aside(connection, trait, access.now + access.policy.aside_s)
+        access.log("put aside", {"read": trait.id}, row=trait.row)
     if question:
         _say(access, read, person, question, "asked")
 
 
 def take_up(access: TaskAccess, token: str) -> Any:
-    """Lease a response again that this rater has put aside; return the read. Raises LeaseLostError."""
+    """Lease what this rater has put aside again, with the other traits; return the read. Raises LeaseLostError."""
     connection = access.connection
     person = access.person
     read = reads.read_of_token(connection, token, person, "it is no longer put aside for you", reads.PENDING)
     if read.state == "aside":
         reads.release(connection, person)
-        reads.lease(connection, [read.id], person, access.now, access.policy.lease_s)
+        traits = {row.id for row in responses.rows_of_traits(connection, responses.row_of(connection, read.row))}
+        again = [aside.id for aside in reads.reads_of(connection, person, "aside") if aside.row in traits]
+        reads.lease(connection, again, person, access.now, access.policy.lease_s)
     return read
 
 

@@ -166,7 +166,7 @@ class TaskAccess:
         all_decided = self.papers_decided("qualification", task)
         decided = [decision for decision in all_decided if not decision.fast]
         done, decided_once = ({decision.row for decision in some} for some in (decided, all_decided))
-        aside = {read.row for read in reads.reads_aside(self.connection, self.person)}
+        aside = {read.row for read in reads.reads_of(self.connection, self.person, "aside")}
         undecided = [paper for paper in self.sets[task] if paper not in done]
         for paper in sorted(undecided, key=decided_once.__contains__):  # what was decided too fast comes again, last
             if paper not in aside:

@@ -347,6 +347,16 @@ def test_undone_trait_comes_again_with_those_after_it(at_work: Any) -> None:
     assert tasks == ["essay-1.grammar", "essay-1.syntax"]
 
 
+def test_essay_is_put_aside_and_taken_up_with_all_its_traits(at_work: Any) -> None:
+    work = at_work(rows=essays(1))
+    token = (first := work.take("anna", "essay-1.grammar")).token
+    work.put_aside("anna", token)
+    assert work.take("anna", "essay-1.grammar") is None
+    assert work.take_up("anna", token).id == first.id
+    read_by_anna = work.execute("SELECT state FROM reads WHERE person IS NOT NULL")
+    assert read_by_anna == [("leased",)] * 3
+
+
 def test_traits_of_which_the_machine_is_sure_stay_its_own_where_the_policy_says_so(at_work: Any) -> None:
     work = at_work(policy=DeskPolicy(groups=False, sure_traits=0.9), rows=essays(2, sure=0.95))
     assert work.execute("SELECT DISTINCT task, state FROM rows WHERE task LIKE 'essay%' ORDER BY task") == [
