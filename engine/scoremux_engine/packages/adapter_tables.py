@@ -23,7 +23,6 @@ PREFIX = "base_model.model."
 _LORA_A = ".lora_A.weight"
 _Expected = Iterator[tuple[str, tuple[int, ...]]]
 Array = npt.NDArray[np.floating[Any]]
-Number = type[np.float32] | type[np.float64]
 
 _MOST_DELTA = 1e15
 """The largest product of a value of A and one of B. From 1e19 on, attention leaves float32: PEFT gives NaN, and runners
@@ -31,12 +30,12 @@ the same logits for all texts."""
 
 
 def make_tables(
-    file: TensorFile, config: AdapterConfig, backbone: Backbone, levels: int, number: Number = np.float32
+    file: TensorFile, config: AdapterConfig, backbone: Backbone, levels: int
 ) -> tuple[dict[str, Array], int, str]:
     """Check and prepare every tensor; the data is read only if every shape is right.
 
     Returns:
-        The tables by the graph's input names, without the leading G, of type `number`: A.<site> [D_in, R] and
+        The tables by the graph's input names, without the leading G, float32: A.<site> [D_in, R] and
         B.<site> [R, D_out], scaling folded into B; M.<site> and bias.<site> [D_out] where the adapter is DoRA or has
         biases; sites that the adapter does not change are absent; weight.<head> [D_in, D_out], bias.<head> [D_out].
         The number of levels, or 1 where the head gives a value in points. The file's sha256.
@@ -46,12 +45,11 @@ def make_tables(
     """
     outputs = head_outputs(file, backbone.spec, levels)
     refuse_misfits(file, config, backbone.spec, outputs)
-    stored, digest = file.load()
-    tensors: dict[str, Array] = {name: tensor.astype(number, copy=False) for name, tensor in stored.items()}
+    tensors, digest = file.load()
     tables: dict[str, Array] = {}
     for site in backbone.spec.sites:
         if has_lora(file, site.name):
-            tables.update(_site_tables(file, tensors, site, config, backbone, number))
+            tables.update(_site_tables(file, tensors, site, config, backbone))
     for linear in backbone.spec.head:
         weight_input, bias_input = names.head_inputs(linear.name)
         weight = tensors[f"{PREFIX}{linear.name}.weight"]
@@ -75,14 +73,14 @@ def make_tables(
 
 
 def _site_tables(
-    file: TensorFile, tensors: dict[str, Array], site: Site, config: AdapterConfig, backbone: Backbone, number: Number
+    file: TensorFile, tensors: dict[str, Array], site: Site, config: AdapterConfig, backbone: Backbone
 ) -> dict[str, Array]:
     """Return A = lora_A.T and B = scaling · lora_B.T, so that x @ A @ B is PEFT's delta; M and bias as they apply."""
     prefix = f"{PREFIX}{site.name}."
     magnitudes, biases = magnitude_name(file, site.name), own_bias_names(file, site.name)
     a = tensors[f"{prefix}lora_A.weight"]
     with np.errstate(over="ignore"):
-        scaling = number(config.scaling(site.name))
+        scaling = np.float32(config.scaling(site.name))
         b = tensors[f"{prefix}lora_B.weight"] * scaling
     a_input, b_input = names.site_inputs(site.name)
     tables = {a_input: np.ascontiguousarray(a.T), b_input: np.ascontiguousarray(b.T)}
@@ -91,13 +89,13 @@ def _site_tables(
         weight = backbone.site_tensor(site.name, "weight") + product(b.astype(np.float64), a.astype(np.float64))
         norm = np.sqrt(total(weight * weight))[:, 0]
         with np.errstate(divide="ignore", invalid="ignore"):
-            tables[names.magnitude_input(site.name)] = tensors[magnitudes] / norm.astype(number)
+            tables[names.magnitude_input(site.name)] = tensors[magnitudes] / norm.astype(np.float32)
     # What the adapter adds to the site's bias: `lora_bias` scaled; `lora_only` less the site's own.
     added = [tensors[name] - backbone.site_tensor(site.name, "bias") for name in biases]
     if f"{prefix}lora_B.bias" in tensors:
         added.insert(0, tensors[f"{prefix}lora_B.bias"] * scaling)
     if added:
-        tables[names.bias_input(site.name)] = np.sum(added, axis=0, dtype=number)
+        tables[names.bias_input(site.name)] = np.sum(added, axis=0, dtype=np.float32)
     return tables
 
 

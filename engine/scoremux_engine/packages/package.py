@@ -3,8 +3,6 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 from scoremux_client.errors import InputError
 from scoremux_decide.apply import UNDECIDED, Decider
 from scoremux_decide.decision import NEW_TASK
@@ -12,7 +10,7 @@ from scoremux_engine.errors import PackageError
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.model.inputs import Layout
 from scoremux_engine.model.tokens import Tokenizer
-from scoremux_engine.packages.adapter_tables import Array, Number, make_tables
+from scoremux_engine.packages.adapter_tables import Array, make_tables
 from scoremux_engine.packages.package_files import CONFIG_JSON, DECISION_JSON, TASK_JSON, TENSORS, PackageFiles
 from scoremux_engine.packages.task import Task
 from scoremux_files.digests import digest_of, set_digest
@@ -46,15 +44,15 @@ class TaskPackage:
     prefix: tuple[int, ...] = ()
 
     @classmethod
-    def read(cls, folder: Path, backbone: Backbone, number: Number = np.float32) -> "TaskPackage":
+    def read(cls, folder: Path, backbone: Backbone) -> "TaskPackage":
         """Read and check the package in a folder in full. Raises PackageError naming what is wrong."""
-        return cls.check(PackageFiles(folder), backbone, number)
+        return cls.check(PackageFiles(folder), backbone)
 
     @classmethod
-    def check(cls, files: PackageFiles, backbone: Backbone, number: Number = np.float32) -> "TaskPackage":
+    def check(cls, files: PackageFiles, backbone: Backbone) -> "TaskPackage":
         """Read and check a package in full. Raises PackageError naming what is wrong.
 
-        The digest is of the bytes that were checked. number: the type of its tables.
+        The digest is of the bytes that were checked.
         """
         texts = {name: digest_of([files.read(name)]) for name in files.names if name != TENSORS}
         task, config, decider = files.task, files.config, UNDECIDED
@@ -76,7 +74,7 @@ class TaskPackage:
         labels = None if DECISION_JSON in texts else files.labels
         if task.untrained or (labels is not None and labels < LEAST_LABELS):
             decider = replace(decider, decision=replace(decider.decision, threshold=NEW_TASK))
-        tables, outputs, tensors = make_tables(files.tensors, config, backbone, task.width, number)
+        tables, outputs, tensors = make_tables(files.tensors, config, backbone, task.width)
         if task.traits and outputs != task.width:
             raise PackageError(f"{files.path}: the head has one output, and the traits have {task.width} levels")
         digest = set_digest({**texts, TENSORS: tensors})

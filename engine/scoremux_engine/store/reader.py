@@ -5,13 +5,10 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
-import numpy as np
-
 from scoremux_client.contract import DIGEST_PATTERN
 from scoremux_decide.decision import Decision, Look
 from scoremux_engine.errors import PackageError, StoreError
 from scoremux_engine.model.backbone import Backbone
-from scoremux_engine.packages.adapter_tables import Number
 from scoremux_engine.packages.package import TaskPackage
 from scoremux_engine.packages.package_files import DECISION_JSON, PackageFiles
 from scoremux_engine.packages.task import Scale
@@ -103,10 +100,10 @@ class StoreReader:
                 raise StoreError(f"{self.folder} is not a store: it has no {MANIFEST_JSON}") from error
         raise StoreError(f"{self.manifest_path} is being written to")
 
-    def read_package(self, digest: str, backbone: Backbone, number: Number = np.float32) -> TaskPackage:
-        """Read a package and check that it is what its name says. Raises PackageError. number: type of its tables."""
+    def read_package(self, digest: str, backbone: Backbone) -> TaskPackage:
+        """Read a package and check that it is what its name says. Raises PackageError."""
         folder = self.package_folder(digest)
-        package = TaskPackage.read(folder, backbone, number)
+        package = TaskPackage.read(folder, backbone)
         if package.digest != digest:
             raise PackageError(f"{folder} was changed: its content's digest is {package.digest}")
         return package

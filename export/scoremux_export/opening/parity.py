@@ -16,7 +16,6 @@ from scoremux_engine.model.backbone import TOKEN_TYPE_IDS, Backbone, BackboneSpe
 from scoremux_engine.model.buckets import SizeClass, padded_prefix
 from scoremux_engine.model.tables import stack
 from scoremux_engine.model.tokens import Tokens
-from scoremux_engine.packages.adapter_tables import Number
 from scoremux_engine.packages.package import TaskPackage
 from scoremux_engine.packages.package_files import TASK_JSON
 from scoremux_engine.runners.runner import BackboneRunner, Floats, Ints, Outputs, pad
@@ -37,7 +36,7 @@ _MOST_NOISE = 4.0
 def prove(model: Any, backbone: Backbone, runner: BackboneRunner, opening: Opening) -> Parity:
     """Compare the graph with PEFT on rows that alternate between adapters of different ranks and numbers of levels.
 
-    The adapters are saved and read as a user's are. A runner that computes in float64 is compared with PEFT in float64.
+    The adapters are saved and read as a user's are.
 
     Args:
         model: The model as it was before it was opened.
@@ -48,8 +47,7 @@ def prove(model: Any, backbone: Backbone, runner: BackboneRunner, opening: Openi
             reads, or the model reads padding, or all rows have nearly the same logits, which would prove nothing.
     """
     generator = torch.Generator().manual_seed(0)
-    number = np.float64 if runner.precision == "float64" else np.float32
-    packages, oracles = _adapters(model, backbone, opening, generator, number)
+    packages, oracles = _adapters(model, backbone, opening, generator)
     worst, spread, spec, rows = 0.0, 0.0, backbone.spec, list[Tokens]()
     for tokens, group, out in _run(packages, model, backbone, runner, generator):
         pooled, rows = np.asarray(out.pooled), rows + tokens
@@ -116,7 +114,7 @@ def _run_behind_prefixes(
 
 
 def _adapters(
-    model: Any, backbone: Backbone, opening: Opening, generator: torch.Generator, number: Number
+    model: Any, backbone: Backbone, opening: Opening, generator: torch.Generator
 ) -> tuple[list[TaskPackage], list[nn.Module]]:
     """Make random adapters with PEFT: plain LoRA, and every variant that the opening takes.
 
@@ -148,10 +146,9 @@ def _adapters(
             folder = Path(scratch)
             oracle.save_pretrained(scratch)
             (folder / TASK_JSON).write_text(json.dumps({"id": "parity", "levels": list(range(levels))}))
-            packages.append(TaskPackage.read(folder, backbone, number))
+            packages.append(TaskPackage.read(folder, backbone))
         oracles.append(oracle)
-    # Only now: the models share the weights of `model`.
-    return packages, [oracle.double() for oracle in oracles] if number is np.float64 else oracles
+    return packages, oracles
 
 
 def _check_read(oracle: Any, tokens: Tokens, off: float, rows: Sequence[Tokens], spec: BackboneSpec) -> None:
