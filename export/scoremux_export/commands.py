@@ -25,7 +25,6 @@ _FOR = "PEFT adapters, or folders of them: what they need is opened."
 _SAME_WEIGHTS = "MODEL has the weights of the base model that the adapters name."
 _SITES = "Without --for, Linears that take LoRA: suffixes, re:PATTERN, or all-linear (default: query,value)."
 _MAX_TOKENS = "Most tokens of a text (default: the model's limit, 2,048 at most)."
-_REPLACE_STORE = "Rename a store of another backbone to store-DIGEST."
 
 
 @export.command()
@@ -37,7 +36,6 @@ def backbone(
     same_weights: Annotated[bool, Option("--same-weights", help=_SAME_WEIGHTS)] = False,
     sites: Annotated[str | None, Option(help=_SITES)] = None,
     max_tokens: Annotated[int | None, Option(min=8, help=_MAX_TOKENS)] = None,
-    replace_store: Annotated[bool, Option("--replace-store", help=_REPLACE_STORE)] = False,
 ) -> None:
     """Export the backbone with open sites, and prove it against PEFT before it is published.
 
@@ -66,9 +64,7 @@ def backbone(
         raise ExportError("name the MODEL to export, or its adapters with --for")
     sentences = list[str]()
     with ticking(console, "exporting and proving the graph against PEFT"):
-        spec = export_backbone(
-            model, opening, out, replace_store=replace_store, max_tokens=max_tokens, report=sentences.append
-        ).spec
+        spec = export_backbone(model, opening, out, max_tokens=max_tokens, report=sentences.append).spec
     console.print(f"{spec.architecture}: {len(spec.sites)} sites open, at most {spec.max_tokens} tokens")
     console.print(
         f"parity with PEFT: max |Δlogit| {spec.parity.max_abs_logit_difference:.1e} over {spec.parity.rows} rows"

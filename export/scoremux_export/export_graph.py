@@ -46,7 +46,6 @@ def export_backbone(
     repository: Path,
     make_runner: Callable[[Backbone], BackboneRunner] = OnnxRuntimeRunner,
     *,
-    replace_store: bool = False,
     max_tokens: int | None = None,
     report: Callable[[str], None] = lambda _: None,
     one_file_bytes: int = ONE_FILE_BYTES,
@@ -57,7 +56,6 @@ def export_backbone(
         opening: The Linears that take LoRA; or adapters of this model, for which those that they need are opened.
         make_runner: Returns the runner that the proof runs the graph with.
         report: Is called with a sentence about each precision (`measure`).
-        replace_store: Whether a store of another backbone is renamed to ``store-<digest>``; its packages stay there.
 
     Raises:
         ModelError: The model cannot be exported.
@@ -75,26 +73,23 @@ def export_backbone(
     target, store = repository / "backbone" / "1", repository / "store"
     with writing(repository, ExportError):
         repository.mkdir(parents=True, exist_ok=True)
-    with writing(repository, ExportError), locked(repository / ".export.lock"):
-        with replacing_folder(target) as folder:
-            _save_site_tensors(classifier.model, sites, folder / SITES)
-            original = copy_of(classifier.model)  # for the proof
-            opened = OpenedModel(classifier.model, sites, head, classifier.pad_id, prefix_layers)
-            tokens = classifier.max_tokens, classifier.token_types
-            pooled_size = write_graph(opened, folder / ONNX, *tokens, one_file_bytes)
-            classifier.words().save(str(folder / TOKENIZER))
-            spec = _describe(source, classifier, opened, folder, pooled_size)
-            old_store = _refuse_store(store, spec.digest, replace_store)
-            candidate = Backbone(folder, spec)
-            runner = make_runner(candidate)
-            for sentence in measure(candidate, runner):
-                report(sentence)
-            parity = prove(original, candidate, runner, opening)
-            spec = candidate.spec.model_copy(update={"parity": parity})
-            (folder / SPEC).write_text(spec.model_dump_json(indent=1) + "\n", encoding="utf-8")
-            write_scorer(repository)
-        if old_store is not None:
-            store.rename(old_store)
+    with writing(repository, ExportError), locked(repository / ".export.lock"), replacing_folder(target) as folder:
+        _save_site_tensors(classifier.model, sites, folder / SITES)
+        original = copy_of(classifier.model)  # for the proof
+        opened = OpenedModel(classifier.model, sites, head, classifier.pad_id, prefix_layers)
+        tokens = classifier.max_tokens, classifier.token_types
+        pooled_size = write_graph(opened, folder / ONNX, *tokens, one_file_bytes)
+        classifier.words().save(str(folder / TOKENIZER))
+        spec = _describe(source, classifier, opened, folder, pooled_size)
+        _refuse_other_store(store, spec.digest)
+        candidate = Backbone(folder, spec)
+        runner = make_runner(candidate)
+        for sentence in measure(candidate, runner):
+            report(sentence)
+        parity = prove(original, candidate, runner, opening)
+        spec = candidate.spec.model_copy(update={"parity": parity})
+        (folder / SPEC).write_text(spec.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        write_scorer(repository)
     return Backbone.open(target)
 
 
@@ -134,23 +129,14 @@ def _save_site_tensors(model: nn.Module, sites: tuple[Site, ...], path: Path) ->
         save_file(tensors, path)
 
 
-def _refuse_store(store: Path, digest: str, replace: bool) -> Path | None:
-    """Return where a store of another backbone goes, None where there is none. Raises ExportError unless `replace`."""
+def _refuse_other_store(store: Path, digest: str) -> None:
+    """Raise ExportError where the repository has a store of another backbone."""
     reader = StoreReader(store)
-    if not reader.stamp():
-        return None
-    other = reader.manifest().backbone
-    if other == digest:
-        return None
-    if not replace:
+    if reader.stamp() and (other := reader.manifest().backbone) != digest:
         raise ExportError(
             f"{store} belongs to backbone {other[:12]}, and this export is backbone {digest[:12]}: its tasks cannot be "
-            f"served with it. Export into another repository, or set the store aside with --replace-store"
+            f"served with it. Export into another repository, or move the store away: mv {store} {store}-{other[:12]}"
         )
-    aside = store.with_name(f"{store.name}-{other[:12]}")
-    if aside.exists():
-        raise ExportError(f"--replace-store moves {store} to {aside}, which exists; move one of them away")
-    return aside
 
 
 def _versions() -> dict[str, str]:

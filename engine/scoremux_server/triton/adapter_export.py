@@ -75,10 +75,10 @@ def _publish_new(
     try:
         store.publish([adapter.files for adapter in new], backbone, dry_run=not new)
     except ClosedError as error:
-        command = shlex.join(["scoremux", *export, "--replace-store"])
+        command = shlex.join(["scoremux", *export])
         raise SetupError(
-            f"{error.args[0]}. Export the backbone again for all adapters, then serve again; this renames the store, "
-            f"so give the folders of all its tasks:\n  {command}"
+            f"{error.args[0]}. Move {store.folder} away, export the backbone again for all adapters of its tasks, then "
+            f"serve again:\n  {command}"
         ) from error
     live = store.manifest().tasks if store.stamp() else {}
     return new, {task: digest for task, digest in versions.items() if live.get(task) != digest}
