@@ -7,7 +7,7 @@ import math
 import random
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -74,7 +74,6 @@ def run_selftest(
     tasks: int = _MOST_TASKS,
     loading_s: float = math.inf,
     longest: int | None = None,
-    report: Callable[[SelfTest], None] = lambda _: None,
 ) -> SelfTest:
     """Score made-up rows of the store's live tasks alone and in random mixes, and compare their bits.
 
@@ -97,7 +96,6 @@ def run_selftest(
         _compare(engine, _draw_mix(by_bucket, draw), alone, ends, test)
         test.mixes += 1
         test.seconds = time.perf_counter() - started
-        report(test)
         if time.perf_counter() >= ends:
             break
     return test

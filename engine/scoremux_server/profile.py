@@ -86,13 +86,6 @@ class Profile(BaseModel, extra="forbid", frozen=True):
     metrics_tasks: int = Field(
         default=100, ge=0, description="Tasks with a label of their own in metrics; the rest count as `_other`."
     )
-    trace_url: str = Field(
-        default="",
-        pattern=r"^(https?://[^\s,]+)?$",
-        description="Where traces go (OpenTelemetry, OTLP over HTTP), such as `http://127.0.0.1:4318/v1/traces`; "
-        "empty: no tracing.",
-    )
-    trace_rate: int = Field(default=1000, ge=1, description="Trace one request in N.")
     audit_log: str = Field(
         default="", description="File that gets a line for every row that is answered; empty: no audit log."
     )

@@ -1,6 +1,5 @@
-"""A served repository, seen from outside: Triton's metrics and the watcher's, traces, and the audit log."""
+"""A served repository, seen from outside: Triton's metrics and the watcher's, and the audit log."""
 
-import http.server
 import json
 import os
 import random
@@ -17,7 +16,6 @@ import pytest
 
 from faults import mounted, root_only
 from making import TASKS
-from peers import running
 from scoremux_client import NO_RETRIES, Response, ScoringClient, TransportError, UnavailableError
 from serving import Serving, Values, metrics, serving, value
 from waiting import until
@@ -164,32 +162,6 @@ def test_a_restarted_triton_has_few_labels_with_its_selftest_off(small_repositor
         with urllib.request.urlopen(f"{server.endpoints.watch_url}/readyz", timeout=60) as answer:
             assert json.load(answer)["selftest"] == "off"
         assert "profile  cpu\nselftest off" in server.output
-
-
-@pytest.mark.nightly
-def test_traces_reach_a_collector_and_hold_no_text(small_repository: Path, tmp_path: Path) -> None:
-    received: list[tuple[str, bytes]] = []
-
-    class Collector(http.server.BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            received.append((self.path, self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    with running(http.server.ThreadingHTTPServer(("127.0.0.1", 0), Collector)) as collector:
-        url = f"http://127.0.0.1:{collector.server_address[1]}/v1/traces"
-        with (
-            serving(small_repository, tmp_path, f"trace_url={url}", "trace_rate=1") as server,
-            ScoringClient(server.endpoints.grpc_url) as client,
-        ):
-            client.score([Response("t-1", SECRET)])
-            until(lambda: any(b"InferRequest" in body for _, body in received))
-    bodies = b"".join(body for path, body in received if path == "/v1/traces")
-    assert b"InferRequest" in bodies and b"scorer" in bodies and b"scoremux" in bodies
-    assert SECRET.encode() not in bodies
 
 
 def digest(text: str) -> str:

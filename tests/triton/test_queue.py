@@ -277,4 +277,3 @@ def test_full_shared_memory_is_unavailable_until_it_is_free(small_repository: Pa
         with urllib.request.urlopen(f"{ports.watch_url}/metrics", timeout=60) as answer:
             text = answer.read().decode()
         assert "scoremux_restarts_total 0.0" in text or "Triton ended with status -11" in output.read_text()
-        assert "scoremux_shared_memory_free_bytes" in text

@@ -28,7 +28,6 @@ from scoremux_engine.runners.choose import RunnerChoice
 from scoremux_engine.store.store import Store
 from scoremux_server.errors import SetupError, StartError
 from scoremux_server.profile import Profile
-from scoremux_server.triton import processes
 from scoremux_server.triton.command_line import KEY_HEADER
 from scoremux_server.triton.server import TritonServer
 from waiting import free_endpoints
@@ -275,31 +274,6 @@ def test_every_precision_of_openvino_is_served_bit_for_bit(small_repository: Pat
     assert [(s.level, s.probabilities, s.version) for s in got] == [
         (s.level, s.probabilities, s.version) for s in expected
     ]
-
-
-@pytest.mark.nightly
-def test_no_folder_of_a_backend_is_left_by_kills(small_repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes, "_ENDS_S", 60.0)  # a busy machine lets Triton end later
-    for _ in range(30):  # other Tritons on this machine start too, and at the same moment nobody knows whose is whose
-        with unwatched(small_repository) as running:
-            if (first := running.run.backend_folder) is None:
-                continue
-            assert first.is_dir()
-            running.kill()
-            assert first.is_dir()
-            running.restart()
-            assert not first.exists()
-            running.wait_until_ready()
-            if (second := running.run.backend_folder) is None:
-                continue
-            os.kill(running.process.pid, signal.SIGKILL)
-        assert first != second and not second.exists()
-        break
-    else:
-        pytest.fail("no start of 30 was alone")
-    with unwatched(small_repository) as running:
-        folder = running.run.backend_folder
-    assert running.process.exit_status == 0 and not (folder and folder.exists())
 
 
 @pytest.mark.nightly

@@ -55,7 +55,6 @@ class Audit:
         except AuditError:
             self._recorder.add(metrics.AUDIT_UNWRITTEN_ROWS, len(batch.texts))
             raise
-        self._recorder.add(metrics.AUDIT_ROWS, len(batch.texts))
 
     def close(self) -> None:
         self._file.close()

@@ -44,7 +44,6 @@ ROUTES = Metric("scoremux_routes_total", "Rows by where they go: machine, or peo
 CONDITIONS = Metric("scoremux_conditions_total", "Rows with a condition code.", labels=("task", "condition"))
 TOKENS = Metric("scoremux_tokens_total", "Tokens of scored rows.")
 PADDED_TOKENS = Metric("scoremux_padded_tokens_total", "Tokens of scored rows, with the padding to their buckets.")
-TRUNCATED_ROWS = Metric("scoremux_truncated_rows_total", "Scored rows that were cut at the backbone's limit.")
 FAILED_BATCHES = Metric("scoremux_failed_batches_total", "Batches that ended in an error: no row was answered.")
 BATCH_ROWS = Metric("scoremux_batch_rows", "Rows of a batch.", buckets=_ROWS)
 MICRO_BATCH_ROWS = Metric("scoremux_micro_batch_rows", "Rows of a micro-batch.", buckets=_ROWS)
@@ -62,7 +61,6 @@ INFO = Metric(
     labels=("version", "runner", "device", "precision", "backbone", "arithmetic"),
 )
 DEADLY_ROWS = Metric("scoremux_deadly_rows", "Rows answered SERVER_DIED, since they killed the scorer.")
-AUDIT_ROWS = Metric("scoremux_audit_rows_total", "Rows written to the audit log.")
 AUDIT_UNWRITTEN_ROWS = Metric("scoremux_audit_unwritten_rows_total", "Rows the audit log could not take.")
 
 WAITING_ROWS = Metric("scoremux_waiting_rows", "Rows that are not answered yet.", labels=("class",))
@@ -155,8 +153,7 @@ class Recorder:
             values = [value.decode() for value in batch.columns[column][:, 0]]
             rows = zip(labels, values, strict=True)
             counts.update((metric, labelled) for labelled in rows if labelled[1])
-        for metric, spec in ((TOKENS, contract.TOKENS), (TRUNCATED_ROWS, contract.TRUNCATED)):
-            counts[metric, ()] = int(batch.columns[spec.name].sum())
+        counts[TOKENS, ()] = int(batch.columns[contract.TOKENS.name].sum())
         with self._lock:
             for series, count in counts.items():
                 self._values[series] += count

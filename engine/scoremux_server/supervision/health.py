@@ -161,19 +161,9 @@ class Health(Collector):
                 self.canary_age_s,
             ),
             (
-                "scoremux_canary_waiting_seconds",
-                "Seconds that the canary in flight has waited for its answer.",
-                self.canary_waiting_s,
-            ),
-            (
                 "scoremux_store_readable",
                 "Whether the store could be read at the last canary; tasks in memory are scored all the same.",
                 not self.store_cause,
-            ),
-            (
-                "scoremux_shared_memory_free_bytes",
-                "Bytes free in shared memory, through which Triton passes all tensors.",
-                shared_memory_free_bytes(),
             ),
             ("scoremux_selftest", "Whether the self-test passed at the start: 0 if it is switched off.", tested),
         )
@@ -185,8 +175,3 @@ class Health(Collector):
         for each in WatchState:
             state.add_metric((each.value,), float(each is self.state))
         yield state
-        labels = {name: self.versions.get(name, "") for name in ("scoremux", "triton", "runner")}
-        labels["arithmetic"] = self.arithmetic
-        info = GaugeMetricFamily("scoremux_watcher_info", "1; the labels say what is watched.", labels=tuple(labels))
-        info.add_metric(tuple(labels.values()), 1.0)
-        yield info

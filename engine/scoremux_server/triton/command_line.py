@@ -59,21 +59,9 @@ def command_line(
         f"--allow-gpu-metrics={str(not installation.bundled).lower()}",
         "--metrics-config=summary_latencies=true",
         f"--metrics-config=summary_quantiles={QUANTILES}",
-        *(_tracing(profile.trace_url, profile.trace_rate) if profile.trace_url else []),
         f"--exit-timeout-secs={profile.drain_s}",
     ]
 
 
 def _web(address: str) -> str:
     return f"ipv6:{address}" if ":" in address else address
-
-
-def _tracing(url: str, rate: int) -> list[str]:
-    # TIMESTAMPS alone: the other level, TENSORS, would send texts along.
-    settings = ("mode=opentelemetry", "level=TIMESTAMPS", f"rate={rate}")
-    sent = (
-        f"opentelemetry,url={url}",
-        "opentelemetry,resource=service.name=scoremux",
-        "opentelemetry,bsp_schedule_delay=1000",
-    )
-    return [f"--trace-config={setting}" for setting in (*settings, *sent)]

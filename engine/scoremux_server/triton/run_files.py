@@ -6,7 +6,6 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -20,11 +19,8 @@ SHARED_MEMORY_LEAST_BYTES = 16 << 20
 
 MEMORY_LEAST_BYTES = 300 << 20
 """Memory that a server needs beside its graph, measured with 27 small adapters: with less the kernel ends the stub."""
-_CGROUPS = {"": ("/sys/fs/cgroup", "memory.max"), "memory": ("/sys/fs/cgroup/memory", "memory.limit_in_bytes")}
-"""Controller as /proc/self/cgroup names it → its folder, and the file with the limit (version 2, version 1)."""
+_CGROUP = Path("/sys/fs/cgroup")
 
-PYTHON_BACKEND = Path("/tmp")
-"""Where each Triton with a Python backend makes an empty folder `python_env_XXXXXX`, whatever TMPDIR says."""
 
 RUN = "/tmp/scoremux-RUN"
 """Stands for a run's folder in what `--print-config` prints."""
@@ -41,8 +37,6 @@ class RunFiles:
         self.shm_prefix = f"scoremux_{name}_"
         with writing(Path("a temporary folder"), SetupError):
             self.path = Path(tempfile.gettempdir()) / f"scoremux-{name}"
-        self.backend_folder: Path | None = None
-        self._others: set[Path] | None = None
 
     def make(self) -> None:
         """Make the folder if it is missing. Raises SetupError."""
@@ -51,19 +45,6 @@ class RunFiles:
             if self.path.lstat().st_uid != os.geteuid():
                 raise PermissionError(errno.EPERM, "it belongs to another user")
 
-    def note_other_folders(self) -> None:
-        """Note the folders of other Tritons' Python backends, before one starts."""
-        self.backend_folder, self._others = None, _backend_folders()
-
-    def find_backend_folder(self, has_stub: Callable[[], bool]) -> None:
-        """Find the folder that the Python backend of this run has made, once it has started a stub.
-
-        Nothing but its time says whose it is: where another Triton starts at the same moment, neither is taken.
-        """
-        if self._others is not None and has_stub():
-            new, self._others = _backend_folders() - self._others, None
-            self.backend_folder = new.pop() if len(new) == 1 else None
-
     def close_regions(self) -> None:
         """Make the shared memory of this run's processes readable by this user alone; Triton ignores the umask."""
         for region in SHARED_MEMORY.glob(f"{self.shm_prefix}*"):
@@ -71,24 +52,13 @@ class RunFiles:
                 region.chmod(0o600)
 
     def remove_regions(self) -> None:
-        """Remove the shared memory and the empty folder that this run's processes left; they must have ended."""
+        """Remove the shared memory that this run's processes left; they must have ended."""
         for region in SHARED_MEMORY.glob(f"{self.shm_prefix}*"):
             region.unlink(missing_ok=True)
-        if self.backend_folder:
-            with contextlib.suppress(OSError):
-                self.backend_folder.rmdir()  # one that ended by itself has removed it
 
     def remove(self) -> None:
         self.remove_regions()
         shutil.rmtree(self.path, ignore_errors=True)
-
-
-def _backend_folders() -> set[Path]:
-    user, folders = os.geteuid(), set()
-    for folder in PYTHON_BACKEND.glob("python_env_??????"):
-        with contextlib.suppress(OSError):
-            folders |= {folder} if folder.lstat().st_uid == user else set()
-    return folders
 
 
 def shared_memory_free_bytes() -> int:
@@ -112,14 +82,11 @@ def memory_free_bytes() -> int:
     """Return the bytes that this machine has available, or that this container may have if that is less."""
     limits = [int(psutil.virtual_memory().available)]
     with contextlib.suppress(OSError):
-        for line in Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines():
-            _, controllers, path = line.split(":", 2)
-            if controllers in _CGROUPS:
-                root, name = _CGROUPS[controllers]
-                # In a container, the folder of its own limit is the root.
-                for file in (Path(root + path) / name, Path(root) / name):
-                    with contextlib.suppress(OSError, ValueError):
-                        limits.append(int(file.read_text()))
+        own = Path("/proc/self/cgroup").read_text(encoding="utf-8").strip().rpartition(":")[2]
+        # In a container, the folder of its own limit is the root.
+        for folder in (_CGROUP / own.lstrip("/"), _CGROUP):
+            with contextlib.suppress(OSError, ValueError):
+                limits.append(int((folder / "memory.max").read_text()))
     return min(limits)
 
 

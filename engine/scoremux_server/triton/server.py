@@ -29,7 +29,7 @@ from scoremux_server.triton.canary import Answer, Canary, CanaryVerdict
 from scoremux_server.triton.command_line import KEY_HEADER, command_line
 from scoremux_server.triton.endpoints import Endpoints
 from scoremux_server.triton.installation import Installation
-from scoremux_server.triton.processes import TritonProcess, listens, stubs
+from scoremux_server.triton.processes import TritonProcess, listens
 from scoremux_server.triton.repository import assemble
 from scoremux_server.triton.run_files import (
     RunFiles,
@@ -166,7 +166,6 @@ class TritonServer:
                 return None
             look(cause)
             self.run.close_regions()  # a stub makes its region while it starts
-            self.run.find_backend_folder(lambda: bool(stubs(process.pid)))
             if process.exit_status is not None:
                 raise self._start_error(process.exit_status)
             self.canary.send()
@@ -247,7 +246,6 @@ class TritonServer:
         self.canary.backbone = read_spec(BackboneSpec, exported, "scoremux export backbone").digest
         if cause := self.canary.look_at_store():
             raise SetupError(cause)
-        self.run.note_other_folders()
         self._process = TritonProcess(arguments, self.installation.environment(os.environ), self.log)
 
     def _listens(self) -> bool:

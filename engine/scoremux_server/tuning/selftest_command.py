@@ -2,7 +2,6 @@
 
 import os
 import platform
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -28,7 +27,6 @@ from scoremux_server.triton.installation import Installation
 from scoremux_server.triton.run_files import SHARED_MEMORY, shared_memory_free_bytes
 
 _SECONDS = 15.0
-_SHOWN_S = 5.0
 _LIBRARIES = ("scoremux", "openvino", "onnxruntime", "onnxruntime-gpu", "numpy")
 
 _PROFILE = Option(
@@ -92,7 +90,6 @@ def _test(repository: Path, store: Path | None, profile: str | None, limits: Map
     served = Profile.read(profile or default_profile(repository)).choice
     each = [replace(choice, threads=served.threads, streams=served.streams) for choice in ON_CPU]
     for choice in [served] if profile else each:
-        setting = f"{choice.name} {choice.precision}"
         try:
             engine = Engine.open(repository, store=store, runner=choice)
         except RunnerError as error:
@@ -100,7 +97,7 @@ def _test(repository: Path, store: Path | None, profile: str | None, limits: Map
                 raise
             results.rows.append((choice.name, choice.precision, *[""] * 5, f"not tested: {error}", ""))
             continue
-        test = run_selftest(engine, report=_Report(setting), **limits)
+        test = run_selftest(engine, **limits)
         results.add(choice, engine, test)
         if test.changed:
             break
@@ -137,18 +134,6 @@ def _installed_libraries() -> Iterator[str]:
     for name in _LIBRARIES:
         with suppress(PackageNotFoundError):
             yield f"{name} {version(name)}"
-
-
-class _Report:
-    """Prints on a terminal what was tested, now and then."""
-
-    def __init__(self, name: str) -> None:
-        self._name, self._shown_s = name, 0.0
-
-    def __call__(self, test: SelfTest) -> None:
-        if sys.stderr.isatty() and test.seconds - self._shown_s >= _SHOWN_S:
-            self._shown_s = test.seconds
-            typer.echo(f"{self._name}: {test.mixes:,} mixes, {test.rows:,} rows, {test.seconds:.0f} s", err=True)
 
 
 def _row(choice: RunnerChoice, arithmetic: str, test: SelfTest) -> tuple[str, ...]:

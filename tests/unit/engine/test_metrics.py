@@ -51,7 +51,6 @@ def test_rows_are_counted_once_by_task_and_status_and_tasks_beyond_the_first_sha
     assert rows(changes, metrics.CONDITIONS) == {("a", "B"): 1}
     assert rows(changes, metrics.TOKENS) == {(): 50}
     assert rows(changes, metrics.PADDED_TOKENS) == {(): 3 * 16 + 64}
-    assert rows(changes, metrics.TRUNCATED_ROWS) == {(): 1}
     assert recorder.take() == []
     recorder = Recorder(FirstLabels(2))
     recorder.observe(seen(["a", "b", "c", "d"]))

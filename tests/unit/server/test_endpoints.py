@@ -12,7 +12,6 @@ import pytest
 
 from scoremux_server.errors import SetupError
 from scoremux_server.profile import Profile
-from scoremux_server.triton import run_files
 from scoremux_server.triton.endpoints import Endpoints
 from scoremux_server.triton.installation import RELEASE_VARIABLE, Installation
 from scoremux_server.triton.run_files import SHARED_MEMORY, RunFiles
@@ -128,26 +127,6 @@ def test_removed_run_folder_leaves_nothing_and_touches_no_other() -> None:
     for _ in range(2):
         other.remove()
     assert not list(SHARED_MEMORY.glob(f"{other.shm_prefix}*")) and not other.path.exists()
-
-
-def test_folder_of_a_backend_is_removed_if_it_is_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(run_files, "PYTHON_BACKEND", tmp_path)
-    run, names = RunFiles(), [tmp_path / f"python_env_{letter * 6}" for letter in "abcd"]
-    names[0].mkdir()
-    run.note_other_folders()
-    names[1].mkdir()
-    run.find_backend_folder(lambda: False)
-    run.find_backend_folder(lambda: True)
-    names[2].mkdir()
-    run.find_backend_folder(lambda: True)  # it is known: what comes later is another's
-    run.remove_regions()
-    assert [name.exists() for name in names] == [True, False, True, False]
-    run.note_other_folders()
-    names[1].mkdir()
-    names[3].mkdir()
-    run.find_backend_folder(lambda: True)
-    run.remove()
-    assert all(name.exists() for name in names)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root makes folders of other users")
