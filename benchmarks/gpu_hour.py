@@ -5,12 +5,13 @@
 
 Rows are appended to FOLDER/gpu_hour.jsonl as soon as a step ends, and FOLDER/gpu_hour.md has them as a table; a step
 that fails does not stop the next. Without a GPU the same steps run on ONNX Runtime's CPU provider, but for those that
-need a card, which are named as skipped. Of the peers PEFT is measured, not yet vLLM and merged models.
+need a card, which are named as skipped.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import random
@@ -25,9 +26,15 @@ from pathlib import Path
 from queue import Empty
 from typing import Any
 
+import numpy as np
 import psutil
 
 from benchmarks.case import case
+from benchmarks.child import ChildError
+from benchmarks.data import Labelled, example_adapters
+from benchmarks.peers.base import InstallError, Peer, load
+from benchmarks.peers.peft_torch import CONVERTED
+from benchmarks.peers.vllm_mixed import DTYPES, VLLM
 from benchmarks.rows import Row, markdown
 from benchmarks.serving import SCOREMUX, serving
 from benchmarks.stores import store_of
@@ -238,25 +245,38 @@ def job(arguments: argparse.Namespace) -> Rows:
     return [{"setting": f"{profile}, {arguments.job_rows:,} rows", "figure": f"{rate:,.0f} rows/s"}]
 
 
-def peers(arguments: argparse.Namespace) -> Rows:
-    """Time PEFT with the 27 example adapters in torch, in the precision and the size of batch that are fastest."""
-    from benchmarks.data import Labelled, example_adapters
-    from benchmarks.peers.peft_torch import PRECISIONS as OF_PEFT
-    from benchmarks.peers.peft_torch import PeftMixed, PeftSwitched
-
+def _timed(arguments: argparse.Namespace, *peers: Peer) -> Rows:
+    """Time peers with the 27 example adapters, each in a process of its own; say how far each is from the first."""
     draw, tasks, rows = random.Random(0), [folder.name for folder in example_adapters()], list[dict[str, Any]]()
     texts = [" ".join(draw.choices(WORDS, k=draw.randint(3, 25))) for _ in range(arguments.rows)]
     labelled = [Labelled(str(number), draw.choice(tasks), text, 0) for number, text in enumerate(texts)]
-    for kind in (PeftMixed, PeftSwitched):
-        peer, took = kind("", precisions=OF_PEFT if has_gpu() else OF_PEFT[:1], device=device()), list[float]()
-        peer.logits(labelled)
-        for _ in range(arguments.rounds):
-            started = time.perf_counter()
-            peer.logits(labelled)
-            took.append(time.perf_counter() - started)
-        figure = f"{len(texts) / sorted(took)[len(took) // 2]:,.0f} rows/s"
-        rows.append({"setting": f"{kind.__name__}, {peer.setting}", "figure": figure})
+    first = None
+    for peer in peers:
+        try:
+            with load(peer, arguments.work, labelled) as child:
+                _, logits = child.logits(range(len(texts)))
+                took = [child.logits(range(len(texts)))[0] for _ in range(arguments.rounds)]
+                setting = f"{peer.name}, {child.setting()}"
+        except (InstallError, ChildError) as error:
+            rows.append({"setting": peer.name, "figure": f"refused: {error}"})
+            continue
+        first = logits if first is None else first
+        figure = f"{len(texts) / sorted(took)[len(took) // 2]:,.0f} rows/s, {np.abs(logits - first).max():.1e} apart"
+        rows.append({"setting": setting, "figure": figure, "seconds": took})
     return rows
+
+
+def peers(arguments: argparse.Namespace) -> Rows:
+    """Time PEFT and merged models in torch, in the precision and the size of batch that are fastest."""
+    kinds = {"device": device(), "precisions": ("float32", CONVERTED) if has_gpu() else ("float32",)}
+    ways = {"mixed batch": "PeftMixed", "set_adapter": "PeftSwitched", "a model for each task": "PeftMerged"}
+    return _timed(arguments, *(Peer(f"PEFT, {name}", f"peft_torch:{way}", kinds) for name, way in ways.items()))
+
+
+def vllm(arguments: argparse.Namespace) -> Rows:
+    """Time vLLM in both precisions, in a virtual environment of its own."""
+    alone = Peer("PEFT, mixed batch", "peft_torch:PeftMixed", {"device": device()})
+    return _timed(arguments, alone, *(dataclasses.replace(VLLM, options={"dtype": dtype}) for dtype in DTYPES))
 
 
 Step = Callable[[argparse.Namespace], Rows]
@@ -272,6 +292,7 @@ STEPS: tuple[tuple[Step, bool, float], ...] = (
     (plan, False, 900),
     (served_by_tensorrt, True, 900),
     (peers, False, 600),
+    (vllm, True, 1500),
     (job, False, 900),
 )
 """What is measured, whether it needs a card, and how many seconds it may take."""

@@ -114,6 +114,43 @@ class PeftSwitched(PeftPeer):
         return self.forward(ids)
 
 
+class PeftMerged(Batched):
+    """A whole model for each task in torch, its adapter merged by PEFT; rows grouped by task.
+
+    Args:
+        precisions: float32, CONVERTED, or both to choose from.
+        device: where torch computes.
+    """
+
+    def __init__(
+        self,
+        scratch: str,  # noqa: ARG002
+        precisions: Sequence[str] = PRECISIONS[:1],
+        device: str = "cpu",
+    ) -> None:
+        import peft
+        import torch
+
+        super().__init__(precisions)
+        self._device, base = device, classifier()
+        self._models: dict[tuple[str, str], Any] = {}
+        for folder in example_adapters():
+            adapted: Any = peft.PeftModel.from_pretrained(copy.deepcopy(base), str(folder))
+            merged = adapted.merge_and_unload().eval()
+            for precision in precisions:
+                kind = torch.bfloat16 if precision == CONVERTED else torch.float32
+                self._models[folder.name, precision] = copy.deepcopy(merged).to(device, kind)
+
+    def run(self, tasks: Sequence[str], ids: Sequence[list[int]]) -> Floats:
+        import torch
+
+        array, mask = (torch.from_numpy(part).to(self._device) for part in batches.padded(ids))
+        with torch.inference_mode():
+            model = self._models[tasks[0], self.setting.precision]
+            logits = model(input_ids=array, attention_mask=mask).logits
+        return np.asarray(logits.float().cpu().numpy())
+
+
 class PeftAlone(PeftSwitched):
     """Every row alone and unpadded: the reference."""
 
