@@ -133,14 +133,17 @@ $(VENV)/bin/python:
 
 # The versions whose bits are recorded.
 VERSIONS = tests/parity/constraints.txt
-$(VENV)/.demo: $(VENV)/bin/python pyproject.toml desk/pyproject.toml desk/requirements.txt examples/saf/requirements.txt $(VERSIONS)
+INSTALLED = $(VENV)/bin/python pyproject.toml desk/pyproject.toml desk/requirements.txt examples/saf/requirements.txt $(VERSIONS)
+$(VENV)/.demo: $(INSTALLED)
 	$(BIN)/python -m pip install --constraint $(VERSIONS) --editable '.[serve,export,assess]' --editable ./desk
 	$(BIN)/python -m pip install --quiet --no-deps --requirement examples/saf/requirements.txt
 	@touch $@
 
-$(VENV)/.dev: $(VENV)/.demo
-	$(BIN)/python -m pip install --quiet --constraint $(VERSIONS) --editable '.[dev]' --editable ./desk
-	@touch $@
+# `dev` has what `.demo` installs, too.
+$(VENV)/.dev: $(INSTALLED)
+	$(BIN)/python -m pip install --constraint $(VERSIONS) --editable '.[dev]' --editable ./desk
+	$(BIN)/python -m pip install --quiet --no-deps --requirement examples/saf/requirements.txt
+	@touch $(VENV)/.demo $@
 
 $(VENV)/.bench: $(VENV)/.demo
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'
