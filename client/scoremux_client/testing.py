@@ -12,7 +12,6 @@
 
 import hashlib
 import json
-import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -39,52 +38,23 @@ class FakeTransport:
 
     def __init__(self, tasks: Mapping[str, Sequence[float]], level: Level | None = None) -> None:
         self.requests: list[list[Response]] = []
-        self.timeouts_s: list[float | None] = []
-        self.most_in_flight = 0
         self.closed = False
         self.arithmetic = ""
         self._tasks = dict(tasks)
         self._level = level or (lambda task, _: len(self._tasks[task]) - 1)
         self._failures: deque[TransportError] = deque()
-        self._unanswered: deque[tuple[Answer, list[Response]]] | None = None
-        self._lock = threading.RLock()
-
-    @property
-    def in_flight(self) -> int:
-        """Requests that are held and not cancelled."""
-        with self._lock:
-            return sum(not future.done() for future, _ in self._unanswered or ())
 
     def fail(self, error: TransportError, times: int = 1) -> None:
         """Let the next requests fail."""
         self._failures.extend([error] * times)
 
-    def hold(self) -> None:
-        """Leave requests unanswered from now on."""
-        with self._lock:
-            self._unanswered = deque() if self._unanswered is None else self._unanswered
-
-    def release(self) -> None:
-        """Answer what is held, the last first, and answer at once again."""
-        with self._lock:
-            waiting, self._unanswered = list(self._unanswered or ()), None
-        for future, responses in reversed(waiting):
-            self._answer(future, responses)
-
-    def submit(self, inputs: Columns, timeout_s: float | None) -> Answer:
+    def submit(self, inputs: Columns, timeout_s: float | None) -> Answer:  # noqa: ARG002
         """Take one request."""
         future = Answer()
         texts, tasks = (inputs[spec.name][:, 0].tolist() for spec in contract.INPUTS)
         decoded = zip(tasks, texts, strict=True)
         responses = [Response(task.decode(errors="replace"), text) for task, text in decoded]
-        with self._lock:
-            self.requests.append(responses)
-            self.timeouts_s.append(timeout_s)
-            if self._unanswered is not None:
-                self._unanswered.append((future, responses))
-                self.most_in_flight = max(self.most_in_flight, self.in_flight)
-                return future
-            self.most_in_flight = max(self.most_in_flight, 1)
+        self.requests.append(responses)
         self._answer(future, responses)
         return future
 

@@ -13,9 +13,9 @@ import numpy.typing as npt
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 from tritonclient.utils import deserialize_bytes_tensor, serialize_byte_tensor
 
+from held import HeldTransport
 from scoremux_client import NO_RETRIES, Response, Retries, Scored, ScoringClient
 from scoremux_client.contract import LEAST_PROBABILITY, NO_CONFIDENCE, NO_LEVEL
-from scoremux_client.testing import FakeTransport
 
 ROW = [Response("t-1", "text")]
 Handler = Callable[[Any, grpc.ServicerContext], Any]
@@ -146,15 +146,15 @@ TASKS = {"t-1": [float(i) for i in range(1000)], "t-2": [0.0, 1.0]}
 FAST = Retries(patience_s=60, contact_s=60, base_s=0.001, cap_s=0.01)
 
 
-def fake() -> FakeTransport:
-    return FakeTransport(TASKS, lambda _, text: int(text) % 1000)
+def fake() -> HeldTransport:
+    return HeldTransport(TASKS, lambda _, text: int(text) % 1000)
 
 
 def numbered(count: int) -> list[Response]:
     return [Response("t-1", str(i), f"id-{i}") for i in range(count)]
 
 
-def sent(transport: FakeTransport) -> list[str]:
+def sent(transport: HeldTransport) -> list[str]:
     return [r.text.decode() for request in transport.requests for r in request if r.task]  # type: ignore[union-attr]
 
 

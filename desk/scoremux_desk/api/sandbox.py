@@ -73,7 +73,6 @@ class SandboxScorer(TritonScorer):
     def _outcomes(self, rows: Iterable[Scored]) -> list[Scored]:
         """Return rows as their ids say, and have a human decide some of them soon."""
         self.transport.requests.clear()
-        self.transport.timeouts_s.clear()
         scored = [_outcome(row) for row in rows]
         if waiting := [(row.task, str(row.id)) for row in scored if row.route == Reason.UNUSUAL.route]:
             _later(self._decide, waiting)

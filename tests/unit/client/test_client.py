@@ -3,6 +3,7 @@
 import asyncio
 import importlib.metadata
 import itertools
+import os
 import signal
 import subprocess
 import sys
@@ -12,11 +13,14 @@ import traceback
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import aclosing
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import held as held_transport
 import scoremux
+from held import HeldTransport
 from peers import TASKS, fake, numbered, sent
 from scoremux_client import (
     NO_RETRIES,
@@ -36,7 +40,6 @@ from scoremux_client import (
 )
 from scoremux_client.calls.request_size import RequestSize
 from scoremux_client.rows import Columns
-from scoremux_client.testing import FakeTransport
 from waiting import until
 
 SECRET = "the dog ate my router"
@@ -76,7 +79,7 @@ def test_every_row_comes_back_once_and_in_order(score: Score, count: int) -> Non
     assert [s.id for s in scored] == [f"id-{i}" for i in range(count)]
 
 
-def released_soon(transport: FakeTransport, requests: int) -> threading.Thread:
+def released_soon(transport: HeldTransport, requests: int) -> threading.Thread:
     def release() -> None:
         while transport.in_flight < requests:
             time.sleep(0.001)
@@ -179,7 +182,7 @@ def test_a_failed_chunk_keeps_its_kind_and_names_its_rows(score: Score, kind: ty
     assert caught.value.__cause__ is foreign
 
 
-class TakesFew(FakeTransport):
+class TakesFew(HeldTransport):
     """Refuses requests of more than `most` rows, as a server with a limit of bytes does."""
 
     most = 3
@@ -199,7 +202,7 @@ def test_requests_that_are_too_large_go_out_in_smaller_ones(score: Score) -> Non
         score(transport, numbered(1), retries=NO_RETRIES)
 
 
-class ByHand(FakeTransport):
+class ByHand(HeldTransport):
     """Leaves its requests to the test: `futures` in the order of sending."""
 
     def __init__(self) -> None:
@@ -231,7 +234,7 @@ def test_an_error_that_came_before_the_rows_ahead_of_it_is_raised_behind_them() 
     thread.join()
 
 
-def held() -> FakeTransport:
+def held() -> HeldTransport:
     transport = fake()
     transport.hold()
     return transport
@@ -277,9 +280,9 @@ import time
 from threading import Thread
 
 from scoremux_client import Response, ScoringClient
-from scoremux_client.testing import FakeTransport
+from held import HeldTransport
 
-transport = FakeTransport({"t-1": [0, 1]}, lambda task, text: 0)
+transport = HeldTransport({"t-1": [0, 1]}, lambda task, text: 0)
 transport.hold()
 submit = transport.submit
 
@@ -302,7 +305,9 @@ except KeyboardInterrupt:
 
 
 def test_ctrl_c_stops_at_once_and_cancels_what_is_in_flight() -> None:
-    with subprocess.Popen([sys.executable, "-c", INTERRUPTED], stdout=subprocess.PIPE, text=True) as process:
+    command = [sys.executable, "-c", INTERRUPTED]
+    environment = {**os.environ, "PYTHONPATH": str(Path(held_transport.__file__).parent)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         try:
             assert process.stdout is not None and process.stdout.readline() == "sent\n"
             process.send_signal(signal.SIGINT)
@@ -312,7 +317,7 @@ def test_ctrl_c_stops_at_once_and_cancels_what_is_in_flight() -> None:
 
 
 def test_the_deadline_of_a_call_names_the_rows_without_an_outcome(score: Score) -> None:
-    class Forgets(FakeTransport):
+    class Forgets(HeldTransport):
         def submit(self, inputs: Columns, timeout_s: float | None) -> Future[Columns]:
             return Future() if b"2" in inputs["TEXT"] else super().submit(inputs, timeout_s)
 
@@ -360,7 +365,7 @@ def test_a_source_that_breaks_cancels_what_is_in_flight(score: Score) -> None:
     assert transport.in_flight == 0
 
 
-class Careless(FakeTransport):
+class Careless(HeldTransport):
     """A transport of a user's own with a mistake in it."""
 
     def __init__(self, result: Any) -> None:
@@ -447,7 +452,7 @@ def test_one_client_serves_many_threads() -> None:
 def test_the_shipped_transport_gives_the_statuses_of_a_server() -> None:
     pairs = [("t-2", "1"), ("no", "1"), ("", ""), ("t-2", b"\xff"), ("t-2", "x" * 2**21)]
     rows = [Response(task, text) for task, text in pairs]
-    statuses = [s.status for s in score_in_thread(FakeTransport(TASKS), rows)]
+    statuses = [s.status for s in score_in_thread(HeldTransport(TASKS), rows)]
     assert statuses == [
         Status.OK, Status.UNKNOWN_TASK, Status.INVALID_TASK, Status.INVALID_TEXT, Status.TEXT_TOO_LONG
     ]  # fmt: skip
@@ -509,7 +514,7 @@ def test_rows_of_a_slow_synchronous_source_are_sent_and_scored_until_the_deadlin
 
 @pytest.mark.parametrize("error", [UnavailableError, BusyError])
 def test_patience_ends_where_probes_are_answered_and_rows_never(error: type[TransportError]) -> None:
-    class TurnsRowsAway(FakeTransport):
+    class TurnsRowsAway(HeldTransport):
         def submit(self, inputs: Columns, timeout_s: float | None) -> Future[Columns]:
             if inputs["TASK"][0, 0]:
                 self.fail(error("nobody is there"))
@@ -522,7 +527,7 @@ def test_patience_ends_where_probes_are_answered_and_rows_never(error: type[Tran
 
 
 def test_a_call_that_runs_out_of_time_does_not_count_against_the_server() -> None:
-    class Slow(FakeTransport):
+    class Slow(HeldTransport):
         """Never answers the text "1", and keeps its deadline."""
 
         def submit(self, inputs: Columns, timeout_s: float | None) -> Future[Columns]:
@@ -546,11 +551,11 @@ def test_a_call_that_runs_out_of_time_does_not_count_against_the_server() -> Non
 
 def test_rows_may_be_dicts_and_the_client_says_where_it_sends_them() -> None:
     row = {"task": "t-1", "text": "It hands out addresses.", "id": "r1", "level": 2}
-    with ScoringClient(FakeTransport({"t-1": [0, 0.5, 1]})) as client:
+    with ScoringClient(HeldTransport({"t-1": [0, 0.5, 1]})) as client:
         assert client.score([row]) == client.score([Response("t-1", "It hands out addresses.", "r1")])
         with pytest.raises(InputError, match=r"row 0: it lacks the key task$"):
             client.score([{"text": "a secret"}])
-    assert repr(client) == "Client('FakeTransport', closed)"
+    assert repr(client) == "Client('HeldTransport', closed)"
     assert repr(ScoringClient(["localhost:8001", "localhost:9001"])) == "Client('localhost:8001, localhost:9001')"
 
 

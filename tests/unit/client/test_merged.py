@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from held import HeldTransport
 from scoremux_client import (
     NO_RETRIES,
     AsyncScoringClient,
@@ -22,17 +23,16 @@ from scoremux_client.calls.merged import MergingTransport
 from scoremux_client.calls.request_size import RequestSize
 from scoremux_client.errors import TooLargeError
 from scoremux_client.rows import Columns, encode
-from scoremux_client.testing import FakeTransport
 
 TASKS = {"t-1": [float(points) for points in range(200)]}
 FOR_EVER_S = 3600.0
 
 
-def fake() -> FakeTransport:
-    return FakeTransport(TASKS, lambda _, text: int(text))
+def fake() -> HeldTransport:
+    return HeldTransport(TASKS, lambda _, text: int(text))
 
 
-class Refusing(FakeTransport):
+class Refusing(HeldTransport):
     """Refuses requests that hold more than `most` rows or the row `bad`."""
 
     def __init__(self, most: int = 100, bad: bytes = b"") -> None:
@@ -48,7 +48,7 @@ class Refusing(FakeTransport):
         return super().submit(inputs, timeout_s)
 
 
-class Short(FakeTransport):
+class Short(HeldTransport):
     """Leaves out the last row of an answer to more than one."""
 
     def _columns(self, responses: list[Response]) -> dict[str, Any]:
@@ -65,11 +65,11 @@ async def calls(client: AsyncScoringClient, numbers: Sequence[int]) -> list[Any]
     return await asyncio.gather(*(call(client, number) for number in numbers), return_exceptions=True)
 
 
-def sizes(transport: FakeTransport) -> list[int]:
+def sizes(transport: HeldTransport) -> list[int]:
     return [len(request) for request in transport.requests]
 
 
-async def until(transport: FakeTransport, requests: int) -> None:
+async def until(transport: HeldTransport, requests: int) -> None:
     while len(transport.requests) < requests:
         await asyncio.sleep(0.001)
 

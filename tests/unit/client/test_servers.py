@@ -12,6 +12,7 @@ from itertools import count
 import numpy as np
 import pytest
 
+from held import HeldTransport
 from peers import FAST, TASKS, fake, numbered, sent
 from scoremux_client import (
     BusyError,
@@ -24,7 +25,6 @@ from scoremux_client import (
     UnavailableError,
 )
 from scoremux_client.rows import Answer, Columns
-from scoremux_client.testing import FakeTransport
 
 
 @pytest.mark.parametrize("error", [UnavailableError, BusyError])
@@ -139,7 +139,7 @@ def test_a_server_that_comes_back_gets_rows_again() -> None:
 def test_no_row_is_lost_or_doubled_whatever_fails(seed: int) -> None:
     draw = random.Random(seed)
 
-    class Moody(FakeTransport):
+    class Moody(HeldTransport):
         def submit(self, inputs: Columns, timeout_s: float | None) -> Future[Columns]:
             if draw.random() < 0.3:
                 kind = draw.choice([UnavailableError, BusyError, DeadlineError])
@@ -153,7 +153,7 @@ def test_no_row_is_lost_or_doubled_whatever_fails(seed: int) -> None:
     assert [(s.id, s.level) for s in scored] == [(r.id, int(r.text)) for r in rows]
 
 
-def probes(transport: FakeTransport) -> int:
+def probes(transport: HeldTransport) -> int:
     return sum(not row.task for request in transport.requests for row in request)
 
 
@@ -204,7 +204,7 @@ def test_a_probe_has_a_deadline_of_its_own(timeout_s: float | None, expected: fl
 ANSWER_S = 0.01
 
 
-class Restarts(FakeTransport):
+class Restarts(HeldTransport):
     """A server that answers after a moment, and that is away for a while once it has had the text "20"."""
 
     away_s = 0.1
@@ -274,7 +274,7 @@ def test_each_task_has_its_server_and_hot_tasks_even_the_load(chunk_rows: int) -
     """Tasks of a Zipf distribution: few are computed by both servers, and both have as many rows."""
     seen: list[Counter[str]] = [Counter(), Counter()]
 
-    class Noting(FakeTransport):
+    class Noting(HeldTransport):
         def __init__(self, place: int) -> None:
             super().__init__({f"t-{n}": [0, 1] for n in range(1000)})
             self.url, self._place = f"server-{place}", place
