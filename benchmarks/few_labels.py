@@ -1,11 +1,16 @@
-"""Tasks with few labels or none: what the comparison with references gives without training.
+"""Tasks with few labels or none: what the comparison with references gives without training, and what deceives it.
 
     python -m benchmarks reference --data SAF
+    python -m benchmarks tricks --data SAF --labels 8 32 --work FOLDER
 
 Rows of `--folds` of four folds get levels from so many labels outside of the fold. The labels are drawn at random (8
 times), or chosen to cover: one after the other, the answer that leaves the least variance of all answers under the
 kernel. The head is learned on the tasks of the other two thirds. Differences are cover minus random, with intervals by
 resampling of tasks.
+
+`tricks` gives texts that nobody should get points for to the comparison (the labels drawn at random, once), and to the
+plain and taught adapters of `recipes`: with the `--work` of that command nothing is trained. Beside them are the
+answers of the held-out fold that people gave the highest and the lowest level.
 """
 
 from __future__ import annotations
@@ -21,6 +26,7 @@ import numpy.typing as npt
 
 from benchmarks.case import QWK, case, data_folder
 from benchmarks.data import Labelled
+from benchmarks.peers.batches import TokenIds
 from benchmarks.quality import overall
 from benchmarks.rows import Row
 from benchmarks.screening import FOLDS, THIRDS, Predicted, Recipes, minus
@@ -131,3 +137,91 @@ def _predicted(tasks: Sequence[_Task], folds: int, labels: int, choices: Sequenc
 
 def _figures(predicted: Predicted) -> dict[str, Any]:
     return {**overall(predicted.rows, predicted.levels), "log_loss": predicted.log_loss, "rows": len(predicted.rows)}
+
+
+TRICKS = ("highest level", "lowest level", "reference shuffled", "key words", "question", "lowest level + key words")
+
+
+def _tricks(task: _Task) -> list[tuple[str, str]]:
+    """Return texts of a task by kind. Key words are the words of the reference that are not in the question."""
+    reference, question = task.task.reference.split(), task.task.question
+    shuffled = random.Random(task.task.id).sample(reference, len(reference))
+    in_question = {*question.casefold().split()}
+    keys = " ".join(word for word in shuffled if word.casefold() not in in_question)
+    held_out = [place for place, fold in enumerate(task.fold_of) if fold == 0]
+    best, worst = (
+        [task.rows.text[place] for place in held_out if task.levels[place] == level]
+        for level in (len(task.task.levels) - 1, 0)
+    )
+    ends = [f"{text} {keys}" for text in worst]
+    of_kind = dict(zip(TRICKS, (best, worst, [" ".join(shuffled)], [keys], [question], ends), strict=True))
+    return [(kind, text) for kind, texts in of_kind.items() for text in texts if text]
+
+
+@case(
+    columns=(
+        "data; scored by = by; labels; text; texts; "
+        "mean share of the points = points:.2f; at the highest level = top:.2f"
+    ),
+    keys="data by labels text",
+    options={"--labels": {"type": int, "nargs": "+", "default": [8, 32], "help": "labels of a task, as in recipes"}},
+)
+def tricks(arguments: argparse.Namespace, work: Path) -> Iterator[Row]:
+    """What texts get that deserve no points, beside people's answers: the mean over tasks."""
+    folder = data_folder(arguments.data)
+    tasks = {task.task.id: task for task in _tasks(folder)}
+    texts = {name: _tricks(task) for name, task in tasks.items()}
+    for labels in (0, *arguments.labels):
+        scored = {}
+        for name, task in tasks.items():
+            chosen = at_random(0)(task, task.outside(0), labels)
+            compared = task.comparison.compare(task.task, [*task.rows.text, *(text for _, text in texts[name])])
+            levels = [task.levels[place] for place in chosen]
+            likely = compared.corrected(chosen, levels) if chosen else compared.prior
+            scored[name] = likely[len(task.levels) :]
+        yield from _of_kinds(arguments.data, "comparison", labels, texts, scored)
+    for recipe in ("seed=20241221", "taught=1"):
+        by = "taught adapter" if recipe == "taught=1" else "plain adapter"
+        for labels in arguments.labels:
+            scored = {}
+
+            def keep(prepared: Any, trained: Any, scored: Any = scored) -> None:
+                scored.update(_scored(prepared, trained, texts))
+
+            list(Recipes(folder, len(tasks), work).few_labels([recipe], [labels], THIRDS, keep))
+            yield from _of_kinds(arguments.data, by, labels, texts, scored)
+
+
+def _scored(prepared: Any, trained: Sequence[Any], texts: Any) -> dict[str, Floats]:
+    """Return the probabilities that tables give texts, by task."""
+    import torch
+
+    from scoremux_train.training.batches import Example, StepRow, TrainingSet
+
+    rows = []
+    for place, task in enumerate(prepared.tasks):
+        of = TrainingSet(task.task.id, task.levels, task.recipe, ())
+        has_types = bool(task.examples[0].token_types)
+        ids = TokenIds().of([Labelled("", task.task.id, text, 0) for _, text in texts[task.task.id]])
+        rows += [
+            StepRow(place, of, Example(n, 0, own, [0] * len(own) if has_types else ())) for n, own in enumerate(ids)
+        ]
+    tables = torch.stack([task.table for task in trained])
+    found = {(row.of.name, row.example.key): shares for row, shares in prepared.trainer.predict(rows, tables)}
+    names = [task.task.id for task in prepared.tasks]
+    return {name: np.array([found[name, n] for n in range(len(texts[name]))]) for name in names}
+
+
+def _of_kinds(corpus: str, by: str, labels: int, texts: Any, scored: Any) -> Iterator[Row]:
+    """Yield the mean over tasks of what each kind of text gets."""
+    for kind in TRICKS:
+        points, top, count = [], [], 0
+        for name, of_task in texts.items():
+            own = [n for n, (of_kind, _) in enumerate(of_task) if of_kind == kind]
+            if own:
+                levels, highest = scored[name][own].argmax(1), scored[name].shape[1] - 1
+                points.append((levels / highest).mean())
+                top.append((levels == highest).mean())
+                count += len(own)
+        figures = {"points": float(np.mean(points)), "top": float(np.mean(top))}
+        yield {"data": corpus, "by": by, "labels": labels, "text": kind, "texts": count, **figures}

@@ -28,7 +28,7 @@ def parsed(recipe: Iterable[str]) -> dict[str, Any]:
         value = json.loads(text) if text.replace(".", "").replace("-", "").replace("e", "").isdigit() else text
         if key in ("sites", "seed"):
             plan[key] = value
-        elif key not in ("input", "backbone", "taught"):
+        elif key not in ("input", "backbone", "taught", "draw"):
             plan["recipe"][key] = value
     return plan
 
@@ -119,7 +119,7 @@ class Recipes:
         names = [task["task_id"] for task in json.loads((folder / "tasks.json").read_text(encoding="utf-8"))]
         if unknown := set(only) - set(names):
             raise ValueError(f"{folder} has no task {min(unknown)}")
-        self._folder, self._names, self._work = folder, sorted(only or names)[:most], work
+        self._folder, self.names, self._work = folder, sorted(only or names)[:most], work
         self.goes_on = False
         """Whether a run that was stopped, or had ended, went on: its times say nothing."""
 
@@ -133,39 +133,53 @@ class Recipes:
         """
         from scoremux_train.run import train
 
-        prepared = self._prepare(changes, self._names)
+        prepared = self.prepare(changes, self.names)
         predicted = Predicted([], [])
         for fold in range(folds):
             part = replace(prepared, tasks=[_labelled_part(task, fold) for task in prepared.tasks])
-            trained = train(part, self._kept(changes, self._names, fold), _say_nothing, _CHECKPOINT_S)
-            _predict(prepared, [task.table for task in trained], fold, predicted)
+            trained = train(part, self._kept(changes, self.names, fold), _say_nothing, _CHECKPOINT_S)
+            predict(prepared, [task.table for task in trained], fold, predicted)
             if keep is not None:
                 keep(prepared, trained)
         return predicted
 
-    def few_labels(self, changes: list[str], labels: Sequence[int], thirds: int) -> Iterator[tuple[int, Predicted]]:
+    def few_labels(
+        self, changes: list[str], labels: Sequence[int], thirds: int, keep: Callable[[Any, Any], None] | None = None
+    ) -> Iterator[tuple[int, Predicted]]:
         """Yield what new tasks are scored as after so many labels.
 
         Args:
             changes: Of the recipe.
             labels: How many each new task has.
             thirds: How many thirds of the tasks are new, one after the other.
+            keep: Gets what was prepared and what was trained, third after third.
         """
         for count in labels:
             predicted = Predicted([], [])
             for third in range(thirds):
-                self._few_labels(changes, count, self._names[third::THIRDS], predicted)
+                self._few_labels(changes, count, self.names[third::THIRDS], predicted, keep)
             yield count, predicted
 
-    def _few_labels(self, changes: list[str], count: int, new: Sequence[str], predicted: Predicted) -> None:
+    def _few_labels(
+        self,
+        changes: list[str],
+        count: int,
+        new: Sequence[str],
+        predicted: Predicted,
+        keep: Callable[[Any, Any], None] | None,
+    ) -> None:
         from scoremux_train.run import train
 
-        prepared = self._prepare(changes, new)
+        prepared = self.prepare(changes, new)
         part = replace(prepared, tasks=[_labelled_part(task, 0, count) for task in prepared.tasks])
         if _value(changes, "taught", ""):
             part = self._taught(changes, prepared, part)
+        if draw := _value(changes, "draw", ""):
+            part = _drawn(part, int(draw))
         trained = train(part, self._kept(changes, new, count), _say_nothing, _CHECKPOINT_S)
-        _predict(prepared, [task.table for task in trained], 0, predicted)
+        predict(prepared, [task.table for task in trained], 0, predicted)
+        if keep is not None:
+            keep(prepared, trained)
 
     def _kept(self, *of: object) -> Path:
         from scoremux_train.recipe import derived_key
@@ -184,7 +198,7 @@ class Recipes:
 
         known = self.read(changes)
         new = {task.task.id: task for task in part.tasks}
-        others = [(known.tasks[name], known.training[name].rows) for name in self._names if name not in new]
+        others = [(known.tasks[name], known.training[name].rows) for name in self.names if name not in new]
         unlabelled = {}
         for task in whole.tasks:
             read = {example.key for example in new[task.task.id].examples}
@@ -192,7 +206,7 @@ class Recipes:
             rest = [place for place, (example, fold) in pairs if fold != 0 and example.key not in read]
             unlabelled[task.task.id] = task.rows.where(rest)
         few = Data(known.tasks, {name: task.rows for name, task in new.items()}, unlabelled=unlabelled)
-        return self._prepare(changes, [], few, dict.fromkeys(new, ReferenceComparison.learn(others)))
+        return self.prepare(changes, [], few, dict.fromkeys(new, ReferenceComparison.learn(others)))
 
     def read(self, changes: Sequence[str]) -> Any:
         """Return the training rows of the corpus, as `scoremux train` reads them."""
@@ -203,7 +217,7 @@ class Recipes:
         tasks = described(self._folder, _value(changes, "input"))
         return read_data([self._folder / "train.jsonl"], tasks, columns)
 
-    def _prepare(
+    def prepare(
         self, changes: Sequence[str], names: Sequence[str], labelled: Any = None, comparisons: Any = None
     ) -> Any:
         from scoremux_train.recipe import Plan
@@ -213,6 +227,21 @@ class Recipes:
         backbone = _value(changes, "backbone", str(data.minilm()))
         prepared = prepare(labelled or self.read(changes), names, plan, backbone, comparisons=comparisons)
         return replace(prepared, folds=[WHOLE])
+
+
+def _drawn(prepared: Any, draw: int) -> Any:
+    """Return what was prepared with other orders, dropout and A; heads start alike, or their mean would say nothing."""
+    from scoremux_engine.model.backbone import head_inputs
+
+    def fresh(rank: int, levels: int, seed: int, traits: Sequence[int]) -> Any:
+        row, first = prepared.fresh(rank, levels, seed, traits), prepared.fresh(rank, levels, 0, traits)
+        own, alike = prepared.layout.views(row), prepared.layout.views(first)
+        for linear in prepared.layout.head:
+            for name in head_inputs(linear.name):
+                own[name].copy_(alike[name])
+        return row
+
+    return replace(prepared, plan=prepared.plan.model_copy(update={"seed": draw}), fresh=fresh)
 
 
 def _say_nothing(_done: int, _of: int) -> None:
@@ -233,7 +262,7 @@ def _labelled_part(task: Any, fold: int, most: int | None = None) -> Any:
     return replace(task, rows=task.rows.where(places), **parts)
 
 
-def _predict(prepared: Any, tables: Sequence[Any], fold: int, predicted: Predicted) -> None:
+def predict(prepared: Any, tables: Sequence[Any], fold: int, predicted: Predicted) -> None:
     """Add the rows of a fold with what `tables` say of them."""
     import torch
 
