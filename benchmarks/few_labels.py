@@ -6,7 +6,8 @@
 Rows of `--folds` of four folds get levels from so many labels outside of the fold. The labels are drawn at random (8
 times), or chosen to cover: one after the other, the answer that leaves the least variance of all answers under the
 kernel. The head is learned on the tasks of the other two thirds. Differences are cover minus random, with intervals by
-resampling of tasks.
+resampling of tasks. With `--head SAF` the head is learned on all tasks of that corpus instead: on SCIENTSBANK this is
+the start that ships with scoremux.
 
 `tricks` gives texts that nobody should get points for to the comparison (the labels drawn at random, once), and to the
 plain and taught adapters of `recipes`: with the `--work` of that command nothing is trained. Beside them are the
@@ -29,7 +30,7 @@ from benchmarks.data import Labelled
 from benchmarks.peers.batches import TokenIds
 from benchmarks.quality import overall
 from benchmarks.rows import Row
-from benchmarks.screening import FOLDS, THIRDS, Predicted, Recipes, minus
+from benchmarks.screening import FOLDS, THIRDS, Predicted, Recipes, learned_on, minus
 
 DRAWS = 8
 _PENALTY = 1.0
@@ -66,12 +67,15 @@ class _Task:
                 predicted.probabilities.append((self.compared.prior if shares is None else shares)[place])
 
 
-def _tasks(folder: Path) -> list[_Task]:
-    """Return the tasks of a corpus, each with a comparison learned on the tasks of the other two thirds."""
+def _tasks(folder: Path, head: str | None = None) -> list[_Task]:
+    """Return the tasks of a corpus, each with a comparison learned on the other two thirds, or on the corpus `head`."""
     from scoremux_train.reference_comparison import ReferenceComparison
 
     known = Recipes(folder, 10**6, Path()).read([])
     names, tasks = sorted(known.tasks), []
+    if head:
+        comparison = learned_on(data_folder(head))
+        return [_Task(known.tasks[name], known.training[name], comparison) for name in names]
     for third in range(THIRDS):
         new = names[third::THIRDS]
         others = [(known.tasks[name], known.training[name].rows) for name in names if name not in new]
@@ -104,20 +108,21 @@ def to_cover(task: _Task, places: Sequence[int], count: int) -> list[int]:
 
 @case(
     columns=(
-        f"data; labels; chosen; folds; rows; {QWK}; log loss = log_loss:.3f; "
+        f"data; head; labels; chosen; folds; rows; {QWK}; log loss = log_loss:.3f; "
         "cover minus random: mean QWK = shown_mean; pooled QWK = shown_pooled; exact = shown_exact"
     ),
-    keys="data labels chosen folds",
+    keys="data head labels chosen folds",
     options={
         "--labels": {"type": int, "nargs": "+", "default": [0, 8, 16, 32], "help": "labels of a task"},
         "--folds": {"type": int, "default": FOLDS, "help": "how many of four folds are predicted"},
+        "--head": {"help": "the corpus on whose tasks the head is learned (default: other tasks of --data)"},
     },
 )
 def reference(arguments: argparse.Namespace, _work: Path) -> Iterator[Row]:
     """What a comparison with references gives answers, without training: labels drawn at random, or chosen to cover."""
-    tasks = _tasks(data_folder(arguments.data))
+    tasks = _tasks(data_folder(arguments.data), arguments.head)
     for labels in arguments.labels:
-        setting = {"data": arguments.data, "labels": labels, "folds": arguments.folds}
+        setting = {"data": arguments.data, "head": arguments.head, "labels": labels, "folds": arguments.folds}
         drawn = _predicted(tasks, arguments.folds, labels, [at_random(draw) for draw in range(DRAWS if labels else 1)])
         yield {**setting, "chosen": "random", **_figures(drawn)}
         if labels:

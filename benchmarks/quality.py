@@ -13,7 +13,8 @@ defaults of `train.toml`: keys of [recipe], `sites`, `seed`, `backbone` (a folde
 (`response`, `question`, `reference`, `both`: what stands before the response as the first text of a pair). One of four
 folds is held out (`--folds 4` trains all four), with equal texts on one side. With `--labels 10 20` every third task is
 new (`--folds 3`: each third in turn): it has so many labels, and one of four folds is predicted; with `taught=1` in the
-recipe its other training rows are learned without their labels (`scoremux train --unlabelled`); `draw=2` changes the
+recipe its other training rows are learned without their labels (`scoremux train --unlabelled`), by a head of the other
+tasks, or with `taught=SAF` by one of that corpus; `draw=2` changes the
 order of rows, dropout and the start of A, but not the folds. Differences are to the first recipe; their intervals are
 by resampling of tasks. What is in the file `--predictions` is not trained again; with `--work FOLDER` a command that
 was stopped goes on where it was.

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks import data
+from benchmarks.case import data_folder
 from benchmarks.data import Labelled, described
 
 FOLDS = 4
@@ -191,14 +192,17 @@ class Recipes:
     def _taught(self, changes: list[str], whole: Any, part: Any) -> Any:
         """Return the tasks of `part` taught by a comparison with their references, on their other training rows.
 
-        The comparison is learned on tasks that are not in `part`. whole: the tasks with all their rows.
+        The comparison is learned on tasks that are not in `part`, or on the corpus that the recipe names. whole: the
+        tasks with all their rows.
         """
         from scoremux_train.data import Data
         from scoremux_train.reference_comparison import ReferenceComparison
 
         known = self.read(changes)
         new = {task.task.id: task for task in part.tasks}
+        head = _value(changes, "taught")
         others = [(known.tasks[name], known.training[name].rows) for name in self.names if name not in new]
+        comparison = ReferenceComparison.learn(others) if head == "1" else learned_on(data_folder(head))
         unlabelled = {}
         for task in whole.tasks:
             read = {example.key for example in new[task.task.id].examples}
@@ -206,7 +210,7 @@ class Recipes:
             rest = [place for place, (example, fold) in pairs if fold != 0 and example.key not in read]
             unlabelled[task.task.id] = task.rows.where(rest)
         few = Data(known.tasks, {name: task.rows for name, task in new.items()}, unlabelled=unlabelled)
-        return self.prepare(changes, [], few, dict.fromkeys(new, ReferenceComparison.learn(others)))
+        return self.prepare(changes, [], few, dict.fromkeys(new, comparison))
 
     def read(self, changes: Sequence[str]) -> Any:
         """Return the training rows of the corpus, as `scoremux train` reads them."""
@@ -227,6 +231,14 @@ class Recipes:
         backbone = _value(changes, "backbone", str(data.minilm()))
         prepared = prepare(labelled or self.read(changes), names, plan, backbone, comparisons=comparisons)
         return replace(prepared, folds=[WHOLE])
+
+
+def learned_on(folder: Path) -> Any:
+    """Return the comparison with references that the labels of all tasks of a corpus give."""
+    from scoremux_train.reference_comparison import ReferenceComparison
+
+    known = Recipes(folder, 10**6, Path()).read([])
+    return ReferenceComparison.learn([(task, known.training[name].rows) for name, task in sorted(known.tasks.items())])
 
 
 def _drawn(prepared: Any, draw: int) -> Any:
