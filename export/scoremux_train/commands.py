@@ -31,7 +31,7 @@ _BACKBONE = "Folder or hub id of the model that the adapters are for (not needed
 _TASKS = "File of tasks: id, levels, question, reference, rubric, language, template."
 _CORES = "How many cores to use; 0: all. The adapters do not depend on it."
 _UNLABELLED = "Answers without labels, for tasks with a reference and fewer than 48 labels; may be given again."
-_START = "start.json of an earlier run: what --unlabelled needs where this run has labels of few other tasks."
+_START = "start.json of an earlier run: for --unlabelled where this run has labels of few other tasks."
 _COLUMN = (
     f"{LABELS_HELP}, task, text, level (counted from 0), score (points, for rows without a level), second (another "
     "human's level or score), student (whose rows stay in one fold) or group (kept in the predictions; may be given "
@@ -84,7 +84,7 @@ def train_as(options: TrainOptions, checkpoint_s: float = 60.0) -> None:
     from scoremux_train import output, run
     from scoremux_train.cross_validated import OutOfFold
     from scoremux_train.errors import DataError
-    from scoremux_train.reference_comparison import START_JSON, ReferenceComparison, comparisons
+    from scoremux_train.reference_comparison import START_JSON, ReferenceComparison, comparisons, shipped_start
     from scoremux_train.training.preparation import prepare
 
     plain = data.adapters_of([check.task for check in checks if check.trainable])
@@ -92,6 +92,9 @@ def train_as(options: TrainOptions, checkpoint_s: float = 60.0) -> None:
         raise DataError("no task has enough rows to be trained")
     start = ReferenceComparison.read(options.start) if options.start else None
     learned, comparison_of = comparisons(data, start)
+    if shipped := sorted(name for name, comparison in comparison_of.items() if comparison is shipped_start()):
+        why = "compared by the start that comes with scoremux, as labels of other tasks are few"
+        console.print(f"{why}: {first_of(shipped)}", soft_wrap=True)
     quieten()
     plan = plan.model_copy(update={"base_model": plan.base_model or backbone})  # as PEFT does
     with ExitStack() as stack:

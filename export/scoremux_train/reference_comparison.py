@@ -13,6 +13,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
@@ -166,23 +167,26 @@ class ReferenceComparison(BaseModel, extra="forbid", frozen=True):
         return Compared(prior, [_tfidf(texts, 1), _tfidf(texts, 3, 4), _unit(numbers[:, :-1])])
 
 
+@cache
+def shipped_start() -> ReferenceComparison:
+    """Return the head that comes with scoremux: of the 27 tasks of SAF (MIT licence)."""
+    return ReferenceComparison.read(Path(__file__).with_name(START_JSON))
+
+
 def comparisons(
     data: Data, start: ReferenceComparison | None
 ) -> tuple[ReferenceComparison | None, dict[str, ReferenceComparison]]:
     """Return what is learned on the labels of all tasks with a reference, and for each taught task a comparison.
 
-    A task's own labels have no part in its comparison: it is learned on four fifths of the tasks.
+    A task's own labels have no part in its comparison: it is learned on four fifths of the tasks. Where these are too
+    few, it is the one that comes with scoremux.
 
     Args:
         start: Of an earlier run; it is taken in place of what this run could learn.
 
     Raises:
-        DataError: A taught task's own labels are in the start, or there are too few other tasks.
+        DataError: A taught task's own labels are in the start.
     """
-    if start is not None:
-        if own := sorted({*start.tasks} & {*data.unlabelled}):
-            raise DataError(f"the start was learned on labels of {first_of(own)}; train without --start")
-        return None, dict.fromkeys(data.unlabelled, start)
     able = {
         name: (task, data.training[name].rows)
         for name, task in sorted(data.tasks.items())
@@ -192,14 +196,16 @@ def comparisons(
     of_part = {}
     for part in sorted({part_of[name] for name in data.unlabelled}):
         others = [of_task for name, of_task in able.items() if part_of[name] != part]
-        if len(others) < LEAST_TASKS:
-            raise DataError(
-                f"--unlabelled needs labels of {LEAST_TASKS} other tasks with a reference, to learn how answers "
-                f"compare with it, and there are {len(others)}; give --start FILE, a start.json of a run that had them"
-            )
-        of_part[part] = ReferenceComparison.learn(others)
-    whole = ReferenceComparison.learn([*able.values()]) if len(able) >= LEAST_TASKS else None
-    return whole, {name: of_part[part_of[name]] for name in data.unlabelled}
+        learned = ReferenceComparison.learn(others) if start is None and len(others) >= LEAST_TASKS else None
+        of_part[part] = start or learned or shipped_start()
+    of_task = {name: of_part[part_of[name]] for name in data.unlabelled}
+    if own := sorted(name for name, comparison in of_task.items() if name in comparison.tasks):
+        raise DataError(
+            f"the start was learned on labels of {first_of(own)}; give labels of {LEAST_TASKS} other tasks with a "
+            "reference, without --start"
+        )
+    learns = start is None and len(able) >= LEAST_TASKS
+    return ReferenceComparison.learn([*able.values()]) if learns else None, of_task
 
 
 @dataclass(frozen=True)
