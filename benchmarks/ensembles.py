@@ -26,9 +26,8 @@ import numpy.typing as npt
 from benchmarks.case import case, data_folder
 from benchmarks.quality import overall
 from benchmarks.rows import Row
-from benchmarks.screening import THIRDS, Predicted, Recipes, minus, predict
+from benchmarks.screening import EVERY_LABEL, THIRDS, Predicted, Recipes, minus, predict
 
-EVERY_LABEL = 10**6
 RESAMPLED = 200
 CONFIDENCE = 0.9
 
@@ -74,7 +73,7 @@ def ensembles(arguments: argparse.Namespace, work: Path) -> Iterator[Row]:
     draw = np.random.default_rng(12)
     drawn = [np.arange(len(tasks)), *(draw.choice(len(tasks), len(tasks)) for _ in range(RESAMPLED))]
     for promise in arguments.promises:
-        found = np.array([_shares(tested, of, promise) for of in drawn])
+        found = np.array([_shares(tested, of.tolist(), promise) for of in drawn])
         (routed, back, by_all, exact), shares = found[0], found[1:, 1]
         low, high = np.nanquantile(shares, [0.025, 0.975])
         shown = f"{back:.3f} ({low:.3f} – {high:.3f})"

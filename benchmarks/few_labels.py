@@ -30,7 +30,7 @@ from benchmarks.data import Labelled
 from benchmarks.peers.batches import TokenIds
 from benchmarks.quality import overall
 from benchmarks.rows import Row
-from benchmarks.screening import FOLDS, THIRDS, Predicted, Recipes, learned_on, minus
+from benchmarks.screening import EVERY_LABEL, FOLDS, THIRDS, Predicted, Recipes, learned_on, minus
 
 DRAWS = 8
 _PENALTY = 1.0
@@ -169,7 +169,10 @@ def _tricks(task: _Task) -> list[tuple[str, str]]:
         "mean share of the points = points:.2f; at the highest level = top:.2f"
     ),
     keys="data by labels text",
-    options={"--labels": {"type": int, "nargs": "+", "default": [8, 32], "help": "labels of a task, as in recipes"}},
+    options={
+        "--labels": {"type": int, "nargs": "+", "default": [8, 32], "help": "labels of a task, as in recipes"},
+        "--every-label": {"action": "store_true", "help": "the plain adapter with all labels of three folds, too"},
+    },
 )
 def tricks(arguments: argparse.Namespace, work: Path) -> Iterator[Row]:
     """What texts get that deserve no points, beside people's answers: the mean over tasks."""
@@ -185,16 +188,21 @@ def tricks(arguments: argparse.Namespace, work: Path) -> Iterator[Row]:
             likely = compared.corrected(chosen, levels) if chosen else compared.prior
             scored[name] = likely[len(task.levels) :]
         yield from _of_kinds(arguments.data, "comparison", labels, texts, scored)
-    for recipe in ("seed=20241221", "taught=1"):
-        by = "taught adapter" if recipe == "taught=1" else "plain adapter"
-        for labels in arguments.labels:
-            scored = {}
+    settings = [
+        (by, recipe, labels)
+        for by, recipe in (("plain adapter", "seed=20241221"), ("taught adapter", "taught=1"))
+        for labels in arguments.labels
+    ]
+    if arguments.every_label:
+        settings.append(("plain adapter", "draw=1", EVERY_LABEL))
+    for by, recipe, labels in settings:
+        scored = {}
 
-            def keep(prepared: Any, trained: Any, scored: Any = scored) -> None:
-                scored.update(_scored(prepared, trained, texts))
+        def keep(prepared: Any, trained: Any, scored: Any = scored) -> None:
+            scored.update(_scored(prepared, trained, texts))
 
-            list(Recipes(folder, len(tasks), work).few_labels([recipe], [labels], THIRDS, keep))
-            yield from _of_kinds(arguments.data, by, labels, texts, scored)
+        list(Recipes(folder, len(tasks), work).few_labels([recipe], [labels], THIRDS, keep))
+        yield from _of_kinds(arguments.data, by, labels if recipe != "draw=1" else "all", texts, scored)
 
 
 def _scored(prepared: Any, trained: Sequence[Any], texts: Any) -> dict[str, Floats]:
@@ -217,7 +225,7 @@ def _scored(prepared: Any, trained: Sequence[Any], texts: Any) -> dict[str, Floa
     return {name: np.array([found[name, n] for n in range(len(texts[name]))]) for name in names}
 
 
-def _of_kinds(corpus: str, by: str, labels: int, texts: Any, scored: Any) -> Iterator[Row]:
+def _of_kinds(corpus: str, by: str, labels: int | str, texts: Any, scored: Any) -> Iterator[Row]:
     """Yield the mean over tasks of what each kind of text gets."""
     for kind in TRICKS:
         points, top, count = [], [], 0

@@ -18,6 +18,7 @@ from benchmarks.data import Labelled, described
 FOLDS = 4
 THIRDS = 3
 """Into so many parts tasks are divided, of which one is new."""
+EVERY_LABEL = 10**6
 _CHECKPOINT_S = 20.0
 
 
