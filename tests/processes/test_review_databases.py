@@ -4,8 +4,10 @@ import hashlib
 import json
 import random
 import re
+import signal
 import sqlite3
 import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -23,13 +25,14 @@ from sqlalchemy import event, insert, select, text
 
 import postgres
 from batch_jobs import SCOREMUX, kill_and_finish
-from desks import Work, check_counts, make_programme, scored_rows
+from desks import Work, check_counts, essays, make_programme, scored_rows, write_jsonl
 from scoremux_client.audit_lines import beginning, text_digest
 from scoremux_client.errors import InputError
 from scoremux_desk import exports, figures
 from scoremux_desk.database import log, reads
 from scoremux_desk.database.accounts import add_person
 from scoremux_desk.database.connection import Database
+from scoremux_desk.database.programme import Item, save_items
 from scoremux_desk.database.schema import (
     api_rows,
     decisions,
@@ -44,6 +47,7 @@ from scoremux_desk.errors import BrokenRecordError, DatabaseError, LeaseLostErro
 from scoremux_desk.people_commands import created
 from scoremux_desk.reading import conversations, decision_rows
 from scoremux_desk.reading.conversations import IS_UNANSWERED
+from scoremux_desk.reading.intake import add_scored
 from scoremux_files.rows.readers import read_rows
 
 RATERS = tuple(f"rater{n}" for n in range(6))
@@ -114,6 +118,62 @@ def test_raters_at_once_read_every_row_once(database_name: str, tmp_path: Path) 
     copy.close()
     other.close()
     programme.database.close()
+
+
+_DIES = """
+import os, signal
+from scoremux_desk.reading import intake
+
+def insert_and_die(connection, chunk, *words, insert=intake.insert_rows):
+    made = insert(connection, chunk, *words)
+    if len(chunk) < intake.CHUNK_ROWS:  # the last one, before its commit
+        os.kill(os.getpid(), signal.SIGKILL)
+    return made
+
+intake.CHUNK_ROWS, intake.insert_rows = 20, insert_and_die
+from scoremux.app import main
+main()
+"""
+
+
+def test_essays_of_a_killed_intake_are_read_whole_by_raters_at_once(database_name: str, tmp_path: Path) -> None:
+    policy, worth = DeskPolicy(groups=False, second_reads=0.3, adjudicate="never"), (1, 1.5, 2)
+    programme = make_programme(tmp_path, 0, policy, name=database_name, raters=RATERS)
+    work, errors = Work(programme, policy), list[BaseException]()
+    total = '{"sum": ["cohesion", "grammar", "syntax"]}'
+    with work.database.write() as connection:
+        items = [Item(f"essay-1.{trait}", worth, total=total) for trait in ("cohesion", "grammar", "syntax")]
+        save_items(connection, items, "test")
+    write_jsonl(tmp_path / "essays.jsonl", essays(12))
+    command = ["review", "add", str(tmp_path / "essays.jsonl"), "--database", database_name]
+    killed = subprocess.run([sys.executable, "-c", _DIES, *command], capture_output=True, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    added = add_scored(work.database, tmp_path / "essays.jsonl")  # the seventh essay was added in part
+    assert (added.rows, added.already_there, added.to_read) == (36, 20, 16)
+    for _ in range(2):
+        work.decide("rater0", work.take("rater0").token, 0)
+    work.undo("rater0")
+    with ThreadPoolExecutor(len(RATERS)) as pool:
+        list(pool.map(lambda who: read_all(work, who, errors), RATERS))
+    for who in RATERS:
+        read_all(work, who, errors)
+    assert not errors
+    work.verify()
+    check_counts(programme)
+    readers = work.execute(
+        "SELECT rows.name, rows.line, decisions.kind, COUNT(*), COUNT(DISTINCT decisions.person) FROM decisions "
+        "JOIN rows ON rows.id = decisions.row WHERE NOT undone AND rows.state = 'done' GROUP BY 1, 2, 3"
+    )
+    assert {row[3:] for row in readers} == {(3, 1)} and len(readers) > 12
+    exports.export_final(work.database, tmp_path / "final.parquet")
+    final = list(read_rows(tmp_path / "final.parquet"))
+    by_essay = {name: [row for row in final if row["id"] == name] for name in {row["id"] for row in final}}
+    assert len(by_essay) == 12
+    for rows_of_essay in by_essay.values():
+        for of, column in (("total", "level"), ("machine_total", "machine_level"), ("first_total", "first_level")):
+            expected = sum(worth[row[column]] for row in rows_of_essay)
+            assert [row[of] for row in rows_of_essay] == [expected] * 3
+    work.database.close()
 
 
 def test_one_response_at_two_desks_is_decided_once(database_name: str, tmp_path: Path) -> None:
