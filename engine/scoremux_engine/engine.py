@@ -206,6 +206,7 @@ class Engine:
         """Return requests ready to be computed; the caller closes their `versions` after that."""
         traces = [BatchTrace(len(arrival.rows.texts)) for arrival in arrivals]
         versions = self.bank.checkout(len(arrivals))
+        self.bank.expect(task for arrival in arrivals for task in arrival.rows.tasks)
         try:
             with traces[0].stage(TOKENISE):
                 deadly = self._in_flight.deadly if self._in_flight else ()
@@ -277,7 +278,9 @@ def _filled_bank(backbone: Backbone, store: Store, runner: BackboneRunner, most_
 def _check(backbone: Backbone, store: Store, runner: BackboneRunner) -> None:
     """Compare a runner with the expected outputs, also in the size classes of live tasks. Raises RunnerError."""
     sizes = set[SizeClass]()
-    for digest in islice(store.manifest().tasks.values(), _CHECKED_TASKS) if store.stamp() else ():
+    digests = list(islice(store.manifest().tasks.values(), _CHECKED_TASKS) if store.stamp() else ())
+    store.begin_fetching(digests)
+    for digest in digests:
         with suppress(EngineError):  # of a package that is not served; the bank says why
             package = store.read_package(digest, backbone)
             size = size_class(package.tables, package.outputs)

@@ -121,7 +121,8 @@ def decisions_of(store: StoreReader) -> Decisions:
     for task, digest in sorted(store.manifest().tasks.items())[:_TASKS_READ]:
         # Skip a package that was removed meanwhile, or that cannot be read.
         with contextlib.suppress(StoreError, InputError):
-            decisions[task] = store.decision(digest)
+            if store.package_folder(digest).is_dir():  # of a bucket's packages, those that are here
+                decisions[task] = store.decision(digest)
     return decisions
 
 

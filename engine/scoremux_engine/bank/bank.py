@@ -125,6 +125,14 @@ class Bank:
             self._note_change()
         return BatchVersions(self, requests)
 
+    def expect(self, tasks: Iterable[str | bytes]) -> None:
+        """Fetch what rows of these tasks will need, all at once, where the store is in a bucket."""
+        if self._store.origin:
+            names = {str(task, "utf-8", "replace") if isinstance(task, bytes) else task for task in tasks}
+            live = self._live.tasks
+            digests = {live.get(name) or live.get(name.rpartition(".")[0]) for name in names}
+            self._store.begin_fetching(digest for digest in digests if digest and digest not in self._residents)
+
     def check_in(self, versions: "BatchVersions") -> None:
         """Let versions leave their places once the last of their requests has closed them."""
         with self._unpinned:
@@ -154,8 +162,8 @@ class Bank:
         """Load these of the live tasks. Return False where it stopped because the manifest changed meanwhile."""
         full = False
         for task in tasks:
-            if self._live.outdated or self._live.tasks is not live:  # a large store takes seconds to load
-                return False
+            if self._live.outdated or self._live.tasks is not live or self._store.unreachable:
+                return False  # a large store takes seconds to load
             digest = live.get(task)
             if digest is None:
                 continue
@@ -187,9 +195,7 @@ class Bank:
     def _find(self, task: str, digest: str | None, batch: "BatchVersions") -> Version | Status:
         if digest is not None:
             # A digest becomes a path.
-            exists = re.fullmatch(DIGEST_PATTERN, digest) and (
-                digest in self._residents or self._store.package_folder(digest).is_dir()
-            )
+            exists = re.fullmatch(DIGEST_PATTERN, digest) and (digest in self._residents or self._store.has(digest))
             return self._version(task, digest, batch) if exists else Status.UNKNOWN_TASK
         if task not in self._live.tasks and self._live.outdated and self._live.update():
             self._note_change()

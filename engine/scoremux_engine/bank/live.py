@@ -9,7 +9,6 @@ from typing import cast
 
 from scoremux_client.contract import TOTAL
 from scoremux_engine.errors import PackageError, StoreError
-from scoremux_engine.packages.package_files import PackageFiles
 from scoremux_engine.packages.task import Scale
 from scoremux_engine.store.manifest import Manifest
 from scoremux_engine.store.store import Store
@@ -108,7 +107,7 @@ class LiveVersions:
             live = self.tasks
             scales = {digest: self._scales[digest] for digest in live.values() if digest in self._scales}
             new = [(name, digest) for name, digest in live.items() if digest not in scales]
-            listed = self._store.scales() if len(new) > _MANY_NEW else {}
+            listed = self._store.scales() if len(new) > _MANY_NEW or self._store.origin else {}
             known = {scale: scale for scale in scales.values()}  # tasks of one scale share it
             for name, digest in new:
                 if self.outdated or self.tasks is not live:  # what is new comes first
@@ -118,7 +117,7 @@ class LiveVersions:
                     scales[digest] = known.setdefault(listed[digest], listed[digest])
                     continue
                 with suppress(PackageError):
-                    task = PackageFiles(self._store.package_folder(digest)).task
+                    task = self._store.files(digest).task
                     scales[digest] = known.setdefault(task.scale, task.scale)
                     if task.id != name:
                         problem = f"version {digest[:12]} is not served: it says it is task {task.id}"

@@ -11,6 +11,7 @@ tasks = typer.Typer(
 )
 
 tasks.command()(changes.add)
+tasks.command()(changes.follow)
 tasks.command("list")(views.list_tasks)
 tasks.command()(views.show)
 tasks.command()(views.history)

@@ -15,9 +15,11 @@ from scoremux_engine.commands.options import BackboneOption, DryRunOption, JsonO
 from scoremux_engine.commands.printing import short, show_result, show_table
 from scoremux_engine.packages.adapter_folders import find_adapters, other_bases
 from scoremux_engine.packages.adapter_tokens import lower_limits
-from scoremux_engine.packages.package_files import DECISION_JSON, PackageFiles
+from scoremux_engine.packages.package_files import DECISION_JSON
 from scoremux_engine.packages.task_descriptions import describe
 from scoremux_engine.store.history import Change
+from scoremux_engine.store.origin import start_following
+from scoremux_engine.store.reader import StoreReader
 from scoremux_engine.store.store import Store
 from scoremux_engine.store.upkeep import collect
 from scoremux_files.errors import InputError, reading
@@ -52,6 +54,19 @@ def add(
     # One change per folder, in the folders' order.
     origins = [adapter.remark for adapter in described]
     _show(opened_store, changes, dry_run, origins=origins, remarks=remarks, as_json=as_json)
+
+
+def follow(
+    url: Annotated[str, Argument(help="The store in a bucket: s3://BUCKET/store, gs://…, or another URL of fsspec.")],
+    store: StoreOption,
+    keep_gib: Annotated[float, Option("--keep-gib", min=0.001, help="Most GiB of packages to keep here.")] = 20,
+) -> None:
+    """Let a folder follow a store in a bucket: servers that read the folder fetch packages as rows need them.
+
+    Example: scoremux tasks follow s3://exams/store --store REPO/store
+    """
+    origin = start_following(store, url, int(keep_gib * (1 << 30)))
+    print(f"{store} follows {origin.url}: {len(StoreReader(store).manifest().tasks):,} tasks")
 
 
 def rollback(
@@ -119,7 +134,7 @@ def hold(
         task, digest = opened.find(_item_of(opened, name))
         decision = _decision(opened, task, digest)
         if decision.held is None:
-            files = PackageFiles(opened.package_folder(digest))
+            files = opened.files(digest)
             if task not in before:  # several traits of one item
                 packages.append(files.replace(DECISION_JSON, replace(decision, held=digest).to_json()))
                 before[task] = digest

@@ -9,7 +9,6 @@ from typer import Argument, Option
 from scoremux_engine.commands.options import BackboneOption, JsonOption, StoreOption, open_backbone
 from scoremux_engine.commands.printing import short, show_result, show_table
 from scoremux_engine.errors import PackageError
-from scoremux_engine.packages.package_files import PackageFiles
 from scoremux_engine.store.store import Store
 from scoremux_engine.store.upkeep import verify as find_problems
 from scoremux_engine.store.version_details import summarise, trace
@@ -43,7 +42,7 @@ def list_tasks(store: StoreOption, as_json: JsonOption = False) -> None:
 def _description(store: Store, task: str, digest: str) -> dict[str, Any]:
     """Return a version's description of its task, or why that cannot be read."""
     try:
-        return PackageFiles(store.package_folder(digest)).task.model_dump(exclude_none=True)
+        return store.files(digest).task.model_dump(exclude_none=True)
     except PackageError as error:
         return {"id": task, "problem": str(error)}
 

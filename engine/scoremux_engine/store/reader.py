@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from scoremux_engine.store.manifest import (
     VersionLevels,
     parse_store_file,
 )
+from scoremux_engine.store.origin import Origin
 from scoremux_files.digests import Stamp, open_file, read_all, read_file
 from scoremux_files.errors import reading
 
@@ -40,12 +42,36 @@ class StoreReader:
         self.manifest_path = folder / MANIFEST_JSON
         self.packages_path = folder / "packages"
         self.history = History(folder)
+        self.origin = Origin.of(folder)
 
     def package_folder(self, digest: str) -> Path:
         return self.packages_path / digest
 
+    def files(self, digest: str) -> PackageFiles:
+        """Return the files of a package. Raises PackageError where they are in a bucket and cannot be fetched."""
+        if self.origin:
+            self.origin.fetch(digest)
+        return PackageFiles(self.package_folder(digest))
+
+    def has(self, digest: str) -> bool:
+        """Whether there is such a package, here or in the bucket that is followed."""
+        return self.package_folder(digest).is_dir() or (self.origin is not None and self.origin.knows(digest))
+
+    @property
+    def unreachable(self) -> str:
+        """Why the bucket that is followed cannot be reached; empty where it can, or there is none."""
+        return self.origin.problem if self.origin else ""
+
+    def begin_fetching(self, digests: Iterable[str]) -> None:
+        """Fetch packages that are read soon at once, where they are in a bucket."""
+        if self.origin:
+            for digest in digests:
+                self.origin.begin(digest)
+
     def stamp(self) -> Stamp | None:
         """Return the manifest's stamp (one stat), None while there is none."""
+        if self.origin:
+            self.origin.look()
         with reading(self.manifest_path, StoreError):
             try:
                 return Stamp.of(self.manifest_path.stat())
@@ -102,18 +128,19 @@ class StoreReader:
 
     def read_package(self, digest: str, backbone: Backbone) -> TaskPackage:
         """Read a package and check that it is what its name says. Raises PackageError."""
-        folder = self.package_folder(digest)
-        package = TaskPackage.read(folder, backbone)
+        files = self.files(digest)
+        package = TaskPackage.check(files, backbone)
         if package.digest != digest:
-            raise PackageError(f"{folder} was changed: its content's digest is {package.digest}")
+            raise PackageError(f"{files.path} was changed: its content's digest is {package.digest}")
         return package
 
     def ids(self, manifest: Manifest, most: int | None = None) -> list[str]:
         """Return the ids that rows may name, of the first tasks: of an item with traits, theirs."""
-        ids = list[str]()
-        for task, digest in sorted(manifest.tasks.items())[:most]:
+        ids, first = list[str](), sorted(manifest.tasks.items())[:most]
+        self.begin_fetching(digest for _, digest in first)
+        for task, digest in first:
             try:
-                ids += PackageFiles(self.package_folder(digest)).task.scales
+                ids += self.files(digest).task.scales
             except PackageError:
                 ids.append(task)
         return ids
@@ -171,6 +198,6 @@ class StoreReader:
 
     def _task_of(self, digest: str) -> str | None:
         try:
-            return PackageFiles(self.package_folder(digest)).task.id
+            return self.files(digest).task.id
         except PackageError:
             return None

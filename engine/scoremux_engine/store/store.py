@@ -1,8 +1,5 @@
 """The store as its writers change it: one atomic change at a time, also with other writers."""
 
-import os
-import shutil
-import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
@@ -22,13 +19,11 @@ from scoremux_engine.store.manifest import (
     StoreFile,
     VersionLevels,
 )
+from scoremux_engine.store.placing import is_whole, remove_folder, write_package
 from scoremux_engine.store.reader import StoreReader
-from scoremux_files.atomic import NEW, OLD, append, replace_file, sync, write_blocks
-from scoremux_files.digests import set_digest
+from scoremux_files.atomic import append, replace_file
 from scoremux_files.errors import for_each, reason
 from scoremux_files.locks import locked
-
-LEFTOVERS = (NEW, OLD)
 
 
 class _CheckedPackage(NamedTuple):
@@ -138,7 +133,7 @@ class Store(StoreReader):
             ids = set(files.task.scales) if files.task.traits else set()
             claimed = next((name for name in ids if name in tasks), None)
             if item in tasks and claimed is None:
-                live = new.get(item) or PackageFiles(self.package_folder(manifest.tasks[item]))
+                live = new.get(item) or self.files(manifest.tasks[item])
                 claimed = task if live.task.traits and task in live.task.scales else None
             if claimed:
                 item = claimed.rpartition(".")[0]
@@ -155,6 +150,8 @@ class Store(StoreReader):
     @contextmanager
     def transaction(self, create: bool = False) -> Iterator[None]:
         """Hold the writers' lock, after completing the history of a writer that died. OSErrors become StoreErrors."""
+        if self.origin:
+            raise StoreError(f"{self.folder} follows {self.origin.url}; publish into the store that is copied there")
         if not create:
             self.manifest_bytes()
         try:
@@ -202,7 +199,7 @@ class Store(StoreReader):
         lines = list[bytes]()
         for digest in published if path.exists() else live:
             with suppress(PackageError):
-                scale = PackageFiles(self.package_folder(digest)).task.scale
+                scale = self.files(digest).task.scale
                 lines.append(VersionLevels(digest=digest, scale=scale).model_dump_json().encode() + b"\n")
         with suppress(OSError):
             append(path, b"".join(lines))
@@ -231,59 +228,17 @@ class Store(StoreReader):
         try:
             for package in packages:
                 folder = self.packages_path / package.digest
-                if _is_whole(folder, package.digest):
+                if is_whole(folder, package.digest):
                     continue
                 if folder.exists():  # damaged
                     remove_folder(folder)
-                _write_package(folder, package)
+                write_package(folder, package.files, package.digest)
                 written.append(folder)
         except BaseException:
             for folder in written:
                 with suppress(OSError):
                     remove_folder(folder)
             raise
-
-
-def remove_folder(folder: Path) -> None:
-    """Remove a folder: its name disappears at once, its content after that."""
-    aside = Path(tempfile.mkdtemp(prefix=OLD, dir=folder.parent))
-    folder.rename(aside)  # onto an empty folder
-    shutil.rmtree(aside)
-
-
-def _is_whole(folder: Path, digest: str) -> bool:
-    try:
-        return PackageFiles(folder).digest() == digest
-    except PackageError:
-        return False
-
-
-def _write_package(folder: Path, package: _CheckedPackage) -> None:
-    """Write a package's files into a new folder that appears whole, or not at all.
-
-    Raises PackageError where the files were changed since they were checked.
-    """
-    aside = Path(tempfile.mkdtemp(prefix=NEW, dir=folder.parent))
-    try:
-        written = {name: _copy(package.files, name, aside) for name in package.files.names}
-        if set_digest(written) != package.digest:
-            raise PackageError(f"{package.files.path} changed while it was being added")
-        aside.chmod(0o755)
-        sync(aside)
-        aside.rename(folder)
-    except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise
-    sync(folder.parent)
-
-
-def _copy(files: PackageFiles, name: str, folder: Path) -> str:
-    """Write one file durably; return its sha256."""
-    handle = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-    try:
-        return write_blocks(handle, files.blocks(name))
-    finally:
-        os.close(handle)
 
 
 def _changes(manifest: Manifest, packages: Sequence[_CheckedPackage]) -> list[Change]:

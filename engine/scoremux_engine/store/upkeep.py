@@ -10,8 +10,9 @@ from pathlib import Path
 from scoremux_engine.errors import EngineError, PackageError, StoreError
 from scoremux_engine.packages.package_files import PackageFiles
 from scoremux_engine.store.manifest import LOOKS_JSON, RemovedLooks
+from scoremux_engine.store.placing import LEFTOVERS, remove_folder
 from scoremux_engine.store.reader import StoreReader
-from scoremux_engine.store.store import LEFTOVERS, Store, remove_folder
+from scoremux_engine.store.store import Store
 from scoremux_files.atomic import replace_file
 from scoremux_files.errors import InputError
 
@@ -66,7 +67,7 @@ def _keep_looks(store: Store, digests: Iterable[str]) -> None:
     for digest in digests:
         with suppress(EngineError, InputError):  # a damaged version
             if decision := store.decision(digest):
-                task = PackageFiles(store.package_folder(digest)).task.id
+                task = store.files(digest).task.id
                 looks[task] = tuple(dict.fromkeys((*looks.get(task, ()), *decision.looks)))
     if looks != before:
         replace_file(store.folder / LOOKS_JSON, [RemovedLooks(looks=looks).to_json()])

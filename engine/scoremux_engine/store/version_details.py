@@ -10,7 +10,7 @@ from scoremux_engine.store.reader import StoreReader
 
 def summarise(store: StoreReader, task: str, digest: str) -> dict[str, Any]:
     """Return task.json, the adapter's kind, ranks, sites and bytes, and the task's versions. Raises PackageError."""
-    files = PackageFiles(store.package_folder(digest))
+    files = store.files(digest)
     described = files.task.model_dump(mode="json", exclude_none=True)
     ranks = {
         name.removeprefix(PREFIX).removesuffix(".lora_A.weight"): shape[0]
@@ -31,7 +31,7 @@ def summarise(store: StoreReader, task: str, digest: str) -> dict[str, Any]:
 
 def trace(store: StoreReader, digest: str, backbone: Backbone, response: str) -> dict[str, Any]:
     """Return a version's reading of a response: its text or the two of a pair, its tokens, and what is cut off."""
-    rendered = PackageFiles(store.package_folder(digest)).task.render(response)
+    rendered = store.files(digest).task.render(response)
     texts = (rendered,) if isinstance(rendered, str) else rendered.texts
     traced = backbone.tokenizer.trace(rendered)
     return {

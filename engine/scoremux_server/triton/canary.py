@@ -122,6 +122,10 @@ class Canary:
             )
         return self._store_cause
 
+    @property
+    def _cause(self) -> str:
+        return self._store_cause or self._store.unreachable
+
     def send(self) -> None:
         """Send a canary unless one is in flight."""
         if self._in_flight:
@@ -150,12 +154,12 @@ class Canary:
                 return None
             self.forget()
             cause = f"a canary has no answer after {limit_s:g} s"
-            return Answer(CanaryVerdict.UNREACHED, cause, store_cause=self._store_cause)
+            return Answer(CanaryVerdict.UNREACHED, cause, store_cause=self._cause)
         except TransportError as error:
             self.forget()
             kinds = {RejectedError: CanaryVerdict.REFUSED, BusyError: CanaryVerdict.BUSY}
             verdict = next((v for kind, v in kinds.items() if isinstance(error, kind)), CanaryVerdict.UNREACHED)
-            return Answer(verdict, str(error), store_cause=self._store_cause)
+            return Answer(verdict, str(error), store_cause=self._cause)
         self._in_flight = None
         # The callback may come a moment after the result.
         took_s = (canary.answered_at or time.monotonic()) - canary.sent_at
@@ -163,7 +167,7 @@ class Canary:
             answer = self._judge(decode(canary.responses, columns))
         except TransportError as error:
             answer = Answer(CanaryVerdict.WRONG, str(error))
-        return replace(answer, took_s=took_s, store_cause=self._store_cause)
+        return replace(answer, took_s=took_s, store_cause=self._cause)
 
     def forget(self) -> None:
         """Drop the connection and what is in flight, before another server starts."""
