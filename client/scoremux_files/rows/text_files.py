@@ -23,6 +23,7 @@ _FOREIGN = (
 """First bytes of files that are not text in UTF-8: UTF-16 and UTF-32, Parquet, archives and workbooks."""
 NOT_UTF8 = "not UTF-8; save it as UTF-8, or convert it: iconv -f WINDOWS-1252 -t UTF-8 FILE > NEW"
 NO_TEXT = "not a text file in UTF-8; unpack archives, save a workbook's sheet as CSV UTF-8, name Parquet files .parquet"
+_FIRST_LINE = "the first line names columns, cells are divided by commas, semicolons or tabs, and lines end with \\n"
 _BOM = codecs.BOM_UTF8
 _SKIP_BYTES = 1 << 20
 _OPEN_QUOTE = "a quote that is not closed"
@@ -100,7 +101,7 @@ def read_csv(path: Path, layout: RowLayout, start: ReadPosition) -> Iterator[Rec
         return
     names, reason, _, last = header
     if reason := reason or layout.refusal(names) or _refusal_of_repeated(names, layout):
-        reason += "; cells are divided by commas, semicolons or tabs" if len(names) == 1 else ""
+        reason += f"; {_FIRST_LINE}" if len(names) < 3 else ""
         yield Record(None, start, {}, f"header: {reason}")
         return
     row, begin = start.row, start if start.offset else ReadPosition(last.end, last.number)
