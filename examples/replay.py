@@ -4,7 +4,8 @@ python examples/replay.py audit.log responses.csv … --url localhost:8001 [--ke
 
 A running server scores each row again with the version that the log names. The status, the level, the probabilities
 (bit for bit), the confidence and the condition must be those of the log. The route is not compared: holds and the
-server's profile change it. Canaries, and rows whose status is neither OK nor CONDITION, are left out.
+server's profile change it. Canaries, and rows whose status is neither OK nor CONDITION, are left out. The
+first line is named that does not follow the one before: somebody changed or removed lines.
 
 Rows that cannot be asked are counted by reason: another arithmetic, a version that the store no longer has, an erased
 digest, a text that no file has. The exit status is 0 if all rows are equal, and otherwise 1. An access token comes from
@@ -24,24 +25,26 @@ from typing import Any
 import numpy as np
 
 from scoremux import Client, Response, Scored, ScoremuxError
-from scoremux_client.audit_lines import CANARY_TEXT, text_digest
+from scoremux_client.audit_lines import CANARY_TEXT, read_log, text_digest
 from scoremux_files.digests import read_key
 from scoremux_files.errors import InputError
 from scoremux_files.rows.readers import chunks, read_rows
-from scoremux_files.settings import parse_file
 
 ROWS = 4096
 ERASED = "0" * 64
+NOT_WHOLE = "after lines that were changed or removed"
 
 
-def decided_lines(log: Path, canary: str) -> Iterator[dict[str, Any]]:
-    with log.open("rb") as lines:
-        for number, data in enumerate(lines, start=1):
-            line = parse_file(data, Path(f"{log}, line {number}"))
-            if line.get("format") != 1:
-                raise InputError(f"{log}, line {number}: this is not a line of an audit log in format 1")
-            if line["status"] in ("OK", "CONDITION") and line["digest"] != canary:
-                yield line
+def decided_lines(log: Path, canary: str, counts: Counter[str]) -> Iterator[dict[str, Any]]:
+    for line in read_log(log):
+        if line.values.get("format") != 1:
+            raise InputError(f"{line.place}: this is not a line of an audit log in format 1")
+        if line.fault:
+            if not counts[NOT_WHOLE]:
+                print(f"{line.place}: {line.fault}")
+            counts[NOT_WHOLE] += 1
+        if line.values["status"] in ("OK", "CONDITION") and line.values["digest"] != canary:
+            yield line.values
 
 
 def comparable(status: str, level: int | None, probabilities: Any, confidence: float | None, condition: str) -> Any:
@@ -76,7 +79,7 @@ def main() -> int:
             texts[text_digest(row[given.text].encode(), key)] = (str(row.get(given.id, "")), row[given.text])
     counts = Counter[str]()
     with Client(given.url, token=os.environ.get("SCOREMUX_TOKEN")) as client:
-        for lines in chunks(decided_lines(given.log, text_digest(CANARY_TEXT.encode(), key)), ROWS):
+        for lines in chunks(decided_lines(given.log, text_digest(CANARY_TEXT.encode(), key), counts), ROWS):
             asked = [line for line in lines if line["digest"] in texts]
             erased = sum(line["digest"].endswith(ERASED) for line in lines)
             counts["digest erased"] += erased

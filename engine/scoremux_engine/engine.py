@@ -52,6 +52,9 @@ class Engine:
 
     A row's level and probabilities depend on its text, its task version, the backbone and the precision alone.
 
+    Attributes:
+        checked: How far the runner is from the expected outputs, as a sentence; empty where nothing was compared.
+
     Args:
         budget_tokens: Padded tokens that a micro-batch may have; no bit depends on it.
         bank_bytes: Most memory for adapters; those used least recently leave it first.
@@ -82,8 +85,7 @@ class Engine:
         self.bank = _filled_bank(backbone, store, runner, bank_bytes)
         self._runner = runner
         check_runner = partial(_check, backbone, store, runner)
-        if runner.anytime:
-            check_runner()
+        self.checked = check_runner() if runner.anytime else ""
         self._observers = tuple(observers)
         self._observing = threading.Lock()
         self._in_flight = in_flight
@@ -275,8 +277,8 @@ def _filled_bank(backbone: Backbone, store: Store, runner: BackboneRunner, most_
     return bank
 
 
-def _check(backbone: Backbone, store: Store, runner: BackboneRunner) -> None:
-    """Compare a runner with the expected outputs, also in the size classes of live tasks. Raises RunnerError."""
+def _check(backbone: Backbone, store: Store, runner: BackboneRunner) -> str:
+    """Compare a runner with the expected outputs, also in the size classes of live tasks (`expected.check`)."""
     sizes = set[SizeClass]()
     digests = list(islice(store.manifest().tasks.values(), _CHECKED_TASKS) if store.stamp() else ())
     store.begin_fetching(digests)
@@ -285,10 +287,10 @@ def _check(backbone: Backbone, store: Store, runner: BackboneRunner) -> None:
             package = store.read_package(digest, backbone)
             size = size_class(package.tables, package.outputs)
             sizes.add(replace(size, prefix=padded_prefix(len(package.prefix))))
-    check(backbone, runner, sizes)
+    return check(backbone, runner, sizes)
 
 
-def _after(first: Callable[[], None], compute: Compute) -> Compute:
+def _after(first: Callable[[], object], compute: Compute) -> Compute:
     """Return a computation that does something else before the first time; where that fails, each time again."""
     first, lock = cache(first), threading.Lock()
 

@@ -9,8 +9,10 @@ import sys
 import tempfile
 import threading
 from collections.abc import Collection, Iterator
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
+from scoremux_client.audit_lines import KEEP_LOGS, LEAST_DAYS, read_log
 from scoremux_decide.decision import Decision
 from scoremux_engine.errors import StoreError
 from scoremux_engine.runners.choose import PROFILE
@@ -85,6 +87,17 @@ def hints(server: TritonServer) -> Iterator[str]:
     decisions = decisions_of(StoreReader(server.store))
     yield from uncalibrated_hints(decisions, server.profile.uncalibrated)
     yield from decision_hints(server.repository, decisions, server.arithmetic)
+    yield from log_hints(server.profile.audit_log)
+
+
+def log_hints(log: str) -> Iterator[str]:
+    """Yield that there is no audit log, or that older lines are gone although they are younger than `LEAST_DAYS`."""
+    if not log:
+        yield f"note     no audit log (profile: audit_log): {KEEP_LOGS}"
+    elif (first := next(read_log(Path(log)), None)) and first.values.get("previous"):
+        begins = datetime.fromisoformat(first.values["time"].replace("Z", "+00:00"))
+        if datetime.now(timezone.utc) - begins < timedelta(LEAST_DAYS):
+            yield f"warning  {log} begins on {begins.date()}, and older lines are gone: {KEEP_LOGS}"
 
 
 def uncalibrated_hints(decisions: Decisions, decider: str) -> Iterator[str]:

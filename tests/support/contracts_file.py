@@ -57,7 +57,7 @@ BRIDGE: dict[str, str] = {
         "Retries Scored ScoringClient Status Transport TransportError UnavailableError connect "
         "served_tasks"
     ),
-    "scoremux_client.audit_lines": "erase_digests text_digest",
+    "scoremux_client.audit_lines": "KEEP_LOGS LEAST_DAYS erase_digests text_digest",
     "scoremux_client.contract": ("CONDITION_CODES GRANT_HEADER MAX_BATCH_ROWS NOBODY_CAN Reason TASK_ID_PATTERN"),
     "scoremux_engine.scoring.permission": "Grant Permissions",
     "scoremux_files": ("InputError ScoremuxError first_of parsing read_key reading release replacing writing"),

@@ -28,8 +28,8 @@ Replay = Callable[..., tuple[int, str]]
 @pytest.fixture(scope="module")
 def logged(
     small_repository: Path, backbone: Backbone, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[list[Line], Replay]]:
-    """The log's lines, and what runs the example on changed ones: its exit status and what it prints."""
+) -> Iterator[tuple[list[Line], Replay, bytes]]:
+    """The log's lines, what runs the example on changed ones (its exit status and what it prints), and the log."""
     folder = tmp_path_factory.mktemp("replay")
     repository = folder / "repository"
     subprocess.run(["cp", "-r", small_repository, repository], check=True)
@@ -43,10 +43,14 @@ def logged(
     settings = (f"audit_log={folder / 'audit.log'}", f"audit_key_file={folder / 'key'}")
     with serving(repository, folder, *settings) as server, ScoringClient(server.endpoints.grpc_url) as client:
         client.score([*map(Response, tasks, texts), Response("nobody", "no task")])
-        lines = [json.loads(line) for line in (folder / "audit.log").read_text().splitlines()]
+        written = (folder / "audit.log").read_bytes()
+        lines = [json.loads(line) for line in written.splitlines()]
 
-        def replay(changed: list[Line], *options: str) -> tuple[int, str]:
-            (folder / "changed.log").write_text("".join(json.dumps(line) + "\n" for line in changed))
+        def replay(changed: list[Line] | bytes, *options: str) -> tuple[int, str]:
+            if not isinstance(changed, bytes):  # lines without a chain, as another program may write them
+                plain = ({name: line[name] for name in line.keys() - {"number", "previous"}} for line in changed)
+                changed = "".join(json.dumps(line) + "\n" for line in plain).encode()
+            (folder / "changed.log").write_bytes(changed)
             words = [folder / "changed.log", folder / "responses.jsonl", "--url", server.endpoints.grpc_url]
             options = options or ("--key-file", str(folder / "key"))
             command = [sys.executable, ROOT / "examples/replay.py", *words, *options]
@@ -54,13 +58,27 @@ def logged(
             assert "Traceback" not in ended.stderr, ended.stderr
             return ended.returncode, ended.stdout
 
-        yield lines, replay
+        yield lines, replay, written
 
 
-def test_honest_log_is_equal(logged: tuple[list[Line], Replay]) -> None:
-    lines, replay = logged
+def test_honest_log_is_equal(logged: tuple[list[Line], Replay, bytes]) -> None:
+    lines, replay, _ = logged
     assert "CONDITION" in {line["status"] for line in lines} and CANARY in {line["digest"] for line in lines}
     assert replay(lines) == (0, f"{ROWS} rows: equal\n")
+
+
+def test_the_log_of_a_server_begins_with_its_start_and_names_a_removed_line(
+    logged: tuple[list[Line], Replay, bytes],
+) -> None:
+    lines, replay, written = logged
+    start = lines[0]
+    assert (start["event"], start["status"], start["number"], start["previous"]) == ("start", "EVENT", 0, "")
+    assert start["arithmetic"] == lines[1]["arithmetic"] and start["profile"]["choice"]["precision"] == "float32"
+    assert start.keys() >= lines[1].keys() and "float32: " in start["check"]
+    assert replay(written) == (0, f"{ROWS} rows: equal\n")
+    kept = written.splitlines(keepends=True)
+    status, shown = replay(b"".join([*kept[:2], *kept[3:]]))
+    assert status == 1 and "changed.log, line 3: lines before it are missing: 1" in shown
 
 
 def next_float32(value: float) -> float:
@@ -79,8 +97,8 @@ FORGERIES: dict[str, Callable[[Line], Line]] = {
 
 
 @pytest.mark.parametrize("forge", FORGERIES.values(), ids=FORGERIES)
-def test_forged_row_differs(logged: tuple[list[Line], Replay], forge: Callable[[Line], Line]) -> None:
-    lines, replay = logged
+def test_forged_row_differs(logged: tuple[list[Line], Replay, bytes], forge: Callable[[Line], Line]) -> None:
+    lines, replay, _ = logged
     place = next(n for n, line in enumerate(lines) if line["task"] == "t-2" and line["digest"] != CANARY)
     status, shown = replay([*lines[:place], lines[place] | forge(lines[place]), *lines[place + 1 :]])
     named, *counts = shown.splitlines()
@@ -88,8 +106,8 @@ def test_forged_row_differs(logged: tuple[list[Line], Replay], forge: Callable[[
     assert sorted(counts) == ["1 rows: differs", f"{ROWS - 1} rows: equal"]
 
 
-def test_rows_that_cannot_be_asked_are_counted_by_reason(logged: tuple[list[Line], Replay]) -> None:
-    lines, replay = logged
+def test_rows_that_cannot_be_asked_are_counted_by_reason(logged: tuple[list[Line], Replay, bytes]) -> None:
+    lines, replay, _ = logged
     scored = [line for line in lines if line["task"] == "t-1" and line["digest"] != CANARY][:5]
     scored[0] = scored[0] | {"arithmetic": "vnni-int8-f32"}
     scored[1] = scored[1] | {"version": "e" * 64}

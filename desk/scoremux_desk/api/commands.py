@@ -62,6 +62,7 @@ def api(options: ApiOptions) -> None:
     Example: scoremux api --url localhost:8001 --database reviews.db
     """
     from scoremux_client import connect
+    from scoremux_client.audit_lines import KEEP_LOGS, LEAST_DAYS
     from scoremux_client.contract import GRANT_HEADER
     from scoremux_desk.api.callers import Callers
     from scoremux_desk.api.sandbox import SandboxScorer
@@ -93,6 +94,8 @@ def api(options: ApiOptions) -> None:
                 programme.save_items(connection, read_items(options.tasks), "scoremux api")
         if not options.sandbox:
             _say_who_decides(scorer, callers)
+        if options.keep_days and options.keep_days < LEAST_DAYS:
+            say(f"rows are erased after {options.keep_days} days: {KEEP_LOGS}")
         _raise_descriptors()
         _serve(Services(database, scorer, callers, **settings), taken)
 

@@ -1,23 +1,22 @@
 """Batches → lines of the audit log, before their answers leave."""
 
-import json
 import math
+import os
+from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from scoremux_client import contract, rows
-from scoremux_client.audit_lines import beginning, text_digest
+from scoremux_client.audit_lines import beginning, event_line, text_digest
 from scoremux_engine.backend import metrics
-from scoremux_engine.backend.audit_log import AppendLog
+from scoremux_engine.backend.audit_log import ROTATE_BYTES, AppendLog
 from scoremux_engine.backend.metrics import Recorder
 from scoremux_engine.errors import AuditError
 from scoremux_engine.model.provenance import Provenance
 from scoremux_engine.scoring.observer import ScoredBatch
 from scoremux_engine.scoring.outcomes import margin_of
 from scoremux_files.digests import read_key
-
-ROTATE_BYTES = 256 << 20
 
 
 class Audit:
@@ -40,6 +39,7 @@ class Audit:
         self._key = read_key(key_file, raises=AuditError) if key_file else None
         self._file = AppendLog(path, rotate_bytes)
         self._recorder = recorder
+        self._events = list[dict[str, Any]]()
         self._constant = {
             "arithmetic": provenance.arithmetic,
             "precision": provenance.precision,
@@ -48,10 +48,16 @@ class Audit:
             "engine": provenance.version,
         }
 
+    def note(self, event: str, **facts: Any) -> None:
+        """Log what happened to this process, with the next batch: a disk without room must not fail a start."""
+        process = f"{os.getpid()} on {os.uname().nodename}"
+        self._events.append(event_line(event, process=process, **facts, **self._constant))
+
     def observe(self, batch: ScoredBatch) -> None:
         """Log a batch. Raises AuditError if that fails."""
         try:
-            self._file.write(self._lines(batch))
+            self._file.add([*self._events, *self._lines(batch)])
+            self._events.clear()
         except AuditError:
             self._recorder.add(metrics.AUDIT_UNWRITTEN_ROWS, len(batch.texts))
             raise
@@ -59,7 +65,7 @@ class Audit:
     def close(self) -> None:
         self._file.close()
 
-    def _lines(self, batch: ScoredBatch) -> bytes:
+    def _lines(self, batch: ScoredBatch) -> Iterator[dict[str, Any]]:
         now = datetime.now(timezone.utc)
         columns = batch.columns
         names = (contract.STATUS, contract.LEVEL, contract.PROBABILITIES, contract.VERSION)
@@ -70,10 +76,9 @@ class Audit:
             r.place: margin_of(batch.logits[r.place, : r.version.outputs], r.version.task.levels)
             for r in batch.plan.rows
         }
-        lines = []
         for place, (text, task) in enumerate(zip(batch.texts, batch.plan.tasks, strict=True)):
             scored = status[place, 0] == contract.Status.OK.value.encode()
-            line: dict[str, Any] = {
+            yield {
                 **beginning(now, text_digest(rows.to_bytes(text), self._key)),
                 "task": task,  # what is not a task's name may be anything, a student's words too
                 "version": version[place, 0].decode() or None,
@@ -88,5 +93,3 @@ class Audit:
                 "margin": float(f"{margins[place]:.9g}") if scored and math.isfinite(margins[place]) else None,
                 **self._constant,
             }
-            lines.append(json.dumps(line, separators=(",", ":")))
-        return "".join(f"{line}\n" for line in lines).encode()

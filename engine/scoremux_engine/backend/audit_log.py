@@ -3,15 +3,28 @@
 import contextlib
 import errno
 import os
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
-from scoremux_client.audit_lines import BEGINNING_BYTES, begins_one
+from scoremux_client.audit_lines import (
+    ALARMS,
+    BEGINNING_BYTES,
+    ChainEnd,
+    begins_one,
+    chained,
+    event_line,
+    line_digest,
+    log_files,
+)
 from scoremux_engine.errors import AuditError
 from scoremux_files.locks import open_lock
 
 UNWRITABLE = "the audit log cannot be written"
 """How the message of a batch that could not be logged begins; the watcher recognises it by that."""
+
+ROTATE_BYTES = 256 << 20
 
 _FOREIGN = (
     "it does not end in lines of an audit log of format 1, so it may be another file and was left as it is; "
@@ -25,6 +38,7 @@ _LOCK_TIMEOUT_S = 5.0
 class AppendLog:
     """A file of lines with one writer. Nothing is ever deleted.
 
+    Each line that `add` writes has its number and the digest of the line before, which may be another process's.
     Each `write` is one write(2): once it has returned, its lines survive the writer's death. A line that a death cut
     short is removed at the next open; a file that ends in anything else is not touched. The lock `path.lock` keeps a
     second writer away. A file that would grow beyond `rotate_bytes` is renamed to `path.TIME`, and a new one is begun.
@@ -35,14 +49,22 @@ class AppendLog:
         self._path = path
         self._rotate_bytes = rotate_bytes
         self._file = -1
+        self._end = ChainEnd()
         self._whole: int | None = None  # where the last whole line ends, while a failed write's rest may follow it
         try:
             # A writer that has just been killed may not be quite gone.
             self._lock = open_lock(path.with_name(f"{path.name}.lock"), timeout_s=_LOCK_TIMEOUT_S, mode=0o600)
             self._open()
+            self._end = ChainEnd(0, _last_digest(path))
         except OSError as error:
             self.close()
             raise AuditError(f"the audit log {path} cannot be opened: {error.strerror or error}") from error
+
+    def add(self, records: Iterable[Mapping[str, Any]]) -> None:
+        """Append records as lines of the chain, all of them or none. Raises AuditError."""
+        lines, end = chained(records, self._end)
+        self.write(lines)
+        self._end = end
 
     def write(self, lines: bytes) -> None:
         """Append whole lines, all of them or none."""
@@ -98,6 +120,19 @@ class AppendLog:
         self._file = file
 
 
+def log_alarm(log: str, cause: str, **facts: Any) -> None:
+    """Write an alarm of a server into a log of its own beside the audit log, which another process has open.
+
+    Raises AuditError.
+    """
+    path = Path(log).resolve()
+    alarms = AppendLog(path.with_name(f"{ALARMS}{path.name}"), ROTATE_BYTES)
+    try:
+        alarms.add([event_line("alarm", cause=cause, **facts)])
+    finally:
+        alarms.close()
+
+
 def _repair(file: int) -> None:
     """Remove a line that was cut short. Raises OSError for a file whose end is not an audit log's."""
     size = os.fstat(file).st_size
@@ -112,6 +147,17 @@ def _repair(file: int) -> None:
         if not (begins_one(start) or (whole and not start)):
             raise OSError(errno.EEXIST, _FOREIGN)
         os.ftruncate(file, whole)
+
+
+def _last_digest(path: Path) -> str:
+    """Return the digest of a log's last whole line, in whichever of its files; empty for an empty log."""
+    for name in reversed(log_files(path)):
+        with name.open("rb") as file:
+            handle = file.fileno()
+            if end := _end_of_last_line(handle, os.fstat(handle).st_size):
+                start = _end_of_last_line(handle, end - 1)
+                return line_digest(os.pread(handle, end - start, start))
+    return ""
 
 
 def _end_of_last_line(file: int, size: int) -> int:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from scoremux_engine.backend.audit import ROTATE_BYTES
+from scoremux_engine.backend.audit_log import ROTATE_BYTES
 from scoremux_engine.backend.models import BACKBONE
 from scoremux_engine.runners.choose import RunnerChoice
 from scoremux_engine.scoring.outcomes import PEOPLE

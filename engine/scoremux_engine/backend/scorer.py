@@ -87,6 +87,8 @@ class Scorer:
         choice = parameters.choice
         if parameters.selftest == "short" and choice.name != TRITON and choice.device == "cpu":
             pass_selftest(self._engine, folder)
+        if audit:
+            audit.note("start", check=self._engine.checked, profile=parameters.model_dump(mode="json"))
         self._lists = TaskLists()
         self._admission = ThreadPoolExecutor(_ADMISSION_THREADS, "admission")
         self._recorder.set(metrics.INFO, 1.0, *astuple(served))

@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from scoremux_engine.backend.audit_log import UNWRITABLE
+from scoremux_engine.backend.audit_log import UNWRITABLE, log_alarm
+from scoremux_engine.errors import AuditError
 from scoremux_server.errors import CrashLoopError, InterruptedStartError
 from scoremux_server.supervision.health import Health, WatchState
 from scoremux_server.triton import processes
@@ -159,7 +160,21 @@ class Watcher:
             self._failed += 1  # a new scorer would have no more room on the disk, and no better store
         return answer.cause if self._failed >= MOST_FAILED else ""
 
+    def _alarm(self, sentence: str) -> None:
+        """Report an alarm, and log it where there is an audit log."""
+        self._report(sentence)
+        self._log(sentence)
+
+    def _log(self, cause: str) -> None:
+        if log := self._server.profile.audit_log:
+            try:
+                log_alarm(log, cause, arithmetic=self.health.arithmetic)
+            except AuditError as error:
+                self._report(str(error))
+
     def _note(self, answer: Answer) -> None:
+        if answer.verdict is CanaryVerdict.WRONG:
+            self._alarm(answer.cause)
         if answer.store_cause != self.health.store_cause:
             scored = "; tasks already in memory are scored" if answer.good else ""
             self._report(f"{answer.store_cause}{scored}" if answer.store_cause else "the store can be read again")
@@ -169,7 +184,7 @@ class Watcher:
         """Restart Triton until it works; `message` begins with the cause. Raises CrashLoopError."""
         died_at, deaths, pause_s = time.monotonic(), 1, 0.0
         while deaths != self._timing.crash_loop_deaths:
-            self._report(f"{_first_line(message)}; restarting Triton" + (f" in {pause_s:g} s" if pause_s else ""))
+            self._alarm(f"{_first_line(message)}; restarting Triton" + (f" in {pause_s:g} s" if pause_s else ""))
             self._pause(pause_s, stop)
             if stop.is_set():
                 return
@@ -183,6 +198,7 @@ class Watcher:
                 if not stop.is_set():
                     self._report(f"Triton works again after {time.monotonic() - died_at:.1f} s")
                 return
+        self._log(f"Triton died {deaths} times in a row; the last cause: {_first_line(message)}")
         raise CrashLoopError(f"Triton died {deaths} times in a row; the last cause: {message}")
 
     def _pause(self, pause_s: float, stop: threading.Event) -> None:

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from importlib.metadata import version as version_of
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -48,7 +49,7 @@ _BLANKS = {
     "in_use": "whether the promise holds in use (--watch, with the JSON file of `scoremux watch --out`)",
     "policy": "the policy of this version (--policy, with the file that `calibrate` read)",
     "changes": "the changes of the task: history.jsonl of the store has none",
-    "logs": "how far logs go back (--audit-log, of each server)",
+    "logs": "each start's check, alarms, and how far logs go back (--audit-log, of each server)",
 }
 """What else a dossier needs, and how to fill it."""
 
@@ -187,13 +188,16 @@ def _of_package(files: Mapping[str, Path], policy: Path | None) -> Facts:
 
 
 def _log(path: Path, version: str) -> Facts:
-    """Return how many lines a log has, in all and of a version, and from when to when."""
-    from scoremux_client.audit_lines import read_log
+    """Return how many lines a log has, in all and of a version, from when to when, events, and whether it is whole."""
+    from scoremux_client.audit_lines import ALARMS, EVENT, read_log
 
-    found: Facts = {"name": path.name, "lines": 0, "of_version": 0, "first": "", "last": ""}
-    for line in read_log(path):
+    alarms = path.with_name(f"{ALARMS}{path.name}")
+    found: Facts = {"name": path.name, "lines": 0, "of_version": 0, "times": [], "faults": [], "events": []}
+    for line in chain(read_log(path), read_log(alarms) if alarms.exists() else ()):
+        times = [*found["times"], line.values["time"]]
+        found["times"] = [min(times), max(times)]
         found["lines"] += 1
-        found["of_version"] += line["version"] == version
-        found["first"] = found["first"] or line["time"]
-        found["last"] = line["time"]
+        found["of_version"] += line.values["version"] == version
+        found["faults"] += [f"{line.place}: {line.fault}"] if line.fault else []
+        found["events"] += [line.values] if line.values["status"] == EVENT else []
     return found

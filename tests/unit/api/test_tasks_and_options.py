@@ -101,7 +101,8 @@ def test_desk_gets_questions_and_points_of_the_store(tmp_path: Path, monkeypatch
     task = {"id": "t-1", "levels": [0, 0.5, 2], "question": "What is DHCP for?"}
     Path("store/packages/ab/task.json").write_text(json.dumps(task))
     monkeypatch.setattr("scoremux_desk.api.commands._serve", lambda *_: None)
-    assert not run_here(*NEEDED, "--sandbox", "--tasks", "store").returncode
+    done = run_here(*NEEDED, "--sandbox", "--tasks", "store", "--keep-days", "182")
+    assert not done.returncode and "erased after 182 days" in done.stdout + done.stderr
     with closing(Database("s.db")) as database, database.read() as connection:
         assert item_of(connection, "t-1") == Item("t-1", (0, 0.5, 2), "What is DHCP for?")
 

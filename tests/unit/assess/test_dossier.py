@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from scoremux_client.audit_lines import ChainEnd, chained, event_line
 from scoremux_evidence.commands.agreement_commands import report
 from scoremux_evidence.commands.dossier import STATEMENTS, dossier
 from scoremux_evidence.rows.trained_rows import TrainedRows
@@ -68,6 +69,20 @@ def test_a_dossier_takes_what_is_about_its_version_and_names_each_blank(store: P
     values = made(store, "other", report=[reported(tmp_path, OTHER)])
     assert not values["facts"]["reports"] and {"reports", "groups", "purpose"} <= {*values["blanks"]}
     assert made(store, "pinned", version="ccc", report=[tmp_path / "ccc.json"])["facts"]["reports"]
+
+
+def test_a_dossier_has_starts_and_alarms_of_logs_and_names_a_gap(store: Path, tmp_path: Path) -> None:
+    start = event_line("start", arithmetic="x86-f32", precision="float32", engine="0.2", check="far enough")
+    rows = [event_line("row") | {"status": "OK", "version": version} for version in (NOW, OLD, NOW)]
+    lines, _ = chained([start, *rows], ChainEnd())
+    (tmp_path / "a.log").write_bytes(
+        b"".join(lines.splitlines(keepends=True)[:2] + lines.splitlines(keepends=True)[3:])
+    )
+    (tmp_path / "alarms-a.log").write_bytes(chained([event_line("alarm", cause="other bits")], ChainEnd())[0])
+    (log,) = made(store, "out", audit_log=[tmp_path / "a.log"])["facts"]["logs"]
+    assert (log["lines"], log["of_version"], len(log["faults"])) == (4, 2, 1)
+    page = (tmp_path / "out" / "dossier.html").read_text()
+    assert all(words in page for words in ("a.log, line 3", "far enough", "other bits", "Alarms of the server: 1"))
 
 
 def test_a_dossier_refuses_what_it_cannot_read(store: Path, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ import pytest
 
 from faults import mounted, root_only
 from making import ROOT
-from scoremux_client.audit_lines import begins_one
+from scoremux_client.audit_lines import beginning, begins_one, erase_digests, read_log, text_digest
 from scoremux_engine.backend import audit_log as audit_log
 from scoremux_engine.backend.audit import Audit
 from scoremux_engine.backend.audit_log import AppendLog
@@ -83,6 +83,7 @@ def test_every_row_has_a_line_that_says_what_scored_it(small_repository: Path, t
     assert "zzyzx" not in audited.path.read_text()
     assert all(begins_one(line) for line in audited.path.read_bytes().splitlines())
     audited.close()
+    assert not any(line.fault for line in read_log(audited.path))
     Audited(small_repository, audited.path).close()  # known again as an audit log
 
 
@@ -101,8 +102,10 @@ def test_log_of_format_1_is_continued(small_repository: Path, tmp_path: Path) ->
     *old, new = audited.lines()
     assert (old, len(old)) == (before, 4)
     assert new["digest"] == old[0]["digest"]
-    assert [key for key in new if key not in ("arithmetic", "margin")] == list(old[0])
+    later = ("arithmetic", "margin", "salt", "number", "previous")
+    assert [key for key in new if key not in later] == list(old[0])
     audited.close()
+    assert not any(line.fault for line in read_log(audited.path))
 
 
 @pytest.mark.parametrize("space", [b"\n", b" \t", b"\r\n\n"])
@@ -153,6 +156,52 @@ def test_log_is_its_owners_alone_and_goes_on_after_a_restart_or_a_line_cut_short
     path.write_bytes(LINE + b"\0" * 70_000)  # as a power cut leaves it
     AppendLog(path, 1 << 20).close()
     assert path.read_bytes() == LINE
+
+
+def add(path: Path, *words: str, rotate_bytes: int = 1 << 20) -> None:
+    """Log a line for each word, as a process of its own does, each in a write."""
+    log = AppendLog(path, rotate_bytes)
+    for word in words:
+        log.add([{**beginning(datetime.now(timezone.utc), text_digest(word.encode(), None)), "level": 1}])
+    log.close()
+
+
+def faults(path: Path) -> list[tuple[str, str]]:
+    """Return file and line of each line that does not follow the one before, and why."""
+    return [(line.place.removeprefix(f"{path.parent}/"), line.fault) for line in read_log(path) if line.fault]
+
+
+def test_chain_holds_through_restarts_rotation_erasure_and_a_death_and_names_what_was_changed(path: Path) -> None:
+    add(path, *"abc")
+    with path.open("ab") as file:
+        file.write(START + b"sha256:00")  # killed while it wrote a line
+    add(path, *"defgh", rotate_bytes=700)
+    assert len([*path.parent.glob("*Z")]) == 3
+    assert erase_digests(path, [text_digest(word, None) for word in (b"b", b"d", b"h")]) == 3
+    assert erase_digests(path, [text_digest(b"b", None)]) == 0
+    add(path, "i")
+    numbers = [line.values["number"] for line in read_log(path)]
+    assert (numbers, faults(path)) == ([0, 1, 2, 0, 1, 2, 3, 4, 0], [])
+    first, *_ = sorted(path.parent.glob("*Z"))
+    whole = first.read_bytes()
+    a, b, c = whole.splitlines(keepends=True)
+    other = text_digest(b"x", None).encode()
+    changed = {
+        "lines before it are missing: 1": ([a, c], 2),
+        "lines before it were changed or removed": ([a, b.replace(b'"level":1', b'"level":2'), c], 3),
+        "lines before it were changed": ([a.replace(text_digest(b"a", None).encode(), other), b, c], 2),
+        "it has no number": ([a, LINE, b, c], 2),
+    }
+    for why, (lines, place) in changed.items():
+        first.write_bytes(b"".join(lines))
+        (where, fault), *_ = faults(path)
+        assert where == f"{first.name}, line {place}" and why in fault
+    first.write_bytes(whole)
+    rest = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(rest[-1])
+    assert faults(path)[0][0] == f"{path.name}, line 1", "the last lines of a process are missed by the next one"
+    first.unlink()
+    assert len(faults(path)) == 1, "old files may go"
 
 
 def test_log_rotates_deletes_nothing_and_leaves_another_file_as_it_is(written: AppendLog, path: Path) -> None:

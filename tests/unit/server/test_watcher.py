@@ -2,12 +2,16 @@
 
 import threading
 from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from scoremux_client.audit_lines import ChainEnd, beginning, chained, read_log
 from scoremux_server.errors import CrashLoopError, InterruptedStartError, SetupError, StartError
 from scoremux_server.profile import Profile
+from scoremux_server.serve import log_hints
 from scoremux_server.supervision.watcher import Timing, Watcher
 from scoremux_server.triton.canary import Answer, CanaryVerdict
 
@@ -195,3 +199,20 @@ def test_three_failed_canaries_restart_a_server(answers: list[Answer], restart_a
     failed = sent.count(WRONG)
     text = watcher.health.exposition().decode()
     assert not failed or f'scoremux_canaries_total{{verdict="wrong"}} {failed}.0' in text
+
+
+def test_alarms_are_logged_beside_the_audit_log_and_logs_that_are_too_short_are_named(tmp_path: Path) -> None:
+    log, stop, answers = tmp_path / "audit.jsonl", Stop(), iter([WRONG, WRONG, WRONG])
+    server = FakeServer(restarting=lambda _: stop.set())
+    server.profile = Profile(audit_log=str(log))
+    server.canary.answer = lambda **_: next(answers)
+    Watcher(server).run(stop)
+    alarms = [*read_log(tmp_path / "alarms-audit.jsonl")]
+    assert [line.values["cause"] for line in alarms] == [*["other bits"] * 3, "other bits; restarting Triton"]
+    assert not any(line.fault for line in alarms) and alarms[0].values["arithmetic"] == "x86-f32"
+    (note,) = log_hints("")
+    assert "no audit log" in note
+    for days, older, is_named in ((10, "a" * 64, True), (10, "", False), (200, "a" * 64, False)):
+        time = datetime.now(timezone.utc) - timedelta(days)
+        log.write_bytes(chained([beginning(time, f"sha256:{0:064}")], ChainEnd(5, older))[0])
+        assert [f"begins on {time.date()}" in hint for hint in log_hints(str(log))] == [True] * is_named
