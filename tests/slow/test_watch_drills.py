@@ -3,7 +3,6 @@
 python -m pytest tests/slow/test_watch_drills.py -s
 """
 
-from collections import Counter
 from dataclasses import replace
 from datetime import date, timedelta
 
@@ -19,13 +18,20 @@ from scoremux_evidence.promise.fit import fit
 from scoremux_evidence.rows.table import Rows
 from scoremux_evidence.watch.detectors import alarms, error_detector
 from scoremux_evidence.watch.findings import find, find_shifts
-from scoremux_evidence.watch.watched_rows import Day, Papers, WatchedTask
+from scoremux_evidence.watch.watched_rows import Papers, WatchedTask
 from waiting import Result, Scaled
+from watched import watched_task
 
 PROMISED, BEFORE, AFTER = 0.15, 0.12, 0.25
 READS, HALF_YEAR, TASKS = 10, 182, 27
 YEARS = 200
+LAST = date(2026, 11, 30)
 THRESHOLD = Threshold("LOW_CONFIDENCE", "own", 300, 0.2, 0.7, exact=0.85, confidence=0.9)
+
+
+def _days(days: int, rows: int) -> list[str]:
+    """Return the day of each row, `rows` a day up to `LAST`."""
+    return [(LAST - timedelta(days=ago)).isoformat() for ago in range(days - 1, -1, -1) for _ in range(rows)]
 
 
 def _errors(shares: npt.NDArray[np.float64], reads: int, seed: int) -> npt.NDArray[np.float64]:
@@ -119,18 +125,12 @@ def test_shares_are_warned_of(
             levels = random.multinomial(300, usual) / 300
             kept = Expected(0.12, 300, tuple(levels.tolist()))
             decision = Decision("p", Conditions(), False, Temperature(1.0, "own", 300), THRESHOLD, expected=kept)
-            days = {}
+            machine = []
             for ago in range(HALF_YEAR - 1, -1, -1):
                 changed = half_year % 2 and task == 0 and ago < 90
                 by_day = np.clip((moved if changed else usual) + random.normal(0, spread, 3), 0.001, 1)
-                counts = random.multinomial(rows, by_day / by_day.sum())
-                shares = {
-                    f"level {place}": [("", float(row < count)) for row in range(rows)]
-                    for place, count in enumerate(counts)
-                }
-                name = (date(2026, 11, 30) - timedelta(days=ago)).isoformat()
-                days[name] = Day(shares=shares)
-            tasks.append(WatchedTask(f"t-{task}", "a" * 64, decision, days))
+                machine.append(np.repeat(np.arange(3.0), random.multinomial(rows, by_day / by_day.sum())))
+            tasks.append(watched_task(decision, _days(HALF_YEAR, rows), f"t-{task}", machine=np.concatenate(machine)))
         shifts = find_shifts(tasks, WatchPolicy(), "2026-11-30")
         found = [date.fromisoformat(str(shift.since)) for shift in shifts if half_year % 2 and shift.task == "t-0"]
         delays += [(min(found) - begun).days if found else 999] if half_year % 2 else []
@@ -147,14 +147,14 @@ def test_another_population_is_told_from_another_machine(result: Result) -> None
     decision = Decision("p", Conditions(), False, Temperature(1.0, "own", 300), THRESHOLD, expected=kept)
     right = found = 0
     for drill in range(drills):
-        other_population, days = drill % 2 == 0, {}
-        for ago in range(60, -1, -1):
-            now, doubt = 0.30 if ago < 30 else 0.12, 0.22 if ago < 30 and other_population else 0.12
-            errors = [("", float(wrong)) for wrong in random.random(READS) < now]
-            doubts = [("", float(value)) for value in doubt * random.uniform(0.5, 1.5, 100)]
-            name = (date(2026, 11, 30) - timedelta(days=ago)).isoformat()
-            days[name] = Day(rows=Counter(machine=100), kept=100, doubts=doubts, errors=errors)
-        (exact,) = find([WatchedTask("t-1", "a" * 64, decision, days)], WatchPolicy(), "2026-11-30")
+        other_population = drill % 2 == 0
+        error, doubt = np.full((61, 100), np.nan), np.empty((61, 100))
+        for number, ago in enumerate(range(60, -1, -1)):
+            now, mean = 0.30 if ago < 30 else 0.12, 0.22 if ago < 30 and other_population else 0.12
+            error[number, :READS] = random.random(READS) < now
+            doubt[number] = mean * random.uniform(0.5, 1.5, 100)
+        watched = watched_task(decision, _days(61, 100), error=error.ravel(), doubt=doubt.ravel())
+        (exact,) = find([watched], WatchPolicy(), LAST.isoformat())
         found += exact.since is not None
         right += exact.since is not None and (exact.moved is not None) == other_population
     result(
@@ -164,13 +164,12 @@ def test_another_population_is_told_from_another_machine(result: Result) -> None
     assert right >= 0.95 * found and found >= 0.95 * drills
 
 
-LAST = date(2026, 11, 30)
 CLUSTERED = Decision("p", Conditions(), False, Temperature(1.0, "own", 300), THRESHOLD, expected=Expected(0.12, 300))
 
 
-def _reads(kind: str, shares: npt.NDArray[np.float64], spread: float, random: np.random.Generator) -> dict[str, Day]:
+def _reads(kind: str, shares: npt.NDArray[np.float64], spread: float, random: np.random.Generator) -> WatchedTask:
     """Return days of `READS` reads; shares: of errors on each day; spread: standard deviation between clusters."""
-    days: dict[str, Day] = {}
+    errors, clusters = [], list[str]()
     of_cluster: dict[str, float] = {}
     for number, share in enumerate(shares):
         names = {
@@ -179,14 +178,14 @@ def _reads(kind: str, shares: npt.NDArray[np.float64], spread: float, random: np
             "one school a week": [f"school {number // 7}"],
             "five schools a day": [f"school {place}" for place in random.choice(200, 5, replace=False)],
         }[kind]
-        errors = []
         for name in names:
             tail = share * (1 - share) / spread**2 - 1
             rate = of_cluster.setdefault(f"{name} {share}", float(random.beta(share * tail, (1 - share) * tail)))
             rate = rate if name else share
-            errors += [(name, float(wrong)) for wrong in random.random(READS // len(names)) < rate]
-        days[(LAST - timedelta(days=len(shares) - 1 - number)).isoformat()] = Day(errors=errors, kept=100)
-    return days
+            errors.append(random.random(READS // len(names)) < rate)
+            clusters += [name] * (READS // len(names))
+    days, named = _days(len(shares), READS), [name or None for name in clusters]
+    return watched_task(CLUSTERED, days, cluster=named, error=np.concatenate(errors).astype(float))
 
 
 @pytest.mark.parametrize("spread", [0.05, 0.10])
@@ -199,8 +198,7 @@ def test_rows_of_clusters(kind: str, spread: float, scaled: Scaled, result: Resu
     broken = np.repeat([BEFORE, AFTER], HALF_YEAR)
     for _ in range(runs):
         for shares in (at_limit, broken):
-            days = _reads(kind, shares, spread, random)
-            watched = WatchedTask("t-1", "a" * 64, CLUSTERED, days, has_clusters=kind != "independent rows")
+            watched = _reads(kind, shares, spread, random)
             (exact,) = find([watched], WatchPolicy(), LAST.isoformat())
             begun = LAST - timedelta(days=HALF_YEAR - 1)
             if shares is broken:
@@ -226,11 +224,10 @@ def test_validity_papers_accuse_the_machine_with_reason_alone(machine: bool, sca
     for before, recent in ((100, 20), (400, 80), (2000, 400)):
         blamed = people = 0
         for _ in range(runs):
-            days = _reads("independent rows", np.repeat([BEFORE, 0.27], [60, 30]), 0.1, random)
+            watched = _reads("independent rows", np.repeat([BEFORE, 0.27], [60, 30]), 0.1, random)
             now = 0.08 if machine else 0.25
             counts = [(random.binomial(count, share), count) for count, share in ((before, 0.08), (recent, now))]
             papers = Papers(np.array(counts[0]), np.array(counts[1]))
-            watched = WatchedTask("t-1", "a" * 64, CLUSTERED, days)
             (exact,) = find([watched], WatchPolicy(), LAST.isoformat(), {"t-1": papers})
             blamed += exact.verdict == "machine changed"
             people += exact.verdict == "people changed"
@@ -250,13 +247,13 @@ def test_shares_of_clusters_are_warned_of(spread: float, scaled: Scaled, result:
         usual = random.binomial(20, labelled).mean() / 20
         told = 400 / (1 + 19 * spread**2 / 0.21)
         decision = replace(CLUSTERED, expected=Expected(0.12, int(told), (1 - usual, usual)))
-        days = {}
+        machine = []
         for number in range(HALF_YEAR):
             moved = 0.15 if run % 2 and number >= 92 else 0.0
             rate = np.clip(0.3 + moved + random.normal(0, spread), 0.01, 0.99)
-            rows = [(f"class {number}", float(has_it)) for has_it in random.random(50) < rate]
-            days[(LAST - timedelta(days=HALF_YEAR - 1 - number)).isoformat()] = Day(shares={"level 1": rows})
-        task = WatchedTask("t-1", "a" * 64, decision, days, has_clusters=True)
+            machine.append(random.random(50) < rate)
+        days, levels = _days(HALF_YEAR, 50), np.concatenate(machine).astype(float)
+        task = watched_task(decision, days, cluster=days, machine=levels)
         since = [shift.since for shift in find_shifts([task], WatchPolicy(), LAST.isoformat())]
         if run % 2:
             begun = LAST - timedelta(days=HALF_YEAR - 1 - 92)

@@ -1,6 +1,6 @@
 """A column of few values as codes; needs numpy alone."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,10 @@ class Codes:
     def place(self, value: str) -> int:
         """Return the code of a value, −2 if no row has it."""
         return self.values.index(value) if value in self.values else -2
+
+    def among(self, values: Iterable[str]) -> npt.NDArray[np.bool_]:
+        """Return which rows have one of some values, [B]."""
+        return np.isin(self.code, [self.place(value) for value in values])
 
     def texts(self) -> list[str | None]:
         """Return the column as text, None where a row has no value."""

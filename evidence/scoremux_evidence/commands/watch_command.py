@@ -134,5 +134,5 @@ def _lost(scored: list[Path], watched: list[WatchedTask]) -> dict[str, int]:
         )
         written.update(cell_text(name) or "" for name in named)
     for task in watched:
-        received += task.administrations
+        received.update(name or "" for name in task.rows.texts("administration"))
     return {name: max(0, count - received[name]) for name, count in written.items()}

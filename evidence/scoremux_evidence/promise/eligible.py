@@ -18,6 +18,7 @@ from scoremux_engine.packages.task import Task
 from scoremux_engine.store.history import HistoryLine
 from scoremux_engine.store.store import Store
 from scoremux_evidence.rows import rules
+from scoremux_evidence.rows.rules import SAME_TEXT
 from scoremux_evidence.rows.table import Reasons, Rows
 from scoremux_evidence.rows.trained_rows import TrainedRows, TrainedVersions
 from scoremux_evidence.rows.weighing import ALL, LACKS_SAMPLE, ROUTE, chosen, routed_only
@@ -227,7 +228,9 @@ def _eligible_of_task(
     foreign = bool(adapters) and adapters != {adapter_digest(files)}
     if foreign and not unverified:
         return replace(task_rows, rows=rows, reason=CalibrationReason.NOT_OF_LIVE_ADAPTERS)
-    held_out = _held_out(rows, TrainedVersions.of(task.id, TrainedRows.read(files.path / TRAINED_JSON)))
+    trained = TrainedVersions.of(task.id, TrainedRows.read(files.path / TRAINED_JSON))
+    learned = rules.learned(rows, trained, np.ones(len(rows), bool))
+    held_out = rows.counting({SAME_TEXT: learned.pop(SAME_TEXT)}).without(learned)
     if len(rows) and not len(held_out):
         return replace(task_rows, rows=held_out, reason=CalibrationReason.TRAINED_ON)
     rules.refuse_off_scale(held_out, len(task.levels))
@@ -242,13 +245,6 @@ def _eligible_of_task(
 def _last_hold(history: Iterable[HistoryLine]) -> date | None:
     """Return the day on which a task was last put on hold: labels of before it are of another time."""
     return max((line.when.date() for line in history if line.action == "hold"), default=None)
-
-
-def _held_out(rows: Rows, trained: TrainedVersions) -> Rows:
-    """Return rows of one task that its adapter was not trained on, or that have a prediction from another fold."""
-    same_text, learned = rules.same_text(rows, trained), rules.trained_on(rows, trained)
-    rules.refuse_trained_texts(same_text[rules.SAME_TEXT], ~learned[rules.TRAINED_ON])
-    return rows.counting(same_text).without(learned)
 
 
 def _looks_of(

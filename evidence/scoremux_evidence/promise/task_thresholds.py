@@ -59,7 +59,7 @@ def thresholds_of(
     shared = list[str]()
     for names in groups:
         parts = [tested[name] for name in names]
-        is_item = len(names) > 1
+        is_item = "least" in parts[0]  # an item may have a single trait that is tested
         if total_alone and names[0] not in totals:
             raise InputError(
                 f"{names[0]} has no total, and [target] promises totals alone; give exact or critical, too"

@@ -4,11 +4,12 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from scoremux_evidence.rows.table import Ints, Values, own_numbers, undefined
+from scoremux_evidence.rows.table import LEAST_STUDENTS, Ints, Values, own_numbers, undefined
 from scoremux_files.rows.codes import Codes
 
-_LEAST_STUDENTS, _LEAST_GAP, _ERRORS = 10, 0.05, 3
-"""A gap is named from so many students, so many points and so many standard errors on."""
+_LEAST_GAP, _ERRORS = 0.05, 3
+"""A gap is named from so many points and so many standard errors on."""
+
 _LEAST_KNOWN = 0.8
 """With the group of fewer of the scored rows nothing is said: rows that people read are no sample of the codes."""
 
@@ -41,7 +42,7 @@ def code_gaps(condition: Codes, student: Codes | None, groups: Mapping[str, Code
             share = (rate * students + 1) / (students + 2)
             error = np.sqrt((share * (1 - share) / (students + 2)).sum(axis=0))
             is_gap = (share[0] - share[1] > np.maximum(_ERRORS * error, _LEAST_GAP)) & bool(code)
-            for place in np.flatnonzero(is_gap & (students.min(axis=0) >= _LEAST_STUDENTS)):
+            for place in np.flatnonzero(is_gap & (students.min(axis=0) >= LEAST_STUDENTS)):
                 own, others = rate[:, place]
                 of_rows = f"{own:.0%} of {rows[0, place]:,} rows have the code {code}"
                 yield f"{column}: {group.values[place]}: {of_rows}, of others {others:.0%}"

@@ -27,7 +27,16 @@ from scoremux_evidence.rows.reading import Labels, read_labels
 from scoremux_evidence.rows.scored_output import UNKNOWN_LEVELS, level_counts, read_scored, versions_of
 from scoremux_evidence.rows.table import RATED, Floats, Ints, Mask, Rows, by_cell, groups_of, own_numbers, undefined
 from scoremux_evidence.rows.trained_rows import TrainedVersions
-from scoremux_evidence.rows.weighing import heavy_rows, population_of, to_routes
+from scoremux_evidence.rows.weighing import (
+    READ_BEHIND,
+    ROUTE,
+    SAMPLE,
+    chosen,
+    heavy_rows,
+    population_of,
+    routed_beside,
+    to_routes,
+)
 from scoremux_files.rows.codes import Codes, Ints32
 from scoremux_files.rows.columns import arrow_texts, encode, numbered, present_columns, texts
 
@@ -39,7 +48,7 @@ class Matched:
     """Rows that have both a score and a human's level, B of them, and what is known of their tasks.
 
     Attributes:
-        rows: With the columns of the output (`scored_output`), and of the truth: those of `rated`, routed, behind,
+        rows: With the columns of the output (`scored_output`), and of the truth: those of `rated`, chosen_by,
             weight_read (before weights are scaled to routes) and `group NAME`.
         output: The place of each row among those of the output, from 0.
         levels: How many levels each task has.
@@ -221,15 +230,12 @@ def _known(labels: Labels, columns: LabelColumns, absent: Collection[str], train
     not_ok = rules.has_status(rows)
     (is_other_status,) = not_ok.values()
     level = np.where(is_other_status, np.nan, np.where(np.isnan(rows.level), rows.score, rows.level))
-    learned = rules.trained_on(rows, trained)
-    (is_learned,) = learned.values()
-    apart = {reason: of & ~np.isnan(level) & ~is_learned for reason, of in rules.not_a_sample(rows).items()}
-    (is_apart,) = apart.values()
-    same_text = rules.same_text(rows, trained)
+    (is_apart,) = rules.not_a_sample(rows).values()
+    learned = rules.learned(rows, trained, ~np.isnan(level) & ~is_apart)
+    is_learned = learned[rules.TRAINED_ON]
     left_out = {
-        **apart,
+        rules.NOT_A_SAMPLE: is_apart & ~np.isnan(level) & ~is_learned,
         **learned,
-        **same_text,
         **not_ok,
         **rules.without_level(rows, is_other_status),
         rules.NO_SECOND: rows.no_second,
@@ -237,11 +243,9 @@ def _known(labels: Labels, columns: LabelColumns, absent: Collection[str], train
     }
     ids = texts(pa.array(rows.id, pa.string()))
     length = [len(text) if (text or "").strip() else np.nan for text in rows.text]
-    kept = ["version", "second", "weight", "routed", "behind", "sampled", "stated"]
+    kept = ["version", "second", "weight", "chosen_by", "stated"]
     kept += [name for name in ("task", "administration", "cluster") if name in labels.present]
     kept += ["student"] if student else []
-    counts = ~np.isnan(level) & ~is_apart & ~is_learned
-    rules.refuse_trained_texts(same_text[rules.SAME_TEXT], counts)
     known = rows.only([*kept, *(f"group {name}" for name in groups)]).plus(
         id=ids,
         human=np.where(is_apart | is_learned, np.nan, level),
@@ -255,7 +259,7 @@ def match(scored: Rows, truth: Rows, names: tuple[str, str] = ("the output", "th
     """Match rows by id, and by task and administration where both have these. A row of a repeated id is not compared.
 
     Args:
-        truth: With the columns human, second, version, weight, routed, behind, sampled, stated and unusable.
+        truth: With the columns human, second, version, weight, chosen_by, stated and unusable.
         names: Names of the two in `left_out`.
     """
     output, truth_name = names
@@ -347,7 +351,7 @@ def _as_sample(
     task = scored.task.code
     weight = np.append(truth.weight, np.nan)[place]
     beside = np.zeros(len(task), bool)
-    beside[both] = _beside_sample(task[both], truth.where(place[both]))
+    beside[both] = routed_beside(truth.where(place[both]).plus(task=scored.task.take(both)))
     usable = both & ~beside
     reasons = {rules.SENT_TO_PEOPLE: beside}
     if routes is not None:
@@ -362,15 +366,6 @@ def _as_sample(
     return usable, weight, reasons
 
 
-def _beside_sample(task: Ints32, truth: Rows) -> Mask:
-    """Return which rows people read for their route, where the task's others stand for them: see `routed_beside`."""
-    behind = ~truth.routed & ~truth.sampled
-    version = task.astype(np.int64) * (len(truth.version.values) + 1) + truth.version.code
-    has_others = np.isin(task, task[~truth.routed])
-    has_behind = np.isin(version, version[behind])
-    return np.asarray(truth.routed & has_others & ~has_behind)
-
-
 def _routed_only(scored: Rows, compared: Rows) -> Mask:
     """Return of which tasks the machine keeps rows for which no row stands that people read."""
 
@@ -379,7 +374,8 @@ def _routed_only(scored: Rows, compared: Rows) -> Mask:
         return np.bincount(codes, minlength=len(rows.task.values)) > 0
 
     kept = with_some(scored, ~np.isnan(scored.machine) & ~scored.to_people)
-    return kept & with_some(compared, compared.routed) & ~with_some(compared, compared.behind)
+    stand_for_kept = chosen(compared, READ_BEHIND, SAMPLE)
+    return kept & with_some(compared, chosen(compared, ROUTE)) & ~with_some(compared, stand_for_kept)
 
 
 def _routes(scored: Rows, has_score: Mask) -> Floats | None:

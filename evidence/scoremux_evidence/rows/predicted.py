@@ -18,7 +18,7 @@ from scoremux_files.rows.readers import text_check
 Scales = Mapping[str, Sequence[float]]
 _PREDICTIONS = LabelColumns(text="", second="second_level", rater="", student="student", predicted=True)
 _OF_TRAINING = ("probabilities", "adapter")
-_HOW_CHOSEN = ("chosen_by", "weight", "routed", "behind", "sampled", "stated")
+_HOW_CHOSEN = ("chosen_by", "weight", "stated")
 
 
 def read_labelled(files: Sequence[Path], predictions: Path | None, columns: LabelColumns, scales: Scales) -> Rows:

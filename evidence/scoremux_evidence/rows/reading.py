@@ -7,7 +7,7 @@ Columns: id (of objects; FILE:LINE where `has_id` is false), task, administratio
 chosen_by, version and adapter (`Codes`), `group NAME` for each column of groups (`Codes`), text (None where the file
 has none), level and second (of two people), score (points in place of a level), probability (with which the row was
 chosen; 0 where it is not a number), no_number, no_level and no_second (faults of the levels), file and line; from
-`weighing` weight, routed, behind, sampled and stated; of predictions probabilities (a tuple or None) and text_check.
+`weighing` weight and stated; of predictions probabilities (a tuple or None) and text_check.
 """
 
 import re

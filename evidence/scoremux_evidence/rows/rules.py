@@ -38,26 +38,29 @@ SENT_TO_PEOPLE = "were sent to people, beside a sample of all responses"
 OTHER_SCALE = "were read when their task had another number of levels"
 
 
-def trained_on(rows: Rows, trained: TrainedVersions) -> Found:
-    """Rows that the adapter learned, of which its level says nothing; a prediction from another fold says something."""
-    return {TRAINED_ON: trained.find(rows) & (rows.probabilities == np.array(None))}
+def learned(rows: Rows, trained: TrainedVersions, counts: Mask) -> Found:
+    """Rows that the adapter learned, of which its level says nothing, and rows that count whose text it learned.
 
+    A row with a prediction is neither: another adapter made the prediction, and did not learn the row.
 
-def same_text(rows: Rows, trained: TrainedVersions) -> Found:
-    """Rows that count, and whose text the adapter learned in another row."""
-    found = trained.find_texts(rows) & ~trained.find(rows) & (rows.probabilities == np.array(None))
-    return {SAME_TEXT: found}
+    Args:
+        counts: Which rows count if the adapter did not learn them.
 
-
-def refuse_trained_texts(same_text: Mask, counts: Mask) -> None:
-    """Raise InputError where the adapter learned the texts of most rows that count, under other ids."""
-    trained = int((same_text & counts).sum())
-    if trained > _MOST_TRAINED * counts.sum():
+    Raises:
+        InputError: The adapter learned the texts of most rows that count, under other ids.
+    """
+    is_known = trained.find(rows)
+    by_adapter = rows.probabilities == np.array(None)
+    found = {TRAINED_ON: is_known & by_adapter, SAME_TEXT: trained.find_texts(rows) & ~is_known & by_adapter}
+    counts = counts & ~found[TRAINED_ON]
+    with_text = int((found[SAME_TEXT] & counts).sum())
+    if with_text > _MOST_TRAINED * counts.sum():
         raise InputError(
-            f"{trained:,} of {counts.sum():,} rows have a text that the adapter was trained on, under another id: "
+            f"{with_text:,} of {counts.sum():,} rows have a text that the adapter was trained on, under another id: "
             "figures of them say nothing of other responses. Give responses that were held out, or the "
             "predictions.parquet of `scoremux train`"
         )
+    return found
 
 
 def not_a_sample(rows: Rows) -> Found:
@@ -65,13 +68,13 @@ def not_a_sample(rows: Rows) -> Found:
 
 
 def sent_to_people(rows: Rows) -> Found:
-    """Rows of one task that were read for their route, where its other rows stand for all responses."""
+    """Rows that were read for their route, where the other rows of their task stand for all responses."""
     return {SENT_TO_PEOPLE: routed_beside(rows)}
 
 
 def other_scale(rows: Rows, versions: Collection[str]) -> Found:
     """Rows that people read under a version with another number of levels. versions: those with another number."""
-    return {OTHER_SCALE: np.isin(rows.version.code, [rows.version.place(version) for version in versions])}
+    return {OTHER_SCALE: rows.version.among(versions)}
 
 
 def read_before(rows: Rows, since: str) -> Found:
@@ -81,6 +84,23 @@ def read_before(rows: Rows, since: str) -> Found:
         f"were read before {since}, when their task was put on hold or --since begins": (days < since) & (days != ""),
         f"do not say when they were read (column decided_at), and only labels since {since} count": days == "",
     }
+
+
+def read_again(rows: Rows) -> Mask:
+    """Return the readings that do not count, of readings in their order, since the same was read before.
+
+    Of a student's responses to a task in an administration, the first counts; of equal texts that people decide as
+    one, the first of a day.
+    """
+    again = np.zeros(len(rows), bool)
+    day = np.unique(rows.day, return_inverse=True)[1]
+    of_student = (rows.student.code, rows.administration.code, rows.student.code >= 0)
+    of_text = (rows.decision, day, ~np.isnan(rows.decision))
+    for *same, is_known in (of_student, of_text):
+        places = np.flatnonzero(is_known)
+        _, first = np.unique(np.stack([rows.task.code, *same])[:, places], axis=1, return_index=True)
+        again[np.delete(places, first)] = True
+    return again
 
 
 def of_no_live_task(rows: Rows, live: Collection[str], past: Collection[str]) -> Found:
@@ -95,8 +115,8 @@ def of_no_live_task(rows: Rows, live: Collection[str], past: Collection[str]) ->
 
 def is_held_out(rows: Rows) -> Mask:
     """Return the rows that are not trained on, as their column `split` says."""
-    training = [code for code, split in enumerate(rows.split.values) if split.lower() in TRAINING]
-    return ~np.isin(rows.split.code, [-1, *training])
+    training = rows.split.among(split for split in rows.split.values if split.lower() in TRAINING)
+    return np.asarray((rows.split.code >= 0) & ~training)
 
 
 def text_held_out(rows: Rows) -> Found:
@@ -111,8 +131,7 @@ def text_held_out(rows: Rows) -> Found:
 
 def of_no_task(rows: Rows, tasks: Collection[str]) -> Found:
     """Rows of tasks that a file of tasks does not have."""
-    codes = [rows.task.place(task) for task in tasks]
-    return {"are of a task that is not in the file of tasks": ~np.isin(rows.task.code, codes)}
+    return {"are of a task that is not in the file of tasks": ~rows.task.among(tasks)}
 
 
 def off_scale(rows: Rows, levels: int) -> Found:
@@ -153,7 +172,7 @@ def has_condition(rows: Rows, finder: Finder) -> Found:
 def has_status(rows: Rows) -> Found:
     """Rows that the file of levels says have no score. They have the column `group status`."""
     status = rows["group status"]
-    return {"have a status in the truth other than OK": ~np.isin(status.code, [-1, status.place(Status.OK.value)])}
+    return {"have a status in the truth other than OK": (status.code >= 0) & ~status.among([Status.OK.value])}
 
 
 def points_of_no_level(rows: Rows) -> Found:

@@ -22,6 +22,9 @@ Levels = Sequence[float | None] | Values
 Key = tuple[str, str, str]
 """Task, id and administration: they name a response."""
 
+LEAST_STUDENTS = 10
+"""Of fewer students no figure is shown anywhere: they could be a single class."""
+
 Reasons = Mapping[str, Sequence[str]]
 """Why rows are left out, in words that follow "N rows …", and the ids or places of these rows."""
 
@@ -198,6 +201,12 @@ def undefined() -> AbstractContextManager[None]:
 def by_cell(cell: Values, values: Floats, cells: int) -> Floats:
     """Return the sum of the values in each of `cells` cells, [C]."""
     return np.bincount(cell, values, cells).astype(np.float64, copy=False)
+
+
+def students_in(cell: Ints, cells: int, student: Ints | None) -> Ints:
+    """Return how many students, or rows if nothing says who wrote them, each cell has, [C]. cell: of each row, [B]."""
+    once = cell if student is None else np.unique(np.stack([cell, student]), axis=1)[0]
+    return np.bincount(once, minlength=cells)
 
 
 def own_numbers(student: Values) -> Ints:

@@ -63,10 +63,9 @@ LACKS_SAMPLE = (
 
 
 def weighed(rows: Rows) -> Rows:
-    """Return rows with their weights, and how they were chosen to be read, as columns.
+    """Return rows with the columns weight and stated.
 
-    weight: 1 / probability, NaN for rows that stand for no others. routed: read since they were sent to people. behind:
-    stand for rows of the machine. sampled: of a sample of all rows. stated: the file says how they were chosen; other
+    weight: 1 / probability, NaN for rows that stand for no others. stated: the file says how they were chosen; other
     rows count as drawn with their probability.
     """
     probability = rows.probability
@@ -77,17 +76,13 @@ def weighed(rows: Rows) -> Rows:
     unusable = chosen(rows, VALIDITY) | (drawn & ~has_probability) | (~has_probability & ~np.isnan(probability))
     return rows.plus(
         weight=np.where(unusable, np.nan, np.where(routed, 1.0, weight)),
-        routed=routed,
-        behind=drawn & has_probability,
-        sampled=~unusable & ~routed & ~chosen(rows, READ_BEHIND),
         stated=(rows.chosen_by.code >= 0) | has_probability,
     )
 
 
 def chosen(rows: Rows, *reasons: str) -> Mask:
     """Return which rows were chosen to be read for one of some reasons, see `CHOSEN_BY`."""
-    codes = [rows.chosen_by.place(reason) for reason in reasons]
-    return np.isin(rows.chosen_by.code, codes)
+    return np.asarray(rows.chosen_by.among(reasons))
 
 
 def routed_only(rows: Rows) -> bool:
@@ -96,14 +91,15 @@ def routed_only(rows: Rows) -> bool:
 
 
 def routed_beside(rows: Rows) -> Mask:
-    """Return which rows of a task were read since they were sent to people, beside a sample of all its responses.
+    """Return which rows were read since they were sent to people, beside a sample of all responses of their task.
 
     Read-behind rows of a version stand for the rows that this version kept, and for no row that another one kept.
     """
-    if routed_only(rows):
-        return np.zeros(len(rows), bool)
-    behind = rows.version.code[chosen(rows, READ_BEHIND)]
-    return np.asarray(chosen(rows, ROUTE) & ~np.isin(rows.version.code, behind))
+    task = rows.task.code.astype(np.int64)
+    version = task * (len(rows.version.values) + 1) + rows.version.code
+    has_others = np.isin(task, task[~chosen(rows, ROUTE, VALIDITY)])
+    has_behind = np.isin(version, version[chosen(rows, READ_BEHIND)])
+    return np.asarray(chosen(rows, ROUTE) & has_others & ~has_behind)
 
 
 def population_of(routed: Sequence[str], others: bool, weighted: bool) -> str:

@@ -5,20 +5,15 @@ takes a second for a dozen plots: a report may have a thousand.
 """
 
 from collections.abc import Sequence
-from textwrap import wrap
 
 import numpy as np
 from markupsafe import Markup, escape
 
-from scoremux_evidence.figures.estimates import Estimates, rounded
 from scoremux_evidence.figures.reliability import COVERAGES, Reliability
 from scoremux_evidence.rows.table import Floats
 
 WIDTH, RIGHT = 340, 12
 """Of a plot, in pixels: a phone's width, where letters keep their size."""
-
-_BESIDE, _LINE = 20, 46
-"""Letters of the longest name that is beside its interval, and of a line above it."""
 
 
 Plot = dict[str, str]
@@ -30,37 +25,6 @@ class Plots:
 
     def __init__(self) -> None:
         self._drawn = 0
-
-    def forest(
-        self, names: Sequence[str], estimate: Estimates, limits: Sequence[float], label: str, title: str
-    ) -> Plot:
-        """Draw a figure of each name with its interval, and lines at the limits of a criterion."""
-        ends = [x for x in (*estimate.low, *estimate.high, *estimate.value, *limits) if np.isfinite(x)]
-        beside = max(map(len, names)) <= _BESIDE
-        left = 14 + int(6.6 * max(map(len, names))) if beside else 12
-        # Long names take lines of their own above their intervals.
-        above = [[] if beside else wrap(name, _LINE) for name in names]
-        heights = [18 + 14 * len(lines) for lines in above]
-        frame = _Frame(left, sum(heights), _nice(min(ends, default=0), max(ends, default=1)), (0, sum(heights)))
-        body = [frame.grid(label)]
-        body += [frame.line([(limit, 0), (limit, sum(heights))], "limit") for limit in limits]
-        for place, name in enumerate(names):
-            middle = sum(heights[place:]) - heights[place] + 9
-            if beside:
-                body.append(f'<text x="{left - 6}" y="{frame.y(middle) + 4:.1f}" class="end">{escape(name)}</text>')
-            for line, words in enumerate(reversed(above[place])):
-                body.append(f'<text x="{left}" y="{frame.y(middle) - 9 - 14 * line:.1f}">{escape(words)}</text>')
-            if np.isfinite(estimate.low[place]):
-                ends_of_line = [(estimate.low[place], middle), (estimate.high[place], middle)]
-                body.append(frame.line(ends_of_line, "machine thick"))
-            if np.isfinite(estimate.value[place]):
-                body.append(frame.dot(estimate.value[place], middle, 4))
-        spoken = (
-            f"{name}: {rounded(value)}" + (f", from {rounded(low)} to {rounded(high)}" if np.isfinite(low) else "")
-            for name, value, low, high in zip(names, estimate.value, estimate.low, estimate.high, strict=True)
-            if np.isfinite(value)
-        )
-        return self._svg(frame, body, title, "; ".join(spoken) or "no figure is defined")
 
     def reliability(self, reliability: Reliability, cell: int, title: str) -> Plot:
         """Draw the share of right levels against the stated confidence, in tenths."""

@@ -12,10 +12,11 @@ import pyarrow as pa
 from rich.console import Console
 
 from scoremux_evidence.figures.estimates import Figures
+from scoremux_evidence.rows.table import LEAST_STUDENTS
 from scoremux_evidence.show.words import Cell, figure_shown, figures_shown, group_shown, shown, verdict_shown
 from scoremux_evidence.verdicts.assessment import Assessment
 from scoremux_evidence.verdicts.comparison import ALL, MEAN, Comparison
-from scoremux_evidence.verdicts.groups import LEAST_STUDENTS, Groups
+from scoremux_evidence.verdicts.groups import Groups
 from scoremux_evidence.verdicts.items import OF_TOTAL
 from scoremux_evidence.verdicts.totals import Totals
 from scoremux_evidence.verdicts.verdicts import Verdict, rows_in_words, worst
@@ -182,7 +183,7 @@ def tasks_table(assessed: Assessment) -> Table:
     has_second = bool(assessed.figures["human_qwk"].n[-1])
     statistics = {"QWK": "qwk", "Exact": "exact", "SMD": "smd"}
     columns = ["Task", "Verdict", "Rows", *statistics, *(["Students"] if has_students else []), "Rows needed"]
-    columns += ["QWK of humans", "Item"] if has_second else []
+    columns += ["QWK of humans", "Two people"] if has_second else []
     rows = []
     for place, line in enumerate(lines_of_tasks(assessed)):
         is_task = place < len(assessed.tasks)
@@ -195,8 +196,8 @@ def tasks_table(assessed: Assessment) -> Table:
         if has_second:
             row += [*line.shown({"": "human_qwk"}), verdict_shown(assessed.item, place) if is_task else Cell("")]
         rows.append(row)
-    leave_out = ("Item", "QWK of humans", "Rows needed", "SMD", "Exact", "Students", "Rows")
-    return Table("", columns, rows, words=("Verdict", "Item"), leave_out=leave_out)
+    leave_out = ("Two people", "QWK of humans", "Rows needed", "SMD", "Exact", "Students", "Rows")
+    return Table("", columns, rows, words=("Verdict", "Two people"), leave_out=leave_out)
 
 
 def items_table(assessed: Assessment) -> Table:
@@ -272,14 +273,17 @@ def table_to_paste(assessed: Assessment) -> Table:
 def comparison_table(comparison: Comparison) -> Table:
     """Return how many levels moved, and how agreement changed, by task and group."""
     changes = {"Δ exact": "exact", "Δ QWK": "qwk"} if comparison.changes else {}
+    columns = ("Task", "Rows", "Moved", "Up", "Down", "≥2", *changes)
     rows = []
     for cell, name in enumerate(comparison.names):
         count = f"{int(comparison.shares['moved'].n[cell]):,}{' tasks' if name == MEAN else ''}"
+        if count == "0":
+            rows.append([Cell(name), Cell(f"< {LEAST_STUDENTS}"), *[Cell("–")] * (len(columns) - 2)])
+            continue
         shares = [Cell(f"{comparison.shares[share].value[cell]:.1%}") for share in ("up", "down", "far")]
         moved = shown(comparison.shares["moved"], cell)
         differences = [shown(comparison.changes[change], cell, sign="+") for change in changes.values()]
         rows.append([Cell(name), Cell(count), moved, *shares, *differences])
-    columns = ("Task", "Rows", "Moved", "Up", "Down", "≥2", *changes)
     return Table("", columns, rows, leave_out=("Down", "Up", "≥2", "Δ exact", "Rows"))
 
 

@@ -1,7 +1,6 @@
 """The content of the page, as words: an assessment turned into the values of the template."""
 
 import math
-from collections.abc import Iterator
 
 import numpy as np
 
@@ -26,9 +25,6 @@ from scoremux_evidence.verdicts.assessment import Assessment
 from scoremux_evidence.verdicts.totals import FIGURES, Totals
 from scoremux_evidence.verdicts.verdicts import MOST_WRONG, Criterion, Judged, Judgement, Verdict
 
-FOREST_ROWS = 30
-"""Figures in one forest plot."""
-
 FOLD_ABOVE = 10
 """With more tasks than this, each is folded on the screen. Print shows all."""
 
@@ -49,7 +45,6 @@ def view(assessed: Assessment, matched: Matched) -> View:
         f"of cases at most, and fails wrongly in {MOST_WRONG / 2:.1%}. A verdict “in this file” is corrected for the "
         f"number of tasks (Holm 1979): there the chance of a single wrong PASS among {len(assessed.tasks):,} tasks is "
         f"{MOST_WRONG:.0%} at most, that of a single wrong FAIL {MOST_WRONG / 2:.1%}.",
-        "forests": list(_forests(assessed, plots)),
         "verdicts": tasks_table(assessed),
         "to_paste": table_to_paste(assessed),
         "groups": [figures_table("", "Group", groups, statistics) for statistics in (GROUPS, GROUP_MEANS) if groups],
@@ -57,7 +52,6 @@ def view(assessed: Assessment, matched: Matched) -> View:
         "routed": _routed(assessed) if routed else "",
         "totals": _totals(assessed.totals),
         "items": [items_table(assessed), traits_table(assessed)] if assessed.items else [],
-        "group_plots": list(_group_plots(assessed, plots)),
         "failing_groups": _failing_groups(assessed),
         "code_gaps": matched.code_gaps,
         "confidence": _confidence(assessed, bool(matched.rows.calibrated.any()), plots),
@@ -122,29 +116,6 @@ def _routed(assessed: Assessment) -> str:
         "that two people read stand for all, and without any the score of record is not measured. Adjudication is not "
         "counted."
     )
-
-
-def _forests(assessed: Assessment, plots: Plots) -> Iterator[View]:
-    qwk = assessed.figures["qwk"]
-    limits = _limits(assessed.judged, "qwk")
-    for first in range(0, len(assessed.tasks), FOREST_ROWS):
-        names = assessed.tasks[first : first + FOREST_ROWS]
-        title = "QWK by task" if len(names) == len(assessed.tasks) else f"QWK, {names[0]} to {names[-1]}"
-        part = qwk.take(np.arange(first, first + len(names)))
-        yield plots.forest(names, part, limits, "QWK", title)
-
-
-def _limits(judged: Judged, statistic: str) -> list[float]:
-    limits = [limit for c in judged if c.statistic == statistic for limit in (c.at_least, c.at_most)]
-    return [limit for limit in limits if limit is not None]
-
-
-def _group_plots(assessed: Assessment, plots: Plots) -> Iterator[View]:
-    groups = assessed.groups
-    names = [group_shown(groups, cell) for cell in groups.of_all()]
-    if names:
-        title = "DSM by group, mean of tasks"
-        yield plots.forest(names, groups.means["dsm"], _limits(groups.judged, "dsm"), "DSM", title)
 
 
 def _totals(totals: Totals | str) -> View | None:

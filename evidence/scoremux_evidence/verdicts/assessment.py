@@ -19,7 +19,7 @@ from scoremux_evidence.figures.reliability import (
 )
 from scoremux_evidence.rows.matching import Matched
 from scoremux_evidence.rows.scored_output import UNKNOWN_LEVELS, versions_of
-from scoremux_evidence.rows.table import Floats, Ints, Rows, by_cell, units_of
+from scoremux_evidence.rows.table import Floats, Ints, Rows, by_cell, students_in, units_of
 from scoremux_evidence.verdicts.groups import Groups, measure_groups
 from scoremux_evidence.verdicts.items import ItemFigures, measure_items
 from scoremux_evidence.verdicts.totals import Totals, measure_totals
@@ -156,5 +156,4 @@ def _known_share(people: Estimates, routes: Floats) -> Estimates:
 def _students(student: Ints | None, task: Ints, cells: int) -> Ints | None:
     if student is None:
         return None
-    pairs = np.unique(np.stack([task, student]), axis=1)
-    return np.append(np.bincount(pairs[0], minlength=cells), len(np.unique(student)))
+    return np.append(students_in(task, cells, student), len(np.unique(student)))

@@ -14,7 +14,17 @@ from scoremux_evidence.rows.label_columns import LABEL_COLUMNS, LabelColumns
 from scoremux_evidence.rows.matching import Matched, match, match_truth
 from scoremux_evidence.rows.points import published_points
 from scoremux_evidence.rows.scored_output import UNKNOWN_LEVELS, level_counts, read_scored, versions_of
-from scoremux_evidence.rows.table import Mask, Reasons, Rows, Values, own_numbers, rated, units_of
+from scoremux_evidence.rows.table import (
+    LEAST_STUDENTS,
+    Mask,
+    Reasons,
+    Rows,
+    Values,
+    own_numbers,
+    rated,
+    students_in,
+    units_of,
+)
 from scoremux_evidence.rows.trained_rows import TrainedVersions
 from scoremux_evidence.verdicts.totals import Totals, measure_totals
 from scoremux_files.rows.codes import Codes
@@ -148,9 +158,7 @@ def _as_known(scored: Rows) -> Rows:
         human=scored.machine,
         second=np.full(len(scored), np.nan),
         weight=np.ones(len(scored)),
-        routed=no,
-        behind=no,
-        sampled=~no,
+        chosen_by=Codes((), np.full(len(scored), -1, np.int32)),
         stated=~no,
         unusable=no,
         length=np.full(len(scored), np.nan),
@@ -163,7 +171,11 @@ def _by_cell(ratings: Rows, task: Codes, groups: dict[str, Codes]) -> tuple[list
     parts = list[tuple[Figures, ...]]()
     for cells, rows, cell in _cells(task, groups):
         names += cells
-        part = compare_levels(ratings.where(rows), cell, len(cells))
+        of_cells = ratings.where(rows)
+        part = compare_levels(of_cells, cell, len(cells))
+        if len(parts) > 1:  # groups
+            few = students_in(cell, len(cells), of_cells.get("writer")) < LEAST_STUDENTS
+            part = tuple({name: figures.without(few) for name, figures in kind.items()} for kind in part)
         if parts and len(parts[0][0]["moved"].n) > 1:  # several tasks together, whose scales differ
             part = (part[0], *({**kind, "qwk": _undefined(kind["qwk"])} for kind in part[1:]))
         parts.append(part)
@@ -186,7 +198,7 @@ def _of_one_scale(before: Rows, after: Rows) -> list[Rows]:
     ]
     scales = ", ".join(f"{name} {old[name]} and {new[name]}" for name in changed[:_MOST_NAMED])
     reason = f"are of tasks whose number of levels changed ({scales}), so that levels cannot be compared"
-    return [of.without({reason: np.isin(of.task.code, [of.task.place(n) for n in changed])}) for of in (before, after)]
+    return [of.without({reason: of.task.among(changed)}) for of in (before, after)]
 
 
 def _with_truth(pairs: Matched, known: Matched | None, rows: int) -> tuple[Rows, dict[str, Codes]]:
@@ -205,6 +217,8 @@ def _with_truth(pairs: Matched, known: Matched | None, rows: int) -> tuple[Rows,
         weight=np.append(known.rows.weight, 1.0)[place],
         student=None if student is None else own_numbers(np.append(student, -1)[place]),
     )
+    if "student" in known.rows:
+        ratings = ratings.plus(writer=own_numbers(np.append(known.rows.student, -1)[place]))
     groups = known.groups.items()
     return ratings, {name: Codes(of.values, np.append(of.code, np.int32(-1))[place]) for name, of in groups}
 

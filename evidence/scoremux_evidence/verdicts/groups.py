@@ -9,14 +9,11 @@ from scoremux_client.errors import InputError
 from scoremux_evidence.figures.estimates import Figures, difference, joined_figures, means_of, taken
 from scoremux_evidence.figures.intervals import dsm_estimates, estimates
 from scoremux_evidence.rows.matching import Matched
-from scoremux_evidence.rows.table import Ints, Rows, undefined
+from scoremux_evidence.rows.table import LEAST_STUDENTS, Ints, Rows, students_in, undefined
 from scoremux_evidence.verdicts.verdicts import GAPS, OF_GROUPS, Criterion, Judged, Judgement, Verdict, judge
 
 MOST_GROUPS = 64
 """Values that a column of groups may have."""
-
-LEAST_STUDENTS = 10
-"""A group of fewer has no figure anywhere: it could be a single class."""
 
 
 @dataclass(frozen=True)
@@ -133,8 +130,5 @@ def _figures(rows: Rows) -> tuple[Ints, Ints, Ints, Figures]:
         parts.append({"dsm": dsm, **gaps})
         order.append(cells)
     every = figures | taken(joined_figures(parts), np.argsort(np.concatenate(order)))
-    count = np.bincount(place, minlength=len(pairs))
-    if "student" in grouped:
-        once = np.unique(np.stack([place, grouped.student]), axis=1)
-        count = np.bincount(once[0], minlength=len(pairs))
+    count = students_in(place, len(pairs), grouped.get("student"))
     return cell, value, count, {name: estimate.without(count < LEAST_STUDENTS) for name, estimate in every.items()}

@@ -8,10 +8,10 @@ from scoremux_evidence.figures.estimates import Estimates, Figures
 from scoremux_evidence.figures.intervals import estimates
 from scoremux_evidence.rows.matching import Matched
 from scoremux_evidence.rows.points import evenly_spaced
-from scoremux_evidence.rows.table import Floats, Ints, rated
+from scoremux_evidence.rows.table import LEAST_STUDENTS, Floats, Ints, rated
+from scoremux_evidence.rows.weighing import ROUTE, chosen
 
 FIGURES = ("smd", "qwk", "r")
-_FEWEST = 10
 
 
 CHOSEN_ROWS = (
@@ -61,9 +61,9 @@ def measure_totals(matched: Matched, task: Ints, cells: int) -> Totals | str:
         return CHOSEN_ROWS
     tasks_of = np.bincount(np.unique(student * cells + task) // cells)
     complete = (tasks_of == cells) & (np.bincount(student) == cells)
-    if complete.sum() < _FEWEST:
+    if complete.sum() < LEAST_STUDENTS:
         return (
-            f"Totals need {_FEWEST} students with one row in each task, and {complete.sum()} of "
+            f"Totals need {LEAST_STUDENTS} students with one row in each task, and {complete.sum()} of "
             f"{len(np.unique(student))} have it. A student with rows of several administrations has several in a task."
         )
     machine, human, second = in_points(matched)
@@ -71,7 +71,7 @@ def measure_totals(matched: Matched, task: Ints, cells: int) -> Totals | str:
     cuts = np.unique(np.quantile(people[complete], np.arange(1, 10) / 10, method="higher"))
     compared = {"machine": (np.bincount(student, machine)[complete], people[complete])}
     twice = complete & ~np.isnan(np.bincount(student, second))
-    if (rows.kept == 0).any() and twice.sum() >= _FEWEST:
+    if (rows.kept == 0).any() and twice.sum() >= LEAST_STUDENTS:
         # A person is not compared with himself: both are beside another person.
         routed, other = (np.bincount(student, of) for of in (np.where(rows.kept == 1, machine, human), second))
         of_both = {"as routed": routed, "the same people": people}
@@ -92,7 +92,7 @@ def _is_chosen(matched: Matched) -> bool:
     """Whether rows were chosen with a probability below 1, or some that the machine keeps were not read."""
     rows = matched.rows
     unread = matched.routes is not None and (rows.kept == 1).sum() < matched.routes[:, 0].sum()
-    return bool((rows.weight_read != 1).any() or (rows.routed.any() and unread))
+    return bool((rows.weight_read != 1).any() or (chosen(rows, ROUTE).any() and unread))
 
 
 def in_points(matched: Matched) -> Floats:

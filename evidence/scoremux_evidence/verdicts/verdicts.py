@@ -281,4 +281,5 @@ def rows_in_words(needed: float, rows: float) -> str:
 
 
 def _shown(limit: float) -> str:
-    return (f"{limit:.2f}" if abs(round(limit, 2) - limit) < 1e-9 else f"{limit:.4g}").replace("-", "−")
+    digits = 2 if abs(round(limit, 2) - limit) < 1e-9 else 3
+    return f"{limit:.{digits}f}".replace("-", "−")

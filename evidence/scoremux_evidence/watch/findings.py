@@ -4,11 +4,11 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
-from itertools import pairwise
 
 import numpy as np
 
 from scoremux_decide.policy import WatchPolicy
+from scoremux_evidence.rows.table import Floats, Rows
 from scoremux_evidence.watch.detectors import (
     LEAST_CLUSTERS,
     alarms,
@@ -21,8 +21,8 @@ from scoremux_evidence.watch.detectors import (
     share_detector,
     spread_between_days,
 )
-from scoremux_evidence.watch.observations import Named, Observations, cluster_means, single_rows
-from scoremux_evidence.watch.watched_rows import Day, Papers, WatchedTask, promises_of, usual_shares
+from scoremux_evidence.watch.observations import Observations, cluster_means, single_rows
+from scoremux_evidence.watch.watched_rows import Papers, Share, WatchedTask, days_of, promises_of
 
 RECOVERED = 20.0
 """The least e-value of reads during a hold that says, with 95 % confidence, that the promise is kept again."""
@@ -81,7 +81,7 @@ class Finding:
     @property
     def is_held(self) -> bool:
         """Whether the task is on hold on its last day."""
-        return next(reversed(self.watched.days.values())).on_hold > 0
+        return self.watched.days[-1:] == self.watched.held_days[-1:]
 
     @property
     def has_few_clusters(self) -> bool:
@@ -161,8 +161,7 @@ def keep_alarms(
     for finding in _current(findings, tasks):
         watched = finding.watched
         day = before.get((watched.task, watched.version, finding.promise))
-        last_held = max((name for name, of_day in watched.days.items() if of_day.on_hold), default="")
-        if day and day > last_held:
+        if day and day > max(watched.held_days, default=""):
             finding.since = min(day, finding.since or day)
 
 
@@ -180,16 +179,16 @@ def find_shifts(tasks: Sequence[WatchedTask], rules: WatchPolicy, today: str) ->
     """Return shares of live versions that are no longer usual: warnings, of which `rules` bound the false ones too."""
     shifts = []
     for task in _newest(tasks).values():
-        usual = usual_shares(task.decision) if task.decision else {}
-        names = {name for day in task.days.values() for name in day.shares}
-        shifts += [shift for name in sorted(names) if (shift := _shift(task, name, usual.get(name), rules))]
+        for share in sorted(task.shares(), key=lambda share: share.name):
+            if shift := _shift(task, share, rules):
+                shifts.append(shift)
     _raise_alarms(shifts, rules, today)
     return [shift for shift in shifts if shift.since]
 
 
 def _newest(tasks: Sequence[WatchedTask]) -> dict[str, WatchedTask]:
     """Return the version of each task that has the newest rows."""
-    return {task.task: task for task in sorted(tasks, key=lambda task: max(task.days)) if task.decision}
+    return {task.task: task for task in sorted(tasks, key=lambda task: task.days[-1]) if task.decision}
 
 
 def _current(findings: Sequence[Finding], tasks: Sequence[WatchedTask]) -> list[Finding]:
@@ -209,57 +208,41 @@ def _raise_alarms(watched: Sequence[Finding | Shift], rules: WatchPolicy, today:
             watched[number].since = watched[number].since or day
 
 
-def _shift(task: WatchedTask, name: str, usual: float | None, rules: WatchPolicy) -> Shift | None:
-    """Return the change of a share; None while its first rows are all there is to compare it with."""
-    days = {day: of_day.shares[name] for day, of_day in task.days.items() if name in of_day.shares}
-    return (
-        _cluster_shift(task, name, usual, days, rules)
-        if task.has_clusters
-        else _day_shift(task, name, usual, days, rules)
-    )
+def _shift(task: WatchedTask, share: Share, rules: WatchPolicy) -> Shift | None:
+    """Return the change of a share; None while its first rows are all there is to compare it with, or too few tell it.
 
-
-def _day_shift(
-    task: WatchedTask, name: str, usual: float | None, days: Mapping[str, Sequence[Named]], rules: WatchPolicy
-) -> Shift | None:
-    """Return the change of a share of rows that name no cluster: a day's rows are one observation."""
-    counts = np.array([(sum(has_it for _, has_it in rows), len(rows)) for rows in days.values()], float)
-    first = 0
-    rows = task.decision.expected.rows if task.decision and task.decision.expected else 1
+    Of rows that name no cluster, those of a day are one observation.
+    """
+    is_about = ~np.isnan(share.has_it)
+    rows, has_it = task.rows.where(is_about), share.has_it[is_about]
+    days = days_of(rows)
+    observed = cluster_means(rows, has_it)
+    usual, known_from, first = share.usual, float(share.rows), 0
     if usual is None:
-        first = int(np.searchsorted(np.cumsum(counts[:, 1]), _FIRST_ROWS)) + 1
-        rows = max(int(counts[:first, 1].sum()), 1)
-        usual = float(counts[:first, 0].sum() / rows)
-    if first >= len(days):
+        first = int(np.searchsorted(np.cumsum(observed.rows), _FIRST_ROWS)) + 1
+        before = observed.take(slice(first))
+        usual, known_from = before.mean(), before.independent_rows() if task.has_clusters else before.rows.sum()
+    later = observed.take(slice(first, None))
+    if not len(later):
         return None
-    spread = spread_between_days(counts[:_FIRST_DAYS])
-    reached = share_detector(counts[first:], *_around(usual, rows, _NO_NEWS), spread)
-    recent = counts[-_RECENT_DAYS:].sum(axis=0)
-    e_values = dict(zip([*days][first:], reached / max(len(days), rules.days), strict=True))
-    return Shift(task.task, name, usual, float(recent[0] / recent[1]), e_values)
-
-
-def _cluster_shift(
-    task: WatchedTask, name: str, usual: float | None, days: Mapping[str, Sequence[Named]], rules: WatchPolicy
-) -> Shift | None:
-    """Return the change of a share between clusters; None while too few tell it."""
-    clusters = cluster_means(days)
-    first = 0
-    rows = float(task.decision.expected.rows) if task.decision and task.decision.expected else 1.0
-    if usual is None:
-        first = int(np.searchsorted(np.cumsum(clusters.rows), _FIRST_ROWS)) + 1
-        before = clusters.take(slice(first))
-        rows = max(before.independent_rows(), 1.0)
-        usual = before.mean()
-    later = clusters.take(slice(first, None))
-    term = _reads_in(rules.days, len(later), days)
-    if not len(later) or term < LEAST_CLUSTERS:
-        return None
-    reached = mean_detector(later.values, *_around(usual, rows, _NO_NEWS))
+    limits = _around(usual, known_from, _NO_NEWS)
+    if task.has_clusters:
+        term = _reads_in(rules.days, len(later), days)
+        if term < LEAST_CLUSTERS:
+            return None
+        reached = mean_detector(later.values, *limits)
+    else:
+        term = max(len(days), rules.days)
+        spread = spread_between_days(observed.take(slice(_FIRST_DAYS)).counts())
+        reached = share_detector(later.counts(), *limits, spread)
     e_values = {day: float(reached[end - 1]) / term for day in days if (end := later.until(day))}
-    last_days = [*days][-_RECENT_DAYS:]
-    recent = [has_it for day in last_days for _, has_it in days[day]]
-    return Shift(task.task, name, usual, float(np.mean(recent)), e_values)
+    recent = has_it[rows.day >= days[-_RECENT_DAYS:][0]]
+    return Shift(task.task, share.name, usual, float(recent.mean()), e_values)
+
+
+def _observed(task: WatchedTask, rows: Rows, values: Floats) -> Observations:
+    """Return independent observations of some rows of a task. values: of the rows, [B]."""
+    return (cluster_means if task.has_clusters else single_rows)(rows, values)
 
 
 def _finding(
@@ -271,42 +254,42 @@ def _finding(
     moved: str | None,
     papers: Papers,
 ) -> Finding:
-    days = _since_hold(task.days)
-    named = {day: [(c, float(abs(error) >= least)) for c, error in of_day.errors] for day, of_day in days.items()}
-    observed = cluster_means(named) if task.has_clusters else single_rows(named)
+    since_hold = task.since_hold()
+    days = days_of(since_hold)
+    read = since_hold.where(~np.isnan(since_hold.error))
+    wrong = (np.abs(read.error) >= least).astype(float)
+    observed = _observed(task, read, wrong)
     detector = cluster_detector if task.has_clusters else error_detector
     reached = detector(observed.values, promised)
     # A hold has answered alarms up to its last day; what was read during it still counts.
-    last_held = max((name for name, day in task.days.items() if day.on_hold), default="")
+    last_held = max(task.held_days, default="")
     e_values: dict[str, float] = {}
     term = 1.0
     for day in days:
         end = observed.until(day)
         # A day is judged by the reads of a term at the rate that was known then, so that no alarm goes by later reads.
-        term = max(_reads_in(rules.days, end, [min(days), day]), 1.0)
+        term = max(_reads_in(rules.days, end, [days[0], day]), 1.0)
         if day > last_held:
             e_values[day] = float(reached[end - 1]) / term if end else 0.0
     if task.has_clusters and term < LEAST_CLUSTERS:
         e_values = dict.fromkeys(e_values, 0.0)
-    every = np.array([error for of_day in named.values() for _, error in of_day])
-    reads = len(every)
+    errors, reads = float(wrong.sum()), len(read)
     tells = observed.independent_rows() / reads if reads and task.has_clusters else 1.0
-    doubts = [doubt for day in task.days.values() for _, doubt in day.doubts]
-    last_28 = (date.fromisoformat(max(days)) - timedelta(days=27)).isoformat()
-    recent = [error for day, of_day in named.items() if day >= last_28 for _, error in of_day]
+    doubts = task.rows.doubt[~np.isnan(task.rows.doubt)]
+    recent = wrong[read.day >= four_weeks_before(days[-1])]
     finding = Finding(
         watched=task,
         promise=promise,
         promised=promised,
         least=least,
-        expected=float(np.mean(doubts)) if doubts else None,
-        errors=int(every.sum()),
+        expected=float(doubts.mean()) if len(doubts) else None,
+        errors=int(errors),
         reads=reads,
-        sequence=confidence_sequence(float(every.sum()) * tells, reads * tells),
+        sequence=confidence_sequence(errors * tells, reads * tells),
         e_values=e_values,
         observations=observed,
         term=term,
-        recent=float(np.mean(recent)) if recent else None,
+        recent=float(recent.mean()) if len(recent) else None,
         moved=moved,
         papers=papers,
     )
@@ -336,8 +319,8 @@ def planned_reads(findings: Sequence[Finding], rules: WatchPolicy) -> dict[str, 
     current = _current(findings, [finding.watched for finding in findings])
     term = rules.days * _lone_alarm(current, rules)
     for finding in current:
-        days = dict(list(finding.watched.days.items())[-_RECENT_DAYS:])
-        kept_a_day = sum(day.kept for day in days.values()) / calendar_days(days)
+        days, rows = finding.watched.days[-_RECENT_DAYS:], finding.watched.rows
+        kept_a_day = int(rows.kept[rows.day >= days[0]].sum()) / calendar_days(days)
         if not finding.leads or not kept_a_day:
             continue
         # Reads of one cluster tell less than as many independent ones.
@@ -354,25 +337,16 @@ def planned_reads(findings: Sequence[Finding], rules: WatchPolicy) -> dict[str, 
     return planned
 
 
-def _since_hold(days: dict[str, Day]) -> dict[str, Day]:
-    """Return the days since the last hold began, or all: the hold has answered the days before it."""
-    on_hold = [False, *(day.on_hold > 0 for day in days.values())]
-    first = max((place for place, step in enumerate(pairwise(on_hold)) if step == (False, True)), default=0)
-    return dict(list(days.items())[first:])
-
-
 def _moved(task: WatchedTask, rules: WatchPolicy) -> str | None:
     """Return the day on which the expected error was first unlike that of the calibration."""
     usual = task.decision.expected if task.decision else None
-    doubts = {day: of_day.doubts for day, of_day in task.days.items()}
-    if task.has_clusters:
-        observed = cluster_means(doubts)
-    else:
-        rows = single_rows(doubts)
-        blocks = len(rows) // _BLOCK
-        means = rows.values[: blocks * _BLOCK].reshape(blocks, _BLOCK).mean(axis=1)
-        ends = rows.days[_BLOCK - 1 :: _BLOCK]
-        observed = Observations(means, np.full(blocks, float(_BLOCK)), ends[:blocks])
+    rows = task.rows.where(~np.isnan(task.rows.doubt))
+    observed = _observed(task, rows, rows.doubt)
+    if not task.has_clusters:
+        blocks = len(observed) // _BLOCK
+        sums = observed.sums[: blocks * _BLOCK].reshape(blocks, _BLOCK).sum(axis=1)
+        ends = observed.days[_BLOCK - 1 :: _BLOCK]
+        observed = Observations(sums, np.full(blocks, float(_BLOCK)), ends[:blocks])
     if usual is None or not len(observed):
         return None
     term = _reads_in(rules.days, len(observed), task.days)
@@ -396,3 +370,8 @@ def calendar_days(days: Iterable[str]) -> int:
     """Return how many days there are from the first to the last, with those that have no rows."""
     names = sorted(days)
     return (date.fromisoformat(names[-1]) - date.fromisoformat(names[0])).days + 1
+
+
+def four_weeks_before(day: str) -> str:
+    """Return the first of the 28 days that end on a day."""
+    return (date.fromisoformat(day) - timedelta(days=27)).isoformat()

@@ -1,20 +1,16 @@
-"""Values of days → independent observations: single rows, or the means of clusters.
+"""Values of rows → independent observations: single rows, or the means of clusters.
 
 Rows of one class or school err together. What a detector bets on must be independent, so where rows name their cluster
 an observation is the mean of what one cluster brought within a week of its first row. A cluster that comes again later
 is a new observation.
 """
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
 import numpy as np
 
-from scoremux_evidence.watch.detectors import Floats
-
-Named = tuple[str, float]
-"""The cluster of a row, and its value."""
+from scoremux_evidence.rows.table import Floats, Rows
 
 _SPAN_DAYS = 7
 
@@ -24,20 +20,29 @@ class Observations:
     """Independent values in the order of their first days.
 
     Attributes:
-        values, rows: The mean of each observation, and of how many rows it is, [U].
+        sums, rows: The sum of each observation's values, and of how many rows it is, [U].
         days: The first day of each, as YYYY-MM-DD, in order, [U].
     """
 
-    values: Floats
+    sums: Floats
     rows: Floats
     days: list[str]
 
     def __len__(self) -> int:
-        return len(self.values)
+        return len(self.rows)
+
+    @property
+    def values(self) -> Floats:
+        """The mean of each observation, [U]."""
+        return self.sums / self.rows
+
+    def counts(self) -> Floats:
+        """Return how many rows of each observation have something, and how many rows there are, [U, 2]."""
+        return np.stack([self.sums, self.rows], axis=1)
 
     def take(self, part: slice) -> "Observations":
         """Return some of them, in the same order."""
-        return Observations(self.values[part], self.rows[part], self.days[part])
+        return Observations(self.sums[part], self.rows[part], self.days[part])
 
     def until(self, day: str) -> int:
         """Return how many observations began on that day or before it."""
@@ -45,7 +50,7 @@ class Observations:
 
     def mean(self) -> float:
         """Return the mean of all rows."""
-        return float(np.average(self.values, weights=self.rows)) if len(self) else 0.0
+        return float(self.sums.sum() / self.rows.sum()) if len(self) else 0.0
 
     def independent_rows(self) -> float:
         """Return how many independent rows tell as much about a share as these do; all rows at most."""
@@ -57,27 +62,23 @@ class Observations:
         return min(rows, mean * (1 - mean) * rows**2 / max(off, 1e-9))
 
 
-def single_rows(days: Mapping[str, Sequence[Named]]) -> Observations:
-    """Return each value as an observation of its own. days: in order."""
-    values = [value for named in days.values() for _, value in named]
-    names = [day for day, named in days.items() for _ in named]
-    return Observations(np.array(values, float), np.ones(len(values)), names)
+def single_rows(rows: Rows, values: Floats) -> Observations:
+    """Return the value of each row as an observation of its own. rows: in the order of their days."""
+    return Observations(values, np.ones(len(values)), rows.day.tolist())
 
 
-def cluster_means(days: Mapping[str, Sequence[Named]]) -> Observations:
+def cluster_means(rows: Rows, values: Floats) -> Observations:
     """Return the mean of each cluster's values within a week of its first. Rows without a cluster are one a day."""
-    first: dict[str, date] = {}
-    sums: dict[tuple[str, date], list[float]] = {}
-    for name, named in days.items():
+    first: dict[int, date] = {}
+    sums: dict[tuple[int, date], list[float]] = {}
+    for name, cluster, value in zip(rows.day.tolist(), rows.cluster.code.tolist(), values.tolist(), strict=True):
         day = date.fromisoformat(name)
-        for cluster, value in named:
-            begun = first.get(cluster)
-            if begun is None or (day - begun).days >= _SPAN_DAYS or not cluster:
-                first[cluster] = begun = day
-            total = sums.setdefault((cluster, begun), [0.0, 0.0])
-            total[0] += value
-            total[1] += 1
+        begun = first.get(cluster)
+        if begun is None or (day - begun).days >= _SPAN_DAYS or cluster < 0:
+            first[cluster] = begun = day
+        total = sums.setdefault((cluster, begun), [0.0, 0.0])
+        total[0] += value
+        total[1] += 1
     of_day = sorted(sums.items(), key=lambda item: item[0][1])
-    rows = np.array([count for _, (_, count) in of_day], float)
-    values = np.array([total for _, (total, _) in of_day], float) / np.maximum(rows, 1)
-    return Observations(values, rows, [begun.isoformat() for (_, begun), _ in of_day])
+    total, count = np.array([both for _, both in of_day], float).reshape(-1, 2).T
+    return Observations(total, count, [begun.isoformat() for (_, begun), _ in of_day])

@@ -1,16 +1,25 @@
 """The findings of `scoremux watch`, as the values of its page and as JSON."""
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
-from itertools import groupby, pairwise
+from datetime import date
+from itertools import pairwise
 from typing import Any
 
+import numpy as np
+
+from scoremux_client.contract import HUMAN, MACHINE, Status
 from scoremux_decide.policy import WatchPolicy
-from scoremux_evidence.rows.table import Ints
-from scoremux_evidence.watch.findings import RECOVERED, Finding, PlannedReads, Shift, calendar_days
-from scoremux_evidence.watch.watched_rows import LEAST_PAPERS, Day, WatchedTask
+from scoremux_evidence.rows.table import Ints, Mask, Rows
+from scoremux_evidence.watch.findings import (
+    RECOVERED,
+    Finding,
+    PlannedReads,
+    Shift,
+    calendar_days,
+    four_weeks_before,
+)
+from scoremux_evidence.watch.watched_rows import LEAST_PAPERS, WatchedTask, days_of
 from scoremux_files.errors import first_of
 
 _SHOWN_DAYS, _WIDEST = 14, 0.5
@@ -24,6 +33,7 @@ _CAUSES = {
     "people read more of them before you calibrate again",
 }
 _STATES = ("in", "machine", "to people", "final", "pending", "held", "lost")
+_PENDING = ("PENDING",)
 
 
 @dataclass(frozen=True)
@@ -62,8 +72,8 @@ def as_json(morning: Morning) -> dict[str, Any]:
                 "promised": finding.promised, "expected": finding.expected, "observed": _observed(finding),
                 "errors": finding.errors, "reads": finding.reads, "weeks": weeks(finding),
                 "last_28_days": recent(finding, morning.today),
-                "coded": sum(day.coded for day in finding.watched.days.values()), "interval": list(finding.sequence),
-                "late": _late(finding.watched), "since": min(finding.watched.days), "verdict": finding.verdict,
+                "coded": int(finding.watched.rows.coded.sum()), "interval": list(finding.sequence),
+                "late": _late(finding.watched), "since": finding.watched.days[0], "verdict": finding.verdict,
                 "alarm_since": finding.since, "population_changed_since": finding.moved, "held": finding.is_held,
                 "recovered": finding.recovered,
                 "papers_before": finding.papers.before.tolist(), "papers_recent": finding.papers.recent.tolist(),
@@ -87,7 +97,7 @@ def page_values(morning: Morning) -> dict[str, Any]:
     today = morning.today
     alarms = [finding for finding in findings if finding.since or finding.is_held]
     late = sum(_late(task) for task in tasks)
-    waiting = [day for task in tasks for day, rows in task.days.items() if rows.pending]
+    waiting = [day for task in tasks for day in days_of(task.rows.where(task.rows.status.among(_PENDING)))]
     unwatched = sorted({task.task for task in tasks} - {finding.watched.task for finding in findings})
     raised = sum(f.since is not None for f in findings)
     on_hold = len({f.watched.task for f in findings if f.is_held})
@@ -120,21 +130,19 @@ def page_values(morning: Morning) -> dict[str, Any]:
 
 def _rows(tasks: Sequence[WatchedTask], lost: Mapping[str, int]) -> list[tuple[Any, ...]]:
     """Return a line for each day: its name, and rows by `_STATES`."""
-    totals: dict[str, Counter[str]] = {}
-    for task in tasks:
-        for name, day in task.days.items():
-            line = totals.setdefault(name, Counter())
-            line["in"] += day.rows.total()
-            line["machine"] += day.rows["machine"]
-            line["to people"] += day.rows["people"]
-            line["final"] += day.final
-            line["pending"] += day.pending
-            line["held"] += day.on_hold
-    rows = [(name, *(line[state] for state in _STATES)) for name, line in totals.items()]
-    if rows and lost:
-        last = max(rows)
-        rows[rows.index(last)] = (*last[:-1], sum(lost.values()))
-    return sorted(rows)
+    rows = Rows.joined([task.rows.only(("day", "route", "status", "on_hold")) for task in tasks])
+    days, place = np.unique(rows.day, return_inverse=True)
+    states = (
+        np.ones(len(rows)),
+        rows.route.among([MACHINE]),
+        rows.route.among(route for route in rows.route.values if route.startswith(HUMAN)),
+        rows.status.among((Status.OK.value, Status.CONDITION.value)),
+        rows.status.among(_PENDING),
+        rows.on_hold,
+    )
+    columns = [np.bincount(place, state).astype(int).tolist() for state in states]
+    last = [0] * (len(days) - 1) + [sum(lost.values())]
+    return [*zip(days.tolist(), *columns, last, strict=True)]
 
 
 def _observed(finding: Finding) -> float | None:
@@ -142,7 +150,7 @@ def _observed(finding: Finding) -> float | None:
 
 
 def _late(task: WatchedTask) -> int:
-    return sum(len(day.late) for day in task.days.values())
+    return int(task.rows.late.sum())
 
 
 def _percent(share: float | None) -> str:
@@ -185,23 +193,26 @@ def _alarm(finding: Finding, morning: Morning) -> str:
 
 def recent(finding: Finding, today: str) -> dict[str, Any]:
     """Return errors, reads and the expected error of the last 28 days."""
-    first = (date.fromisoformat(today) - timedelta(days=27)).isoformat()
-    return _sums(finding, [day for name, day in finding.watched.days.items() if name >= first])
+    return _sums(finding, finding.watched.rows.day >= four_weeks_before(today))
 
 
 def weeks(finding: Finding) -> list[dict[str, Any]]:
     """Return errors, reads and the expected error of each week since the calibration."""
-    days = [(date.fromisoformat(name), day) for name, day in finding.watched.days.items()]
-    by_week = groupby(days, lambda named: (named[0] - days[0][0]).days // 7)
-    return [{"week": week, **_sums(finding, [day for _, day in of_week])} for week, of_week in by_week]
+    day = finding.watched.rows.day.astype("datetime64[D]")
+    week = (day - day[0]).astype(int) // 7
+    return [{"week": number, **_sums(finding, week == number)} for number in np.unique(week).tolist()]
 
 
-def _sums(finding: Finding, days: Sequence[Day]) -> dict[str, Any]:
-    errors = [error for day in days for _, error in day.errors if abs(error) >= finding.least]
-    doubts = [doubt for day in days for _, doubt in day.doubts]
-    reads = sum(len(day.errors) for day in days)
-    expected = sum(doubts) / len(doubts) if doubts else None
-    return {"errors": len(errors), "above": sum(error > 0 for error in errors), "reads": reads, "expected": expected}
+def _sums(finding: Finding, chosen: Mask) -> dict[str, Any]:
+    rows = finding.watched.rows.where(chosen)
+    doubts = rows.doubt[~np.isnan(rows.doubt)].tolist()
+    errors = rows.error[np.abs(rows.error) >= finding.least]
+    return {
+        "errors": len(errors),
+        "above": int((errors > 0).sum()),
+        "reads": int((~np.isnan(rows.error)).sum()),
+        "expected": sum(doubts) / len(doubts) if doubts else None,
+    }
 
 
 def _chart(finding: Finding) -> dict[str, Any]:
@@ -223,8 +234,8 @@ def _chart(finding: Finding) -> dict[str, Any]:
         "errors": "errors" if is_exact else "errors of two levels or more",
         "most": _percent(most),
         "promise": _percent(finding.promised),
-        "first": min(finding.watched.days),
-        "last": max(finding.watched.days),
+        "first": finding.watched.days[0],
+        "last": finding.watched.days[-1],
         **lines,
     }
 
@@ -268,7 +279,7 @@ def _row(finding: Finding, findings: Sequence[Finding], today: str) -> dict[str,
         "reads": f"{finding.reads:,}",
         "late": f"{_late(finding.watched):,}",
         "papers": f"{_papers(finding.papers.before)} → {_papers(finding.papers.recent)}",
-        "since": min(finding.watched.days),
+        "since": finding.watched.days[0],
     }
 
 
@@ -284,9 +295,8 @@ def _plans(morning: Morning) -> Iterator[dict[str, Any]]:
 def _changes(tasks: Sequence[WatchedTask]) -> Iterator[str]:
     """Yield which versions came, and when holds began and ended."""
     for task in tasks:
-        names = list(task.days)
-        yield f"{names[0]}: {task.task} has rows of version {task.version[:12] or 'none'}"
-        for before, now in pairwise(names):
-            was, is_held = (task.days[name].on_hold > 0 for name in (before, now))
-            if was != is_held:
+        yield f"{task.days[0]}: {task.task} has rows of version {task.version[:12] or 'none'}"
+        for before, now in pairwise(task.days):
+            is_held = now in task.held_days
+            if is_held != (before in task.held_days):
                 yield f"{now}: {task.task} is {'on hold' if is_held else 'released'}"

@@ -1,47 +1,53 @@
-"""The desk's export of final scores → for each task and calibration, the rows that its promise is about."""
+"""The desk's export of final scores → for each task and calibration, the rows that its promise is about.
 
-from collections import Counter
-from collections.abc import Callable, Iterator
+Columns: day (on which a row came to the desk, YYYY-MM-DD), task, status, student, administration, cluster, condition
+and route (`Codes`), machine (the level that the machine gave, NaN without one), confidence, read_behind (the share of
+rows that people read behind the machine, NaN where a row was not drawn), human (the level of the first person, NaN
+without one), is_read (whether a person read the row), decision (a number for the rows that people decide as one),
+on_hold (whether a version on hold scored it), and those of `_counted`.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 
-from scoremux_client.contract import HUMAN, MACHINE, Reason, Status
+from scoremux_client.contract import MACHINE, Reason
 from scoremux_client.errors import InputError
 from scoremux_decide.decision import Decision
-from scoremux_evidence.rows.table import Ints
-from scoremux_evidence.watch.observations import Named
+from scoremux_evidence.rows import rules
+from scoremux_evidence.rows.table import Floats, Ints, Mask, Rows
+from scoremux_files.rows.codes import Codes, codes_of
 from scoremux_files.rows.readers import read_rows
 from scoremux_files.settings import validate
 
+_CODES = ("task", "status", "student", "administration", "cluster", "condition", "route")
 _HUMAN = ("rater", "agreement", "adjudication")
 CODED, UNSURE, UNUSUAL = "condition codes", "low confidence", "unusual"
 LEAST_PAPERS = 10
 _REMEDY = "write the file with `scoremux review export --out`, and the newest version"
 
 
-def _text(cell: object) -> object:
-    return "" if cell is None else cell
-
-
-_Text = Annotated[str, BeforeValidator(_text)]
+_OrBlank = BeforeValidator(lambda cell: "" if cell is None else cell)
+_Text = Annotated[str, _OrBlank]
 _Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class _FinalRow(BaseModel, allow_inf_nan=False, coerce_numbers_to_str=True):
     """A row of the desk's export; added_at: its day, as YYYY-MM-DD. Older exports lack the columns with a default."""
 
-    id: _Text
     task: _Text
     status: _Text
     machine_level: int | None
     route: _Text
     read_behind: _Share | None
-    version: Annotated[str, Field(pattern=r"^[\w.-]{0,64}$"), BeforeValidator(_text)]
+    version: Annotated[str, Field(pattern=r"^[\w.-]{0,64}$"), _OrBlank]
     decided_by: _Text
     added_at: Annotated[_Text, AfterValidator(lambda time: date.fromisoformat(time[:10]).isoformat())]
     level: int | None = None
@@ -53,70 +59,93 @@ class _FinalRow(BaseModel, allow_inf_nan=False, coerce_numbers_to_str=True):
     decision: int | None = None
     cluster: _Text = ""
 
-    @property
-    def machine_gave(self) -> int | None:
-        """The machine's level, None where it gave none."""
-        return None if (self.machine_level or 0) < 0 else self.machine_level
 
-
-@dataclass
-class Day:
-    """The rows of one day and one calibration.
+class Share(NamedTuple):
+    """A share of rows that is watched without labels.
 
     Attributes:
-        rows: Responses by who decides them: machine, people, or empty where they cannot be graded.
-        pending: Responses that people have not read yet.
-        final: Responses that have a final score or code.
-        on_hold: Responses that a version on hold scored.
-        kept: Responses that the machine keeps, or would keep without a hold.
-        doubts: 1 − confidence of each of these that has a confidence, in their order, with their clusters.
-        errors: For each of these that people read as well, in their order, how far the machine was above the
-            first person's level, with its cluster: promises are about one person, and a level that two settled is
-            nearer to the machine. A row whose second reading or adjudication still waits counts with its first.
-        coded: Those that people gave a condition code.
-        shares: Of each share that is watched without labels, whether each row has it, with its cluster.
-        late: Ids of those picked for people that were not read in time.
+        usual: The share among the rows that the decision was fitted to, None where these do not tell.
+        rows: How many rows these are.
+        has_it: 1 for a row that is part of it, else 0; NaN for a row that it is not about, [B].
     """
 
-    rows: Counter[str] = field(default_factory=Counter)
-    pending: int = 0
-    final: int = 0
-    on_hold: int = 0
-    kept: int = 0
-    doubts: list[Named] = field(default_factory=list)
-    errors: list[Named] = field(default_factory=list)
-    coded: int = 0
-    shares: dict[str, list[Named]] = field(default_factory=dict)
-    late: list[str] = field(default_factory=list)
+    name: str
+    usual: float | None
+    rows: int
+    has_it: Floats
 
 
-@dataclass
+@dataclass(frozen=True)
 class WatchedTask:
     """A task under one calibration.
 
     Attributes:
         version: The digest of the version that was calibrated.
         decision: None where the version is unknown or has no calibration.
-        days: By day, as YYYY-MM-DD, in order.
-        administrations: How many rows came from which scored file or folder.
-        has_clusters: Whether rows name a cluster, such as their school.
+        rows: In the order of their days.
     """
 
     task: str
     version: str
     decision: Decision | None
-    days: dict[str, Day] = field(default_factory=dict)
-    administrations: Counter[str] = field(default_factory=Counter)
-    has_clusters: bool = False
+    rows: Rows
+
+    @cached_property
+    def days(self) -> list[str]:
+        """The days with rows, in order."""
+        return days_of(self.rows)
+
+    @cached_property
+    def held_days(self) -> list[str]:
+        """The days with rows that a version on hold scored, in order."""
+        return days_of(self.rows.where(self.rows.on_hold))
+
+    @property
+    def has_clusters(self) -> bool:
+        """Whether rows name a cluster, such as their school."""
+        return bool((self.rows.cluster.code >= 0).any())
+
+    def since_hold(self) -> Rows:
+        """Return the rows since the last hold began, or all: the hold has answered the days before it."""
+        begun = [
+            day for last, day in pairwise(["", *self.days]) if day in self.held_days and last not in self.held_days
+        ]
+        return self.rows.where(self.rows.day >= max(begun, default=""))
+
+    def shares(self) -> list[Share]:
+        """Return the shares that are watched without labels. Levels of rows with a code count for none."""
+        expected = self.decision and self.decision.expected
+        threshold = self.decision and self.decision.threshold
+        if not self.decision or not expected or not threshold:
+            return []
+        rows = self.rows
+        has_code = rows.condition.code >= 0
+        is_about = ~has_code & ~np.isnan(rows.machine)
+
+        def share(name: str, usual: float | None, has_it: Mask, about: Mask) -> Share:
+            return Share(name, usual, expected.rows, np.where(about, has_it, np.nan))
+
+        shares = [share(CODED, None, has_code, np.ones(len(rows), bool))]
+        for level, usual in enumerate(expected.levels or ()):
+            shares.append(share(f"level {level}", usual, rows.machine == level, is_about))
+        if threshold.least is not None:
+            is_unsure = (rows.confidence < threshold.least) | rows.route.among([Reason.LOW_CONFIDENCE.route])
+            shares.append(share(UNSURE, threshold.share, is_unsure, is_about & ~np.isnan(rows.confidence)))
+        if unusual := self.decision.unusual:
+            shares.append(share(UNUSUAL, 1 - unusual.quantile, rows.route.among([Reason.UNUSUAL.route]), is_about))
+        return shares
+
+
+def days_of(rows: Rows) -> list[str]:
+    """Return the days with rows, in order."""
+    days: list[str] = np.unique(rows.day).tolist()
+    return days
 
 
 def read_watched(
     path: Path, decision_of: Callable[[str], Decision | None], late_before: str, cluster: str = "cluster"
 ) -> list[WatchedTask]:
     """Read the output of `scoremux review export --out`; its rows are in the order in which they came to the desk.
-
-    Of equal texts, which people decide as one, one counts a day. Of a student's responses to a task in an
-    administration, the first counts.
 
     Args:
         decision_of: Returns the decision of a version, given its digest.
@@ -126,94 +155,82 @@ def read_watched(
     Raises:
         InputError: The file is not such an export.
     """
-    watched = {}
-    counted: set[tuple[str, ...]] = set()
+    final = [*_final_rows(path, cluster)]
+    if not final:
+        return []
+    places: dict[tuple[str, str], list[int]] = {}
+    calibrated = []
+    for place, row in enumerate(final):
+        decision = decision_of(row.version) if row.version else None
+        calibrated.append((decision.held if decision else None) or row.version)
+        places.setdefault((row.task, calibrated[-1]), []).append(place)
+    rows = _as_rows(final).plus(on_hold=np.array([row.version for row in final]) != np.array(calibrated))
+    rows = _counted(rows, late_before)
+    watched = []
+    for (task, version), of_task in places.items():
+        own = rows.where(of_task)
+        own = own.where(np.argsort(own.day, kind="stable"))
+        decision = decision_of(version) if version else None
+        watched.append(WatchedTask(task, version, decision and decision.of(task.rpartition(".")[2]), own))
+    return sorted(watched, key=lambda task: (task.task, task.days[0]))
+
+
+def _final_rows(path: Path, cluster: str) -> Iterator[_FinalRow]:
     for number, cells in enumerate(read_rows(path), start=1):
         values = {name: None if cell == "" else cell for name, cell in cells.items()}  # CSV knows no null
         values["cluster"] = values.get(cluster)
         try:
-            row = validate(_FinalRow.model_validate, values)
+            yield validate(_FinalRow.model_validate, values)
         except ValueError as error:
             raise InputError(f"{path}: row {number}: {error}; {_REMEDY}") from error
-        trait = row.task.rpartition(".")[2]
-        decision = decision_of(row.version) if row.version else None
-        calibrated = (decision.held if decision else None) or row.version
-        key = row.task, calibrated
-        if key not in watched:
-            decision = decision_of(calibrated) if calibrated else None
-            watched[key] = WatchedTask(*key, decision.of(trait) if decision else None)
-        day = watched[key].days.setdefault(row.added_at, Day())
-        day.on_hold += calibrated != row.version
-        watched[key].administrations[row.administration] += 1
-        watched[key].has_clusters |= bool(row.cluster)
-        _count(row, day, late_before, counted)
-        for name, has_it in _shares(row, watched[key].decision):
-            day.shares.setdefault(name, []).append((row.cluster, float(has_it)))
-    for task in watched.values():
-        task.days = dict(sorted(task.days.items()))
-    return sorted(watched.values(), key=lambda task: (task.task, min(task.days)))
 
 
-def _count(row: _FinalRow, day: Day, late_before: str, counted: set[tuple[str, ...]]) -> None:
-    """Count a row in its day. counted: the students and texts whose reading counts already."""
-    level = row.machine_gave
-    day.rows["people" if row.route.startswith(HUMAN) else row.route] += 1
-    day.pending += row.status == "PENDING"
-    day.final += row.status in (Status.OK.value, Status.CONDITION.value)
-    on_hold = row.route == Reason.HELD.route
-    if not (on_hold or row.route == MACHINE) or level is None:
-        return
-    day.kept += 1
-    if row.confidence is not None:
-        day.doubts.append((row.cluster, 1 - row.confidence))
-    if not on_hold and row.read_behind is None:
-        return
-    if row.decided_by in _HUMAN or row.first_level is not None:
-        if _is_first(row, counted):
-            human = row.first_level if "first_level" in row.model_fields_set else row.level
-            if human is None or human < 0:
-                day.coded += 1  # a code instead of a level: promises are about levels, as calibrations are
-            else:
-                day.errors.append((row.cluster, float(level - human)))
-    elif row.added_at < late_before and not on_hold:
-        day.late.append(row.id)
+def _as_rows(final: Sequence[_FinalRow]) -> Rows:
+    """Return rows of the export as columns."""
+
+    def cells(name: str) -> list[Any]:
+        return [getattr(row, name) for row in final]
+
+    def codes(name: str) -> Codes:
+        return codes_of([cell or None for cell in cells(name)]).take(np.arange(len(final)))
+
+    level, first_level, machine = (np.array(cells(name), float) for name in ("level", "first_level", "machine_level"))
+    has_first = np.array(["first_level" in row.model_fields_set for row in final])
+    return Rows.of(
+        day=np.array(cells("added_at"), "U10"),
+        **{name: codes(name) for name in _CODES},
+        **{name: np.array(cells(name), float) for name in ("confidence", "read_behind", "decision")},
+        machine=np.where(machine < 0, np.nan, machine),
+        human=np.where(has_first, first_level, level),
+        is_read=codes("decided_by").among(_HUMAN) | ~np.isnan(first_level),
+    )
 
 
-def _shares(row: _FinalRow, decision: Decision | None) -> Iterator[tuple[str, bool]]:
-    """Yield the shares that a row is part of, and whether it has each. Levels of rows with a code count for none."""
-    expected, threshold = (decision.expected, decision.threshold) if decision else (None, None)
-    if expected is None or threshold is None:
-        return
-    yield CODED, bool(row.condition)
-    if row.condition or row.machine_gave is None:
-        return
-    for place in range(len(expected.levels or ())):
-        yield f"level {place}", row.machine_gave == place
-    if row.confidence is not None and threshold.least is not None:
-        yield UNSURE, row.confidence < threshold.least or row.route == Reason.LOW_CONFIDENCE.route
-    if decision and decision.unusual:
-        yield UNUSUAL, row.route == Reason.UNUSUAL.route
+def _counted(rows: Rows, late_before: str) -> Rows:
+    """Return rows with what counts of each.
 
+    Columns: kept (whether the machine keeps the row, or would keep it without a hold), doubt (1 − confidence of a row
+    that is kept, else NaN), error (of a kept row that people read as well, how far the machine was above the first
+    person's level, else NaN), coded (whether people gave a code in place of that level: promises are about levels, as
+    calibrations are) and late (whether people were to read the row and did not in time).
 
-def usual_shares(decision: Decision) -> dict[str, float]:
-    """Return the shares of `_shares` among the rows that a decision was fitted to, where these tell."""
-    expected = decision.expected
-    threshold = decision.threshold
-    shares = {f"level {place}": share for place, share in enumerate((expected and expected.levels) or ())}
-    shares |= {UNSURE: threshold.share} if threshold else {}
-    return shares | ({UNUSUAL: 1 - decision.unusual.quantile} if decision.unusual else {})
-
-
-def _is_first(row: _FinalRow, counted: set[tuple[str, ...]]) -> bool:
-    """Return whether this reading is the first of its student and of its text; add both to `counted`."""
-    marks = set[tuple[str, ...]]()
-    if row.student:
-        marks.add(("student", row.task, row.administration, row.student))
-    if row.decision is not None:
-        marks.add(("text", row.task, row.added_at, str(row.decision)))
-    is_first = counted.isdisjoint(marks)
-    counted |= marks
-    return is_first
+    A promise is about one person's level: a level that two people settled is nearer to the machine. A row whose second
+    reading or adjudication still waits counts with its first.
+    """
+    is_held = rows.route.among([Reason.HELD.route])
+    kept = (rows.route.among([MACHINE]) | is_held) & ~np.isnan(rows.machine)
+    drawn = kept & (is_held | ~np.isnan(rows.read_behind))
+    read = np.flatnonzero(drawn & rows.is_read)
+    counts = np.zeros(len(rows), bool)
+    counts[read] = ~rules.read_again(rows.where(read))
+    coded = counts & ~(rows.human >= 0)
+    return rows.plus(
+        kept=kept,
+        doubt=np.where(kept, 1 - rows.confidence, np.nan),
+        error=np.where(counts & ~coded, rows.machine - rows.human, np.nan),
+        coded=coded,
+        late=drawn & ~rows.is_read & ~is_held & (rows.day < late_before),
+    )
 
 
 @dataclass

@@ -263,12 +263,13 @@ def test_ranges_of_a_hard_task_with_few_rows_hold_among_easy_tasks() -> None:
 
 
 def test_tasks_get_thresholds_of_their_own_a_pooled_one_or_none_by_their_rows() -> None:
+    """A trait that is the only tested one of its item is no task, and has no part in a pooled threshold."""
     tasks = {"own": draw_rows(300, 1), "a": draw_rows(80, 2), "b": draw_rows(90, 3), "new": draw_rows(10, 4)}
-    thresholds = {
-        n: d.threshold for n, d in fit(ScoringPolicy.model_validate({"target": {"exact": 0.7}}), tasks).items()
-    }
+    tasks["e.trait"] = draw_rows(80, 5)
+    policy = ScoringPolicy.model_validate({"target": {"exact": 0.7}})
+    thresholds = {n: d.threshold for n, d in fit(policy, tasks, None, (), {"e": ["e.trait"]}).items()}
     assert {name: threshold.source for name, threshold in thresholds.items() if threshold} == {
-        "own": "own", "a": "pooled", "b": "pooled", "new": "none",
+        "own": "own", "a": "pooled", "b": "pooled", "new": "none", "e.trait": "none",
     }  # fmt: skip
     assert thresholds["own"] and thresholds["a"] and thresholds["b"] and thresholds["new"]
     assert (thresholds["a"].rows, thresholds["a"].tasks, thresholds["own"].tasks) == (170, 2, 1)

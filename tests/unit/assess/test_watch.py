@@ -28,8 +28,8 @@ from scoremux_evidence.watch.detectors import (
     recovery,
 )
 from scoremux_evidence.watch.findings import find, planned_reads
-from scoremux_evidence.watch.watched_rows import Day, WatchedTask, read_watched
 from scoremux_files.rows.writers import write_rows
+from watched import watched_task
 
 CALIBRATED, HELD = "a" * 64, "b" * 64
 TODAY = date.today()
@@ -287,7 +287,7 @@ def test_reads_are_planned_for_days_without_rows_and_for_many_rows(store: Path, 
     shares = [watch(desk, store, tmp_path)[0]["read_behind"]["t-1"] for desk in (daily, weekly)]
     assert shares[0] < shares[1] == 0.3, "most_read"
     assert "With 30% at most (most_read in [watch]) it is later: t-1 in " in (tmp_path / "page.html").read_text()
-    task = WatchedTask("t-1", CALIBRATED, DECISION, {TODAY.isoformat(): Day(kept=10_000_000)})
+    task = watched_task(DECISION, [TODAY.isoformat()] * 1_000_000)
     assert planned_reads(find([task], WatchPolicy(), TODAY.isoformat()), WatchPolicy())["t-1"].share == 0.0001
     (tmp_path / "none.json").write_text('{"read_behind": {}}')
     with pytest.raises(InputError, match="no task with a promise"):
@@ -483,7 +483,8 @@ def test_codes_that_people_give_are_no_errors_and_csv_is_read_as_jsonl(store: Pa
     assert (line["errors"], line["reads"], line["coded"], line["late"]) == (0, 6, 4, 0)
     table = pa.Table.from_pylist(desk.rows)
     write_rows(tmp_path / "final.csv", [table], table.schema)
-    read = [read_watched(tmp_path / f"final.{kind}", lambda _: DECISION, "9999") for kind in ("csv", "jsonl")]
-    assert read[0] == read[1]
+    line = ["watch", str(tmp_path / "final.csv"), "--tasks", str(store), "--out", str(tmp_path / "csv.html")]
+    assert CliRunner().invoke(build(["watch"]), line).exit_code == 0
+    assert json.loads((tmp_path / "csv.json").read_text(encoding="utf-8")) == values
     with pytest.raises(InputError, match=r"page\.json: the page is an \.html file"):  # beside which a .json is written
         watch(desk, store, tmp_path, "--out", str(tmp_path / "page.json"))

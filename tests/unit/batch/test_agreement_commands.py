@@ -311,7 +311,7 @@ def test_page_has_verdicts_figures_reasons_and_digests(page: tuple[str, ElementT
     assert dict(made["inputs"])["truth"]["digest"] in text
     assert pq.read_table(tmp_path / "r.parquet").num_rows > 60
     plots = [element.attrib for element in tree.iter("svg")]
-    assert len(plots) == 1 + 1 + 2 + 3  # QWK, DSM, confidence, each task's risk
+    assert len(plots) == 2 + 3  # confidence, each task's risk
     assert all(attributes["role"] == "img" and attributes["aria-labelledby"] for attributes in plots)
 
 
@@ -437,29 +437,48 @@ def test_few_students_are_hidden_and_no_qwk_is_pooled(tmp_path: Path, capsys: py
             level = human if n % 10 < right * 10 else (human + 1) % 3
             scored.append({"id": n, "task": task, "status": "OK", "level": level, "probabilities": [0.2, 0.3, 0.5]})
             if n < 50:
-                student = f"s{n % 4}" if n < 40 else f"o{n}"
-                group = "few" if n < 40 else "others"
-                truth.append({"id": n, "task": task, "level": human, "who": student, "school": group})
+                student = f"s{n % 7}" if n < 35 else f"o{n}"
+                group = "few" if n < 35 else "others"
+                known = {"id": n, "task": task, "level": human, "who": student, "school": group}
+                truth.append({**known, "again": human if n % 5 else (human + 1) % 3})
     paths = [write(tmp_path / f"{name}.jsonl", rows) for name, rows in (("o", scored), ("t", truth))]
-    evaluate(*paths, column=["student=who", "group=school"], out=tmp_path / "e.json", rsm=tmp_path / "rsm.csv")
-    rows = json.loads((tmp_path / "e.json").read_text())
-    found = {(row["task"], row["group"], row["statistic"]): row["value"] for row in rows}
-    assert found["all rows", "", "exact"] == pytest.approx(0.9 * 0.9 + 0.1 * 0.5)
-    assert {value for (_, group, _), value in found.items() if group == "few"} == {None}
+    names = ["student=who", "group=school", "second=again"]
+    for kind in ("csv", "json", "parquet"):
+        evaluate(*paths, column=names, out=tmp_path / f"e.{kind}", rsm=tmp_path / "rsm.csv")
+    with (tmp_path / "e.csv").open(newline="") as file:
+        written = [{**row, "value": float(row["value"] or "nan")} for row in csv.DictReader(file)]
+    for rows in (
+        written,
+        json.loads((tmp_path / "e.json").read_text()),
+        pq.read_table(tmp_path / "e.parquet").to_pylist(),
+    ):
+        found = {(row["task"], row["group"], row["statistic"]): row["value"] for row in rows}
+        assert found["all rows", "", "exact"] == pytest.approx(0.9 * 0.9 + 0.1 * 0.5)
+        assert found["t-1", "others", "degradation_qwk"] != 0
+        few = [value for (_, group, _), value in found.items() if group == "few"]
+        assert few and all(value is None or value != value for value in few)
     text = capsys.readouterr().out
-    assert re.match(r"school: few +< 10 +– +– ", cells(text, "school: few")), "4 students"
+    assert re.match(r"school: few +< 10 +– +– ", cells(text, "school: few")), "7 students"
     with (tmp_path / "rsm.csv").open(newline="") as file:
         ids = [row["spkitemid"] for row in csv.DictReader(file)]
     assert len(set(ids)) == len(ids) == 100 and {"t-1/0", "t-2/0"} <= set(ids)
-    report(*paths, tmp_path / "r.html", column=["student=who", "group=school"])
+    report(*paths, tmp_path / "r.html", column=names)
     page = (tmp_path / "r.html").read_text()
+    few = re.findall(r'<th scope="row">school: few</th>(.*?)</tr>', page)
+    assert len(few) == 4 and not re.search(
+        r"\d", re.sub(r"&lt; 10|fewer than 10 students|\(\d+ rows\)", "", "".join(few))
+    )
+    of_groups = [group for group in json.loads((tmp_path / "r.json").read_text())["groups"] if group["group"] == "few"]
+    assert {figure["value"] for group in of_groups for figure in group["statistics"].values()} == {None}
     assert "fewer than 10 students" in page and re.search(r"✗ FAIL</span> <small>fails: QWK ≥ 0\.70", page)
     assert "Totals need 10 students with one row in each task, and 10 of 14 have it" not in page
     with (tmp_path / "r.csv").open(newline="") as file:
         pasted = {row["Task"]: row for row in csv.DictReader(file)}
     assert (pasted["t-1"]["N"], pasted["t-1"]["Exact"]) == ("50", "0.90")
     assert pasted["t-2"]["Per cent at each level, people / machine"].startswith("0: 34% / ")
-    compare(paths[0], paths[0], paths[1], column=["group=school"], out=tmp_path / "c.json")
+    compare(paths[0], paths[0], paths[1], column=names, out=tmp_path / "c.json")
     by_name = {cell["name"]: cell for cell in json.loads((tmp_path / "c.json").read_text())["cells"]}
-    assert by_name["all rows"]["new"]["qwk"]["value"] is by_name["school: few"]["change"]["qwk"]["value"] is None
+    few = by_name["school: few"]
+    assert {few[name]["value"] for name in ("moved", "up", "down", "far")} == {None} == {few["new"]["exact"]["value"]}
+    assert by_name["all rows"]["new"]["qwk"]["value"] is by_name["school: others"]["change"]["qwk"]["value"] is None
     assert by_name["t-1"]["new"]["qwk"]["value"] > 0.7 and by_name["all rows"]["new"]["exact"]["value"] > 0.5
