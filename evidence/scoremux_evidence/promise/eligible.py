@@ -18,7 +18,6 @@ from scoremux_engine.packages.task import Task
 from scoremux_engine.store.history import HistoryLine
 from scoremux_engine.store.store import Store
 from scoremux_evidence.rows import rules
-from scoremux_evidence.rows.rules import SAME_TEXT
 from scoremux_evidence.rows.table import Reasons, Rows
 from scoremux_evidence.rows.trained_rows import TrainedRows, TrainedVersions
 from scoremux_evidence.rows.weighing import ALL, LACKS_SAMPLE, ROUTE, chosen, routed_only
@@ -230,7 +229,7 @@ def _eligible_of_task(
         return replace(task_rows, rows=rows, reason=CalibrationReason.NOT_OF_LIVE_ADAPTERS)
     trained = TrainedVersions.of(task.id, TrainedRows.read(files.path / TRAINED_JSON))
     learned = rules.learned(rows, trained, np.ones(len(rows), bool))
-    held_out = rows.counting({SAME_TEXT: learned.pop(SAME_TEXT)}).without(learned)
+    held_out = rows.counting({rules.SAME_TEXT: learned.pop(rules.SAME_TEXT)}).without(learned)
     if len(rows) and not len(held_out):
         return replace(task_rows, rows=held_out, reason=CalibrationReason.TRAINED_ON)
     rules.refuse_off_scale(held_out, len(task.levels))

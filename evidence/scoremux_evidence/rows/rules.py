@@ -3,7 +3,7 @@
 A rule returns the rows that it finds, bool [B], by the sentence that says why. Sentences follow "N rows …".
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from scoremux_files.rows.readers import same_text as same_text_of
 TRAINING = ("train", "training")
 """Values of the column `split`, beside none, whose rows are trained on."""
 
-Found = Mapping[str, Mask]
+Found = dict[str, Mask]
 _SUM_WITHIN = 1e-3
 _MOST_TRAINED = 0.5
 """The greatest share of rows with a trained text of which figures are made."""

@@ -12,8 +12,8 @@ from markupsafe import Markup, escape
 from scoremux_evidence.figures.reliability import COVERAGES, Reliability
 from scoremux_evidence.rows.table import Floats
 
-WIDTH, RIGHT = 340, 12
-"""Of a plot, in pixels: a phone's width, where letters keep their size."""
+WIDTH, LEFT, RIGHT = 340, 44, 12
+"""Of a plot and its margins, in pixels: a phone's width, where letters keep their size."""
 
 
 Plot = dict[str, str]
@@ -31,8 +31,8 @@ class Plots:
         some = reliability.rows[cell] > 0
         columns = (reliability.stated, reliability.right, reliability.rows)
         stated, right, rows = (column[cell][some] for column in columns)
-        frame = _Frame(44, 230, (0, 1), (0, 1))
-        body = [frame.grid("stated confidence", y_label="share of right levels")]
+        frame = _Frame(230)
+        body = [frame.grid("stated confidence", "share of right levels")]
         body += [frame.line([(0, 0), (1, 1)], "limit"), frame.line(list(zip(stated, right, strict=True)), "machine")]
         body += [frame.dot(p, q, 3 + 8 * np.sqrt(n / rows.sum())) for p, q, n in zip(stated, right, rows, strict=True)]
         bins = zip(stated, right, rows, strict=True)
@@ -48,8 +48,8 @@ class Plots:
         """
         shares = (reliability.kept, reliability.kept_high, reliability.kept_low)
         wrong, least, most = (1 - share[cell] for share in shares)
-        frame = _Frame(44, 200, (0, 1), (0, _nice(0, max(0.05, float(most.max())))[1]))
-        body = [frame.grid("share of rows scored by the machine", y_label="share of wrong levels")]
+        frame = _Frame(200, max(0.05, float(most.max())))
+        body = [frame.grid("share of rows scored by the machine", "share of wrong levels")]
         body.append(frame.band(COVERAGES, least, most))
         body.append(frame.line(list(zip(COVERAGES, wrong, strict=True)), "machine"))
         body += [frame.dot(share, risk, 3) for share, risk in zip(COVERAGES, wrong, strict=True)]
@@ -72,22 +72,20 @@ class Plots:
 
 
 class _Frame:
-    """The axes of a plot: where its figures are, in pixels."""
+    """The axes of a plot of shares, in pixels: from 0 to 1, and up to a round number of `most` or more."""
 
-    def __init__(self, left: int, height: int, x: tuple[float, float], y: tuple[float, float]) -> None:
-        self._left = left
-        self._height = height
-        self._x = x
-        self._y = y
+    def __init__(self, height: int, most: float = 1.0) -> None:
+        step = _step(most)
+        self._height, self._most = height, float(np.ceil(most / step - 1e-9) * step)
         self.bottom = height + 26
 
     def x(self, value: float) -> float:
         """Return where a value is from the left."""
-        return self._left + (value - self._x[0]) / (self._x[1] - self._x[0]) * (WIDTH - self._left - RIGHT)
+        return LEFT + value * (WIDTH - LEFT - RIGHT)
 
     def y(self, value: float) -> float:
         """Return where a value is from the top."""
-        return self.bottom - (value - self._y[0]) / (self._y[1] - self._y[0]) * self._height
+        return self.bottom - value / self._most * self._height
 
     def dot(self, x: float, y: float, radius: float) -> str:
         """Return a point of the machine's."""
@@ -104,38 +102,27 @@ class _Frame:
         places = " ".join(f"{self.x(a):.1f},{self.y(b):.1f}" for a, b in ends)
         return f'<polygon points="{places}" class="band"/>'
 
-    def grid(self, x_label: str, y_label: str = "") -> str:
-        """Return lines, numbers and labels of the axes; numbers at the left only where that axis has a label."""
+    def grid(self, x_label: str, y_label: str) -> str:
+        """Return lines, numbers and labels of the axes."""
         parts = []
-        for value in _ticks(*self._x):
-            parts.append(self.line([(value, self._y[0]), (value, self._y[1])], "rule"))
-            parts.append(f'<text x="{self.x(value):.1f}" y="{self.bottom + 15}" class="mid">{_number(value)}</text>')
-        for value in _ticks(*self._y) if y_label else []:
-            parts.append(self.line([(self._x[0], value), (self._x[1], value)], "rule"))
-            parts.append(f'<text x="{self._left - 6}" y="{self.y(value) + 4:.1f}" class="end">{_number(value)}</text>')
-        middle = (self._left + WIDTH - RIGHT) / 2
-        parts.append(f'<text x="{middle:.1f}" y="{self.bottom + 32}" class="mid">{escape(x_label)}</text>')
-        if y_label:
-            parts.append(f'<text x="4" y="12">{escape(y_label)}</text>')
+        for value in _ticks(1.0):
+            parts.append(self.line([(value, 0), (value, self._most)], "rule"))
+            parts.append(f'<text x="{self.x(value):.1f}" y="{self.bottom + 15}" class="mid">{value:.4g}</text>')
+        for value in _ticks(self._most):
+            parts.append(self.line([(0, value), (1, value)], "rule"))
+            parts.append(f'<text x="{LEFT - 6}" y="{self.y(value) + 4:.1f}" class="end">{value:.4g}</text>')
+        parts.append(f'<text x="{self.x(0.5):.1f}" y="{self.bottom + 32}" class="mid">{escape(x_label)}</text>')
+        parts.append(f'<text x="4" y="12">{escape(y_label)}</text>')
         return "".join(parts)
 
 
-def _nice(low: float, high: float) -> tuple[float, float]:
-    """Return round ends of an axis that has room for both values."""
-    step = _step(low, high)
-    return float(np.floor(low / step - 1e-9) * step), float(np.ceil(high / step + 1e-9) * step)
+def _ticks(most: float) -> list[float]:
+    """Return the round numbers of an axis from 0 that ends at `most`."""
+    step = _step(most)
+    return [n * step for n in range(round(np.floor(most / step + 1e-6)) + 1)]
 
 
-def _ticks(low: float, high: float) -> list[float]:
-    step = _step(low, high)
-    return [float(n * step) for n in range(round(np.ceil(low / step - 1e-6)), round(np.floor(high / step + 1e-6)) + 1)]
-
-
-def _step(low: float, high: float) -> float:
-    rough = max(high - low, 1e-6) / 5
+def _step(most: float) -> float:
+    rough = most / 5
     power = 10.0 ** np.floor(np.log10(rough))
     return float(next(power * n for n in (1, 2, 5, 10) if power * n >= rough * 0.999))
-
-
-def _number(value: float) -> str:
-    return f"{value + 0.0:.4g}"
