@@ -186,7 +186,6 @@ def test_one_response_at_two_desks_is_decided_once(database_name: str, tmp_path:
         actions = [
             partial(desks[0].decide, "anna", read.token, 0),
             partial(desks[1].decide, "anna", read.token, 1),
-            partial(desks[turn % 2].assign, "lee", read.row, "ben"),
             partial(desks[1].take, "ben"),
         ]
         with ThreadPoolExecutor(len(actions)) as pool:

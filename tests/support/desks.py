@@ -297,9 +297,6 @@ class Work:
     def reopen(self, name: str, row: int) -> None:
         self.act(settling.reopen, name, row, "rubric changed")
 
-    def assign(self, name: str, row: int, to: str) -> None:
-        self.act(settling.assign, name, row, self.reader(to))
-
     def members(self, read: Any) -> list[Any]:
         with self.database.read() as connection:
             return list(group_members(connection, read.id))

@@ -16,7 +16,7 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 from sqlalchemy import Connection, Row, func, insert, select
 
-from scoremux_desk.database import log, reads
+from scoremux_desk.database import log
 from scoremux_desk.database.connection import Database
 from scoremux_desk.database.schema import (
     ATTEMPT,
@@ -121,8 +121,6 @@ def change_person(
         if hashed:
             body["password"] = password_digest(hashed)
         log.append(connection, by, "person changed", body)
-        if role or active is False:  # they may no longer come, or read what a leader gave to them
-            reads.end_reservations(connection, account.id, lambda _: False, by)
 
 
 def listed(connection: Connection) -> list[Row[tuple[int, str, str, bool]]]:

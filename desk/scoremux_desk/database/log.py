@@ -19,7 +19,6 @@ from scoremux_desk.errors import BrokenRecordError, ReviewError
 ERASURE = "erasure"
 ROWS_ERASED = "rows erased"
 ROWS_ADDED = "rows added"
-RESCORED = "rescored"
 NOTHING = "0" * 64
 
 

@@ -6,12 +6,11 @@ something is changed.
 """
 
 import secrets
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, func, insert, literal, or_, select
 
-from scoremux_desk.database import log
 from scoremux_desk.database.schema import (
     PAPERS,
     PERSON,
@@ -186,15 +185,6 @@ def give_back(connection: Connection, *conditions: ColumnElement[bool]) -> None:
 def give_back_group(connection: Connection, read: int) -> None:
     """Give back one read, and the members of its group."""
     give_back(connection, or_(READ.id == read, READ.lead == read))
-
-
-def end_reservations(connection: Connection, person: int, may_read: Callable[[str], bool], by: str) -> None:
-    """Leave to anyone what only a person was to read, unless they may read its task; note it in the record."""
-    reserved = select(reads).where(READ.only_for == person, READ.state.in_(PENDING))
-    for read in connection.execute(reserved.order_by(READ.task, READ.id)).all():
-        if not may_read(read.task):
-            changed(connection, reads, READ.id == read.id, only_for=None)
-            log.append(connection, by, "assigned", {"to": None}, row=read.row)
 
 
 def withdraw(connection: Connection, read: Any) -> None:

@@ -28,7 +28,6 @@ class RecordedState:
     tasks: dict[str, Columns] = field(default_factory=dict)  # digest of its levels and texts, and whether it is paused
     members: set[tuple[int, int]] = field(default_factory=set)  # pools, and people in them
     chunks: list[tuple[int, int, str]] = field(default_factory=list)  # first and last id, and digest, of rows
-    rescored: dict[int, tuple[str, str]] = field(default_factory=dict)  # row → first and newest digest (old records)
     rows: dict[int, Columns] = field(default_factory=dict)  # state, round and final score, if not as the row came in
     remarks: dict[int, tuple[int, str]] = field(default_factory=dict)  # entry → its row, and the salted digest
     erased: list[tuple[list[int], str]] = field(default_factory=list)  # rows, and the digest over what was left of them
@@ -86,9 +85,6 @@ class RecordedState:
         match action:
             case "rows added":
                 self.chunks.append((body["first"], body["last"], body["digest"]))
-            case log.RESCORED:
-                first, newest = body["digests"]
-                self.rescored[body["row"]] = (self.rescored.get(body["row"], (first,))[0], newest)
             case "decided":
                 counts = {"undone": False, "compared": False}
                 self.tables["decisions"][body["decision"]] = _columns(schema.decisions, body, counts)

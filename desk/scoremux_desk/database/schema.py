@@ -188,7 +188,7 @@ reads = _table(
     priority=Float,
     state=Text,  # open, leased, aside, done, withdrawn
     not_for=Column(BigInteger),
-    only_for=Column(BigInteger),
+    only_for=Column(BigInteger),  # no longer used
     person=Column(BigInteger),
     token=Column(Text, unique=True),  # of the lease; a new one each time
     lead=Column(BigInteger),  # the read that this one is a group member of, while it is leased

@@ -54,7 +54,6 @@ _PAGES: dict[str | None, dict[str, Page]] = {
         "GET /rows": leader.find_rows,
         "GET /rows/{row:int}": leader.row,
         "POST /rows/{row:int}/reopen": leader.reopen,
-        "POST /rows/{row:int}/assign": leader.assign,
     },
     "director": {
         "POST /tasks/pause": director.pause,

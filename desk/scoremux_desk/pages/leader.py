@@ -184,7 +184,6 @@ def row(visit: Visit) -> Response:
             item=programme.item_of(connection, shown.task),
             probabilities=json.loads(shown.probabilities),
             history=log.entries(connection, row=number),
-            people=[person for person in accounts.listed(connection) if person.active],
             messages=conversations.row_messages(connection, number),
             alerts=raised,
             views=desk_alerts.views_by_alert(connection),
@@ -197,14 +196,6 @@ def reopen(visit: Visit) -> Response:
     number = _row_number(visit)
     with visit.writing() as access:
         settling.reopen(access, number, why(visit))
-    return see(f"/rows/{number}")
-
-
-def assign(visit: Visit) -> Response:
-    """Give a waiting row to one person, or to anyone."""
-    number = _row_number(visit)
-    with visit.writing() as access:
-        settling.assign(access, number, _person(access.connection, visit) if visit.text("person") else None)
     return see(f"/rows/{number}")
 
 

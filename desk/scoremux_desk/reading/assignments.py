@@ -69,7 +69,6 @@ def assign_work(access: TaskAccess, person: Any, lines: str) -> None:
         assigned.append([number, *assignment])
     body = {"person": person.id, "name": person.name, "assignments": assigned}
     access.log("work assigned", body)
-    TaskAccess(connection, person).end_reservations()
 
 
 def change_pool(access: TaskAccess, name: str, lines: str, members: Sequence[str]) -> None:
@@ -101,9 +100,6 @@ def change_pool(access: TaskAccess, name: str, lines: str, members: Sequence[str
     number = _replace_pool(connection, name, stored, sorted(after))
     body = {"pool": number, "name": name, "assignments": stored, "members": sorted(after)}
     access.log("pool", body)
-    for person in active.values():
-        if person.id in before | after:
-            TaskAccess(connection, person).end_reservations()
 
 
 def _replace_pool(connection: Connection, name: str, stored: list[Any], members: Sequence[int]) -> int | None:

@@ -13,7 +13,7 @@ from scoremux_desk.database.schema import ERASED, PAPERS, READ, Columns, decisio
 from scoremux_desk.errors import LeaseLostError, ReviewError, TooLateError, TooSoonError
 from scoremux_desk.reading import decision_rows, leases
 from scoremux_desk.reading.settling import settle
-from scoremux_desk.reading.task_access import QUOTA, TaskAccess
+from scoremux_desk.reading.task_access import TaskAccess
 
 _LONGEST_S = 600.0
 _MOST_NOTE = 2000
@@ -123,8 +123,6 @@ def _save_group(access: TaskAccess, group: Sequence[Any], rating: Rating, read_s
         decision = _save(access, read, rating.note[:_MOST_NOTE], {**values, "lead": lead})
         lead = lead or decision
     reads.give_back_group(access.connection, group[0].id)  # what was not ticked
-    if access.obstacle(group[0].task) == QUOTA:
-        access.end_reservations()
 
 
 def _save(access: TaskAccess, read: Any, note: str, values: Columns) -> int:

@@ -9,8 +9,7 @@ from sqlalchemy import Connection
 
 from scoremux_desk.database import reads, responses
 from scoremux_desk.database.reads import ADJUDICATION, REOPENED
-from scoremux_desk.database.schema import PAPERS, READ, Columns, changed
-from scoremux_desk.database.schema import reads as read_table
+from scoremux_desk.database.schema import PAPERS, Columns
 from scoremux_desk.desk_policy import DeskPolicy
 from scoremux_desk.errors import ReviewError
 from scoremux_desk.reading import decision_rows
@@ -87,25 +86,6 @@ def reopen(access: TaskAccess, row: int, why: str) -> None:
     reads.add_read(connection, again, "first", before.reason or REOPENED, priority=-1.0, not_for=not_for)
     body = {"old_level": before.final_level, "old_code": before.final_code, "final": list(unsettled.values()), **now}
     access.log("reopened", body, row=row, remark=why)
-
-
-def assign(access: TaskAccess, row: int, person: Any | None) -> None:
-    """Give the waiting read of a row to a person, or to anyone; a lease of another person ends. Raises ReviewError."""
-    connection = access.connection
-    read = reads.pending_read(connection, row)
-    if read is None or read.kind in PAPERS:
-        raise ReviewError(f"row {row} is not waiting to be read")
-    if person is not None:
-        if read.not_for == person.id:
-            raise ReviewError("this person has read the response already")
-        theirs = TaskAccess(connection, person)
-        if read.kind == "adjudication" and not theirs.adjudicates:
-            raise ReviewError("two raters disagree about this response; only a leader decides it")
-        theirs.require(read.task)
-    reads.give_back_group(connection, read.lead or read.id)
-    only_for = person.id if person else None
-    changed(connection, read_table, READ.id == read.id, only_for=only_for)
-    access.log("assigned", {"to": person and person.name}, row=row)
 
 
 def _differ(first: Any, second: Any, policy: DeskPolicy) -> bool:

@@ -33,18 +33,9 @@ from scoremux_desk.database.schema import (
     time_of,
 )
 from scoremux_desk.desk_policy import DeskPolicy
-from scoremux_desk.errors import ReviewError
 
 QUALIFY, FAILED, PAUSED, QUOTA, ELSEWHERE = "qualify", "failed", "paused", "quota", "elsewhere"
 """Why someone may not read a task: they qualify first, did not, are paused, have done their quota, are not assigned."""
-
-_IN_WORDS = {
-    QUALIFY: "they qualify first",
-    FAILED: "they did not qualify",
-    PAUSED: "they are paused",
-    QUOTA: "they have done their quota",
-    ELSEWHERE: "it is not among their assignments",
-}
 
 QUALIFICATION = "QUALIFICATION"
 _BY = "scoremux review"
@@ -81,7 +72,7 @@ class TaskAccess:
     """One person in one transaction, and what they may read. Each part is read from the tables when it is needed first.
 
     Leaders neither qualify nor are paused, and adjudicate: they read the responses that two raters disagree about. The
-    connection must be the only writer (`Database.write`) for all methods but `obstacle` and `require`.
+    connection must be the only writer (`Database.write`) for all methods but `obstacle`.
     """
 
     connection: Connection
@@ -152,11 +143,6 @@ class TaskAccess:
             return QUALIFY
         return QUOTA if matching and all(self._is_done(assignment) for assignment in matching) else ""
 
-    def require(self, task: str) -> None:
-        """Raise ReviewError if this person may not read a task."""
-        if obstacle := self.obstacle(task):
-            raise ReviewError(f"{self.by} may not read responses to {task}: {_IN_WORDS[obstacle]}")
-
     def may_read(self, task: str) -> bool:
         """Return whether live work of a task is open to this person; pause them if validity papers say so."""
         return not self.obstacle(task) and not self._pause_by_papers(task)
@@ -194,11 +180,6 @@ class TaskAccess:
         self.standings[task] = standing
         body = {**columns, "name": self.by}
         log.append(self.connection, by, "standing", body)
-        self.end_reservations()
-
-    def end_reservations(self) -> None:
-        """Leave to anyone what only this person was to read and may no longer read: it would wait for ever."""
-        reads.end_reservations(self.connection, self.person, lambda task: not self.obstacle(task), _BY)
 
     def papers_decided(self, kind: str, task: str = "", before: float = math.inf) -> Sequence[Any]:
         """Return this person's decisions about papers with a known level, the first one first.

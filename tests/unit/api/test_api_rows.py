@@ -203,7 +203,6 @@ def test_undoing_and_reopening_lead_to_corrections(told: Told) -> None:
     work.decide("anna", lease_of(work, "anna"), None, code="B")
     work.reopen("lee", read.row)
     assert told.history("a")[-1] == ("pending", None, None)
-    work.assign("lee", read.row, "ben")
     work.decide("ben", work.take("ben").token, 0)
     undecided, decided = ("pending", None, None), [(1, None), (None, "B"), (0, None)]
     states = [undecided, ("final", 1, None), undecided, ("corrected", None, "B"), undecided, ("corrected", 0, None)]

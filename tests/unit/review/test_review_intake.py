@@ -12,10 +12,9 @@ from desks import scored_rows, write_jsonl
 from making import ROOT
 from scoremux_client.errors import InputError
 from scoremux_decide.policy import read_policy
-from scoremux_desk.database import log, responses
+from scoremux_desk.database import responses
 from scoremux_desk.database.connection import Database
 from scoremux_desk.desk_policy import DeskPolicy
-from scoremux_desk.errors import BrokenRecordError
 from scoremux_desk.exports import export_final
 from scoremux_desk.pages.rendering import reason_name
 from scoremux_desk.reading.intake import add_scored
@@ -34,21 +33,6 @@ def test_file_added_again_brings_only_new_rows(at_work: Any) -> None:
     write_jsonl(folder / "again.jsonl", other_version)
     again = add_scored(work.database, folder / "again.jsonl")
     assert (again.rows, again.already_there, again.rescored) == (60, 50, 50)
-
-
-def test_record_of_scores_that_an_earlier_version_replaced_holds(at_work: Any) -> None:
-    work = at_work(8)
-    before = work.row(3)
-    with work.database.write() as connection:
-        digest = responses.row_digest({**before._mapping, "level": 0})
-        responses.set_row(connection, before.id, level=0, digest=digest)
-        body = {"digests": [before.digest, digest], "state": before.state, "round": 1, "final": [None, "", None]}
-        log.append(connection, "test", log.RESCORED, body, row=before.id)
-    work.verify()
-    work.execute("UPDATE rows SET digest = :digest WHERE id = 3", digest=before.digest)
-    with pytest.raises(BrokenRecordError, match="row 3 is not what was scored last"):
-        work.verify()
-    work.execute("UPDATE rows SET digest = :digest WHERE id = 3", digest=digest)
 
 
 @pytest.mark.parametrize("change", [{"text": "Another year."}, {"task": "another"}])

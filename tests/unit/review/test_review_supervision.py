@@ -153,9 +153,7 @@ def test_members_of_a_pool_share_its_tasks_and_each_has_its_quota(at_work: Any) 
     assert work.take("anna") is None
     read = work.take("ben")
     assert read.task == "geo-2"
-    work.assign("lee", read.row, "ben")
-    work.change_pool("biology", "phy-3", "ben")  # the response waits for anyone again
-    assert work.execute("SELECT only_for FROM reads WHERE only_for IS NOT NULL") == []
+    work.change_pool("biology", "phy-3", "ben")
     change_person(work.database, "ben", "dana", active=False)
     work.change_pool("biology", "phy-3", "anna")
     change_person(work.database, "ben", "dana", active=True)
@@ -190,36 +188,6 @@ def test_leaders_see_questions_and_stopped_raters_and_pools_with_closed_accounts
         assert browser.post("/raters/pool", fields).status_code == 400
         browser.get("/raters")
     work.verify()
-
-
-def test_response_waits_for_nobody_who_may_not_read_it(at_work: Any) -> None:
-    work = at_work(80)
-    bio = [r.row for r in work.execute("SELECT row FROM reads WHERE task = 'bio-7' ORDER BY priority DESC, id DESC")]
-
-    def waits_for() -> list[int]:
-        return [r.only_for for r in work.execute("SELECT only_for FROM reads WHERE only_for IS NOT NULL")]
-
-    work.assign_work("lee", "anna", "geo-*")
-    with pytest.raises(ReviewError, match="anna may not read responses to bio-7: it is not among their assignments"):
-        work.assign("lee", bio[0], "anna")
-    anna = [work.programme.people["anna"]]
-    for obstacle in ("assignments", "quota", "paused", "closed"):
-        work.assign_work("lee", "anna", "bio-7 1" if obstacle == "quota" else "bio-7")
-        work.assign("lee", bio[0], "anna")
-        assert waits_for() == anna
-        if obstacle == "assignments":
-            work.assign_work("lee", "anna", "geo-*")
-        elif obstacle == "quota":
-            work.decide("anna", work.take("anna").token)
-        elif obstacle == "paused":
-            work.decide_standing("lee", "anna", "bio-7", "paused")
-            work.decide_standing("lee", "anna", "bio-7", "qualified")
-        else:
-            change_person(work.database, "anna", "dana", active=False)
-        assert waits_for() == []
-    while (read := work.take("ben", "bio-7")) is not None and read.row != bio[0]:
-        work.decide("ben", read.token)
-    assert read is not None
 
 
 def test_validity_papers_under_the_control_limit_pause_a_rater(at_work: Any) -> None:
