@@ -90,9 +90,12 @@ def repository(family_repository: Families, request: pytest.FixtureRequest) -> P
     return family_repository(request.param)
 
 
+@pytest.mark.parametrize("rows", [30, pytest.param(100, marks=pytest.mark.nightly)])
 @pytest.mark.parametrize("family", each_family(DECODERS))
-def test_rows_of_all_kinds_in_one_batch_get_pefts_logits_and_levels(family: str, family_repository: Families) -> None:
-    distance = distance_from_peft(family_repository(family), family, 100, seed=1)
+def test_rows_of_all_kinds_in_one_batch_get_pefts_logits_and_levels(
+    family: str, rows: int, family_repository: Families
+) -> None:
+    distance = distance_from_peft(family_repository(family), family, rows, seed=1)
     assert 0 < distance.max_abs_difference <= 1e-4
     assert distance.levels == 0
 

@@ -227,7 +227,7 @@ def search(work: Work, folder: Path, database_name: str) -> set[str]:
 
 
 def test_nothing_is_found_of_erased_students(database_name: str, tmp_path: Path) -> None:
-    students, others = 1_000, 200
+    students, others = 400, 100
     rows = [
         {
             **row,
@@ -288,7 +288,7 @@ def test_nothing_is_found_of_erased_students(database_name: str, tmp_path: Path)
     assert exports.export_final(work.database, tmp_path / "final.jsonl") == others
     assert not {row["id"] for row in read_rows(tmp_path / "final.jsonl")} & set(ids)
     for path in ("/rows/1", "/progress", "/agreement", "/record", "/rows?id=student-00007"):
-        assert "only 00" not in work.programme.client("dana").get(path).text
+        assert not re.search("only 00[0-3]", work.programme.client("dana").get(path).text)
     work.execute("UPDATE rows SET level = 1 - level WHERE id = 5")
     with pytest.raises(BrokenRecordError, match="what an erasure left of rows"):
         work.verify()

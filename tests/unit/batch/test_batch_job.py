@@ -56,14 +56,14 @@ def rejected(out: Path) -> list[tuple[str, int | None, str]]:
 
 @pytest.mark.parametrize("kills", [4, pytest.param(100, marks=pytest.mark.nightly)])
 def test_killed_job_ends_with_the_bytes_of_an_uninterrupted_one(tmp_path: Path, url: str, kills: int) -> None:
-    sources = write_sources(tmp_path / "in", 4000)
+    sources = write_sources(tmp_path / "in", 1500)
     finish(arguments(sources, tmp_path / "whole", url))
     killed = arguments(sources, tmp_path / "killed", url)
     assert kill_and_finish(killed, tmp_path / "killed", kills, 28, random.Random(4)) >= 3
     assert content(tmp_path / "killed") == content(tmp_path / "whole")
     scored = rows(tmp_path / "whole")
-    assert len({(row["source"], row["line"]) for row in scored}) == len(scored) == 4000 + 2 * 3960
-    assert len(rejected(tmp_path / "whole")) == 80
+    assert len({(row["source"], row["line"]) for row in scored}) == len(scored) == 1500 + 2 * 1485
+    assert len(rejected(tmp_path / "whole")) == 30
 
 
 def test_kept_columns_are_in_the_output_and_a_report_finds_groups_there(tmp_path: Path, url: str) -> None:

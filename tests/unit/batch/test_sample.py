@@ -91,7 +91,7 @@ def test_response_that_is_drawn_and_scored_has_one_score_of_record_and_one_weigh
     """A quarter is routed, 0.3 of the machine's rows are read behind, and 0.4 of all are drawn."""
     draw, scored, drawn, base = random.Random(5), [], [], tmp_path / "reviews.db"
     row: dict[str, Any]
-    for n in range(400):
+    for n in range(160):
         routed, behind = n % 4 == 0, draw.random() < 0.3
         row = {"id": f"r{n}", "task": "t", "status": "OK", "level": 0, "probabilities": [0.6, 0.4], "confidence": 0.6}
         row |= {"text": f"answer {n}", "source": "x.jsonl", "line": n + 1, "student": f"s{n}"}
@@ -99,7 +99,7 @@ def test_response_that_is_drawn_and_scored_has_one_score_of_record_and_one_weigh
         scored.append(row | {"read_behind": None if routed or not behind else 0.3})
         if draw.random() < 0.4:
             drawn.append(row | {"chosen_by": "sample", "probability": 0.4})
-    for name, rows in (("queue", drawn[:80]), ("scored", scored), ("late", drawn[80:]), ("twice", drawn[:5])):
+    for name, rows in (("queue", drawn[:30]), ("scored", scored), ("late", drawn[30:]), ("twice", drawn[:5])):
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
         run_review("add", tmp_path / f"{name}.jsonl", "--database", base)
     work = Work.open(base, anna="rater")
@@ -108,7 +108,7 @@ def test_response_that_is_drawn_and_scored_has_one_score_of_record_and_one_weigh
 
     def exported() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         told = run_review("export", *where, "--database", base)
-        assert told.count("400 rows written") == 1
+        assert told.count("160 rows written") == 1
         return list(read_rows(tmp_path / "final.jsonl")), list(read_rows(tmp_path / "labelled.jsonl"))
 
     sampled, before = {one["id"] for one in drawn}, exported()[0]
