@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from operator import itemgetter
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias, cast
 
 from scoremux_batch.job import Job
 from scoremux_batch.journal import JobState, Journal
 from scoremux_batch.parts import remove_unfinished, write_part
 from scoremux_batch.people import AlertFiles
 from scoremux_batch.slices import Slice, read_slices
+from scoremux_batch.task_order import TaskOrder, TaskSlice
 from scoremux_client.calls.servers import Retries
 from scoremux_client.client import ScoringClient
 from scoremux_client.rows import Answer, Columns, Response, Scored
@@ -79,15 +80,35 @@ class Connection:
 def run(folder: Path, job: Job, journal: Journal, client: ScoringClient, progress: Progress) -> None:
     """Score what is not done yet. A job that ends with InputError or TransportError can be resumed.
 
-    Parts become durable in order, one at a time, each before the journal names it.
+    Parts become durable in order, one at a time, each before the journal names it. A new job over many tasks is scored
+    in their order first.
     """
     remove_unfinished(folder)
-    state = journal.state
+    state, order = journal.state, TaskOrder(folder, job)
     slices = read_slices(job, state)
+    if order.is_begun or (not journal.resumed and order.pays()):
+        with order:
+            _run_by_task(folder, job, journal, client, progress, order)
+        order.remove()
     while state.source < len(job.sources):
         for part, scored in score_slices(job, slices, client, partial(progress, state)):
             journal.add(write_part(folder, part, scored, job.people.read_behind))
             progress(state, 0)
+
+
+def _run_by_task(
+    folder: Path, job: Job, journal: Journal, client: ScoringClient, progress: Progress, order: TaskOrder
+) -> None:
+    """Score what has no outcome yet in the order of tasks, then write the parts in the order of the sources."""
+    state = journal.state
+    journal.check_arithmetic(order.arithmetic)
+    for part, scored in score_slices(job, order.slices(), client, lambda rows: progress(state, order.done + rows)):
+        journal.check_arithmetic(outcome.arithmetic for outcome in scored)
+        order.save(cast(TaskSlice, part), scored)
+    for part in read_slices(job, state):
+        outcomes = order.outcomes(part, state.rows)
+        journal.add(write_part(folder, part, outcomes, job.people.read_behind))
+        progress(state, order.done - state.rows)
 
 
 def score_slices(

@@ -3,7 +3,7 @@
 import json
 import os
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -68,6 +68,7 @@ class Journal:
     def __init__(self, folder: Path, job: Job) -> None:
         self.path = beside_parts(folder, JOURNAL)
         self.state = JobState()
+        self._arithmetic = set[str]()
         self._mixed_arithmetic = job.mixed_arithmetic
         with writing(self.path):
             self._file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
@@ -91,14 +92,20 @@ class Journal:
 
     def add(self, line: Json) -> None:
         """Add a part that is on disk. Raises InputError where it was computed in another arithmetic than the others."""
-        names = {*line["arithmetic"], *self.state.arithmetic}
+        self.check_arithmetic(line["arithmetic"])
+        self._append(line)
+        self.state.add(line)
+
+    def check_arithmetic(self, names: Iterable[str]) -> None:
+        """Note arithmetics of rows. Raises InputError where there are several, unless the job takes mixed ones."""
+        self._arithmetic.update(names)
+        self._arithmetic.discard("")
+        names = self._arithmetic | self.state.arithmetic
         if len(names) > 1 and not self._mixed_arithmetic:
             raise InputError(
                 f"{self.path.parent}: rows of one job were computed in {' and '.join(sorted(names))}, so that equal "
                 "responses may get different scores; serve in one arithmetic, or allow it with --mixed-arithmetic"
             )
-        self._append(line)
-        self.state.add(line)
 
     def __enter__(self) -> "Journal":
         return self

@@ -98,9 +98,8 @@ def part_path(folder: Path, number: int) -> Path:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove files that a crash left half written, or an earlier version: `_by_task.sqlite` has texts of students."""
-    for name in (".unfinished.json", "_by_task.sqlite"):
-        (folder / name).unlink(missing_ok=True)
+    """Remove files that a crash left half written, and the outcomes of a part that an earlier version left."""
+    (folder / ".unfinished.json").unlink(missing_ok=True)
     for place in (folder, beside_parts(folder, REJECTED)):
         for aside in place.glob(f"{NEW}*"):
             aside.unlink(missing_ok=True)

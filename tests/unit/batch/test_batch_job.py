@@ -10,6 +10,7 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 from pyarrow.dataset import dataset
+from tritonclient.utils import deserialize_bytes_tensor
 
 from batch_jobs import SCOREMUX, arguments, content, finish, kill_and_finish, write_sources
 from desks import write_jsonl
@@ -134,13 +136,12 @@ def test_ctrl_c_stops_at_once_and_says_how_to_resume(tmp_path: Path, url: str) -
     assert len(rows(tmp_path / "out")) == 4_000 + 2 * 3_960
 
 
-def test_files_that_an_earlier_version_left_in_a_job_are_removed(tmp_path: Path, url: str) -> None:
+def test_a_part_that_an_earlier_version_left_unfinished_is_removed(tmp_path: Path, url: str) -> None:
     (tmp_path / "in.csv").write_text("task,text\nt,a\n")
     (tmp_path / "out").mkdir()
-    for name in (".unfinished.json", "_by_task.sqlite"):
-        (tmp_path / "out" / name).write_text("texts of students")
+    (tmp_path / "out" / ".unfinished.json").write_text("{}")
     assert run(tmp_path / "in.csv", "--out", tmp_path / "out", "--url", url).returncode == 0
-    assert not [path for path in (tmp_path / "out").iterdir() if b"texts of" in path.read_bytes()]
+    assert not (tmp_path / "out" / ".unfinished.json").exists()
 
 
 @pytest.mark.parametrize(
@@ -416,3 +417,52 @@ def test_sources_that_make_no_sense_are_refused(tmp_path: Path, names: list[str]
     (tmp_path / "empty").mkdir()
     refused = run(*(tmp_path / name for name in names), "--out", tmp_path / "out", "--url", "127.0.0.1:9")
     assert (refused.returncode, message in refused.stderr) == (2, True), refused.stderr
+
+
+_LARGE_PARTS = 2000
+"""Rows of parts in which there is room for as many tasks as make a job sort its rows."""
+
+
+def many_tasks(folder: Path, count: int) -> list[Path]:
+    """Write two files of rows over `count` tasks, three rows a task in no order, some of which cannot be read."""
+    draw = random.Random(3)
+    numbers = [*range(count)] * 3
+    draw.shuffle(numbers)
+    lines = [{"id": f"r{n}", "task": f"t-{task:04}", "text": f"answer {n}"} for n, task in enumerate(numbers)]
+    lines[5]["text"] = "half of a pair: \ud800"
+    folder.mkdir()
+    half = len(lines) // 2
+    for name, part in (("a.jsonl", lines[:half]), ("b.jsonl", lines[half:])):
+        (folder / name).write_text("".join(json.dumps(line) + "\n" for line in part) + "{\n")
+    return [folder / "a.jsonl", folder / "b.jsonl"]
+
+
+def test_job_over_many_tasks_sends_each_task_once_and_keeps_the_order_of_its_rows(tmp_path: Path) -> None:
+    sent: list[str] = []
+
+    def noting(request: Any, context: Any) -> Any:
+        sent.extend(task.decode() for task in deserialize_bytes_tensor(request.raw_input_contents[1]))
+        return answer(request, context)
+
+    sources = many_tasks(tmp_path / "in", 1500)
+    with listening(noting) as address:
+        finish(arguments(sources, tmp_path / "out", address, _LARGE_PARTS))
+    sent = [task for task in sent if task]
+    assert len(sent) == 4499, "the row that JSON cannot carry is not sent"
+    runs = sum(before != after for before, after in pairwise(sent))
+    assert runs <= 1500 + 40, "a task's rows were sent apart, but for requests that overtake each other"
+    scored = rows(tmp_path / "out")
+    assert [row["id"] for row in scored] == [f"r{n}" for n in range(4500)]
+    assert [row["status"] for row in scored if row["status"] != "OK"] == ["INVALID_TEXT"]
+    assert len(rejected(tmp_path / "out")) == 2
+    assert not [*(tmp_path / "out").glob("*by_task*")], "texts of students were left behind"
+
+
+@pytest.mark.parametrize("kills", [3, pytest.param(40, marks=pytest.mark.nightly)])
+def test_killed_job_of_many_tasks_ends_with_the_same_bytes(tmp_path: Path, url: str, kills: int) -> None:
+    sources = many_tasks(tmp_path / "in", 1500)
+    finish(arguments(sources, tmp_path / "whole", url, _LARGE_PARTS))
+    killed = arguments(sources, tmp_path / "killed", url, _LARGE_PARTS)
+    assert kill_and_finish(killed, tmp_path / "killed", kills, 18, random.Random(4)) >= 2
+    assert content(tmp_path / "killed") == content(tmp_path / "whole")
+    assert len(rows(tmp_path / "whole")) == 4500

@@ -287,7 +287,7 @@ def test_each_task_has_its_server_and_hot_tasks_even_the_load(chunk_rows: int) -
 
     draw = np.random.default_rng(0)
     shares = 1 / np.arange(1, 1001)
-    tasks = draw.choice(1000, 2_200 if chunk_rows == 8 else 15_000, p=shares / shares.sum())
+    tasks = draw.choice(1000, 3_000 if chunk_rows == 8 else 15_000, p=shares / shares.sum())
     rows = [Response(f"t-{task}", str(n)) for n, task in enumerate(tasks)]
     homes = []
     for urls in ((0, 1), (1, 0)):

@@ -317,8 +317,8 @@ def test_feedback_comes_after_a_block_that_can_no_longer_be_undone(tmp_path: Pat
 def test_pages_do_not_give_special_papers_away(tmp_path: Path) -> None:
     """A rater's page of a response, and that after undoing its decision, are the same on every kind of paper."""
     policy = DeskPolicy(groups=False, validity=0.3, second_reads=0.5)
-    programme = make_programme(tmp_path, policy=policy, rows=scored_rows(45))
-    papers = [{"task": "bio-7", "level": 1, "text": f"Chlorophyll catches light, number {n}."} for n in range(10)]
+    programme = make_programme(tmp_path, policy=policy, rows=scored_rows(60))
+    papers = [{"task": "bio-7", "level": 1, "text": f"Chlorophyll catches light, number {n}."} for n in range(15)]
     write_jsonl(tmp_path / "more.jsonl", papers)
     add_papers(programme.database, tmp_path / "more.jsonl", "validity")
     pages: dict[str, set[str]] = {}
