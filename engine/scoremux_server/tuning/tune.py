@@ -28,6 +28,7 @@ _CHECKED_ROWS, _SHOWN_ROWS = 1000, 200
 _MOST_CHANGED_OF_TASK = 0.05
 """Largest share of a task's levels that may differ; one may in any case."""
 _CONFIDENCE = 0.95
+_AS_FAST = 0.95
 
 
 def tune(
@@ -43,9 +44,9 @@ def tune(
     ] = 0.01,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Measure and print; write nothing.")] = False,
 ) -> None:
-    """Measure float32, bfloat16 and int8 on this machine, and write the fastest to REPOSITORY/profile.toml.
+    """Measure float32, bfloat16 and int8 on this machine, and write the best to REPOSITORY/profile.toml.
 
-    bfloat16 and int8 are chosen only where --texts shows that they move few levels: made-up texts show nothing.
+    Of settings that are within 5 % of the fastest, the one that moves the fewest levels is chosen. bfloat16 and int8 are chosen only where --texts shows that they move few levels: made-up texts show nothing.
     `scoremux serve` uses that profile unless --profile says otherwise. To have every server of a deployment score
     alike, tune on one of them and give all of them the same file.
 
@@ -61,7 +62,7 @@ def tune(
     trials, refused = _measure(repository, store, sample, rows)
     tasks = sample.tasks if texts else None
     reasons = [list(_reasons(trial, trials[0], tasks, most_changed)) for trial in trials]
-    best = max((t for t, against in zip(trials, reasons, strict=True) if not against), key=lambda trial: trial.speed)
+    best = _closest(trials[0], [trial for trial, against in zip(trials, reasons, strict=True) if not against])
     _show(trials, best, reasons, refused, f"levels of {rows} {'rows' if texts else 'made-up rows'} compared")
     if not dry_run:
         path = _write_profile(repository, best, trials[0])
@@ -110,8 +111,20 @@ def _show(trials: list[Trial], best: Trial, reasons: list[list[str]], refused: l
     for trial, against in zip(trials, reasons, strict=True):
         for reason in against:
             typer.echo(f"not chosen: {trial.choice.name} {trial.choice.precision}: {reason}")
+    fastest, closest = max(trials, key=lambda trial: trial.speed), _closest(trials[0], trials)
+    if closest is not fastest:
+        changed = f"{closest.changed_from(trials[0])} levels and not {fastest.changed_from(trials[0])}"
+        named = f"{closest.choice.precision} is about as fast here as {fastest.choice.precision}"
+        typer.echo(f"{named} ({closest.speed:.0f} and {fastest.speed:.0f} rows/s), and moves {changed}")
     hours = 10_000_000 / best.speed / 3600
     typer.echo(f"ten million such responses take {hours:.1f} hours on this machine with the chosen setting")
+
+
+def _closest(reference: Trial, trials: Sequence[Trial]) -> Trial:
+    """Return the setting that moves the fewest levels, of those about as fast as the fastest."""
+    least = _AS_FAST * max(trial.speed for trial in trials)
+    fast = [trial for trial in trials if trial.speed >= least]
+    return min(fast, key=lambda trial: (trial.changed_from(reference), -trial.speed))
 
 
 def _machine() -> str:

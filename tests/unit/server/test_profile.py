@@ -21,7 +21,7 @@ from scoremux_server.profile import Profile, default_profile, names
 from scoremux_server.serve import report
 from scoremux_server.triton.repository import assemble
 from scoremux_server.tuning.trials import Candidate, Trial, read_sample, rows_for, run_trials
-from scoremux_server.tuning.tune import _reasons, _write_profile
+from scoremux_server.tuning.tune import _closest, _reasons, _write_profile
 
 
 def test_the_profiles_are_what_they_are_called_and_settings_come_last() -> None:
@@ -184,6 +184,12 @@ def test_setting_that_moves_levels_of_a_task_is_named_with_it() -> None:
     assert moving.moved_tasks(reference, tasks, 0.05) == {"t-1": (2, 2)}
     assert moving.moved_tasks(reference, ["t-1", "t-2", "t-3", *tasks[3:]], 0.0) == {}
     assert reference.moved_tasks(reference, tasks, 0.0) == {}
+
+
+def test_tune_prefers_what_moves_fewer_levels_where_speeds_are_about_equal() -> None:
+    float32, bfloat16, int8 = trial("float32", 10), trial("bfloat16", 24, changed=1), trial("int8", 25, changed=4)
+    assert _closest(float32, [float32, bfloat16, int8]) is bfloat16
+    assert _closest(float32, [float32, trial("bfloat16", 23), int8]) is int8
 
 
 def test_tuned_profile_names_its_machine_and_can_be_read(tmp_path: Path) -> None:
