@@ -12,7 +12,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime, timezone
 from functools import partial
@@ -401,6 +401,32 @@ def test_new_database_is_kept_once_another_process_has_added_people(database_nam
         add_person(other, "dana", "director", "a long password", "test")
         raise InputError("refused")
     other.close()
+    again = Database(database_name)
+    with again.read() as connection:
+        assert connection.execute(select(people.c.name)).scalars().all() == ["dana"]
+    again.close()
+
+
+def test_who_waits_while_a_new_database_is_removed_loses_nothing_that_it_wrote(database_name: str) -> None:
+    """It creates the tables again, or is told that the file is gone."""
+    added, waiting = list[Future[None]](), ThreadPoolExecutor(1)
+
+    def add() -> None:
+        other = Database(database_name, create=True)
+        add_person(other, "dana", "director", "a long password", "test")
+        other.close()
+
+    def add_meanwhile(statement: str) -> None:
+        if statement.lstrip().startswith("DROP TABLE") and not added:
+            added.append(waiting.submit(add))
+            time.sleep(0.3)
+
+    with pytest.raises(InputError, match="refused"), created(database_name) as database:
+        event.listen(database.engine, "before_cursor_execute", lambda *arguments: add_meanwhile(arguments[2]))
+        raise InputError("refused")
+    if error := added[0].exception():
+        assert isinstance(error, InputError) and "run this again" in str(error)
+        add()
     again = Database(database_name)
     with again.read() as connection:
         assert connection.execute(select(people.c.name)).scalars().all() == ["dana"]

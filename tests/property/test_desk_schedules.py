@@ -4,17 +4,20 @@ The order is a function of a seed. Every defect is found, with its seed, when it
 """
 
 import shutil
+import threading
 from collections import Counter
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import psycopg
 import pytest
-from sqlalchemy import event, select
+from sqlalchemy import Connection, event, select
 from starlette.datastructures import FormData
 
+import postgres
 from desks import FAST_HASHER, check_counts, make_programme
 from scoremux_desk import erasure
 from scoremux_desk.database.accounts import begin_session, change_person, person_of
@@ -31,25 +34,34 @@ _RATERS = ("anna", "ben", "cleo")
 _POLICY = DeskPolicy(groups=False, guard_s=0, second_reads=1, validity=0)
 
 
-@pytest.fixture
-def begun(tmp_path: Path) -> Callable[..., None]:
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.nightly)])
+def begun(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[..., None]]:
     """Returns a function that runs one schedule. It raises AssertionError where a promise breaks."""
-    programme = make_programme(tmp_path, 8, _POLICY, raters=_RATERS)
-    cookies = {who: begin_session(programme.database, programme.people[who]) for who in _RATERS}
-    programme.database.close()
+    with postgres.database_name(request.param, tmp_path) as name:
+        programme = make_programme(tmp_path, 8, _POLICY, name=name, raters=_RATERS)
+        cookies = {who: begin_session(programme.database, programme.people[who]) for who in _RATERS}
+        programme.database.close()
+        copied = iter(range(10_000))
 
-    def run(seed: int, defect: Callable[[pytest.MonkeyPatch], None] = lambda _: None) -> None:
-        with pytest.MonkeyPatch.context() as patch:
-            defect(patch)
-            name = shutil.copy(tmp_path / "reviews.db", tmp_path / "copy.db")
-            database = Database(str(name), clock=lambda: programme.clock[0])
-            try:
-                Schedule(seed, database, cookies).run()
-                check(database)
-            finally:
-                database.close()
+        def copy() -> str:
+            if request.param == "sqlite":
+                return shutil.copy(name, str(tmp_path / "copy.db"))
+            other = f"desk{next(copied)}"
+            with closing(psycopg.connect(name.replace("/postgres?", "/template1?"), autocommit=True)) as connection:
+                connection.execute(f"CREATE DATABASE {other} TEMPLATE postgres")
+            return name.replace("/postgres?", f"/{other}?")
 
-    return run
+        def run(seed: int, defect: Callable[[pytest.MonkeyPatch], None] = lambda _: None) -> None:
+            with pytest.MonkeyPatch.context() as patch:
+                defect(patch)
+                database = Database(copy(), clock=lambda: programme.clock[0])
+                try:
+                    Schedule(seed, database, cookies).run()
+                    check(database)
+                finally:
+                    database.close()
+
+        yield run
 
 
 class Schedule:
@@ -69,7 +81,7 @@ class Schedule:
         self.threads.run(**work, eraser=self.erase, leader=self.close_account)
 
     def _before(self, connection: Any, _: Any, statement: str, *__: Any) -> None:
-        if statement == "BEGIN IMMEDIATE":
+        if statement == "BEGIN IMMEDIATE" or "pg_advisory_xact_lock" in statement:
             self.threads.wait_until(lambda: self.writer is None)
             self.writer = connection
         self.threads.step()
@@ -135,6 +147,21 @@ def test_leases_second_reads_erasure_and_closed_accounts(begun: Callable[..., No
             raise AssertionError(f"seed {seed}: {error}") from error
 
 
+def chooses_before_it_waits(patch: pytest.MonkeyPatch) -> None:
+    """The next read is chosen from what the database was before a writer waited for the others."""
+    early, write, choose = threading.local(), Database.write, leases._next_open
+
+    @contextmanager
+    def writing(database: Database) -> Iterator[Connection]:
+        with database.read() as early.connection:
+            early.connection.execute(select(reads.c.id))
+            with write(database) as connection:
+                yield connection
+
+    patch.setattr(Database, "write", writing)
+    patch.setattr(leases, "_next_open", lambda _, *arguments: choose(early.connection, *arguments))
+
+
 def trusts_the_beginning(patch: pytest.MonkeyPatch) -> None:
     """A request acts for whoever was signed in when it began."""
     patch.setattr("scoremux_desk.pages.visits.person_of", lambda *_: True)
@@ -148,6 +175,7 @@ def leaves_reads(patch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("defect", "says"),
     [
+        (chooses_before_it_waits, "a lease was given twice"),
         (trusts_the_beginning, "a closed account goes on"),
         (leaves_reads, "erased"),
     ],

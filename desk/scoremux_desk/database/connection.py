@@ -58,10 +58,12 @@ class Database:
         """
         self.now = clock
         self._in_process = threading.Lock()
-        self._new_file = None if "://" in name or Path(name).exists() else Path(name)
-        if self._new_file is not None and not create:
+        new_file = None if "://" in name or Path(name).exists() else Path(name)
+        if new_file is not None and not create:
             raise _no_desk(_shown(name))
+        self._new_files = _files_of(new_file) if new_file else []  # to remove with the tables
         self.engine = _engine(name)
+        file = self._file_number
         # A writer must see what was committed before it got the lock, whatever the server's own default is.
         written, read = ({}, {}) if self.is_sqlite else ({"isolation_level": level} for level in _LEVELS)
         self._writing = self.engine.execution_options(writes=True, **written)
@@ -71,18 +73,25 @@ class Database:
         """What was dropped from a database of an earlier version, and where it is kept; empty if it was nothing."""
         try:
             with self._only_writer() as connection:
+                if self._file_number != file:
+                    self._new_files = []
+                    raise DatabaseError("another process, which made it, has removed it meanwhile; run this again")
                 is_new, removed = _prepare_tables(connection, _shown(name), create, self._beside)
-            self.removed = removed
-            self.is_new = is_new  # only now are the tables there
-            if not is_new:
-                self._new_file = None  # another process created it meanwhile
+            self.is_new, self.removed = is_new, removed  # only now are the tables there
         except DatabaseError as error:
-            self.remove_new()
+            self.close()
+            if "locked" not in str(error):  # by another process, which makes the tables
+                self._remove_files()
             raise InputError(f"the database {_shown(name)} cannot be opened: {error}") from error
 
     @property
     def is_sqlite(self) -> bool:
         return self.engine.dialect.name == "sqlite"
+
+    @property
+    def _file_number(self) -> int:
+        """The number of SQLite's file; 0 where it was removed, and for PostgreSQL."""
+        return self._beside.stat().st_ino if self.is_sqlite and self._beside.exists() else 0
 
     @property
     def _beside(self) -> Path:
@@ -154,18 +163,19 @@ class Database:
 
     def remove_new(self) -> None:
         """Close the database; remove the file or tables that opening it made, unless they have people or rows."""
-        keep = self.is_new
         if self.is_new:
             with suppress(DatabaseError), self._only_writer() as connection:
-                keep = any(connection.scalar(select(table.c.id).limit(1)) for table in (people, rows))
-                if not keep:
+                if not any(connection.scalar(select(table.c.id).limit(1)) for table in (people, rows)):
                     metadata.drop_all(connection)  # of a file too: a process that has it open must not write to it
-                if not keep and not self.is_sqlite:
-                    connection.execute(text("DROP FUNCTION record_only_grows"))
+                    if not self.is_sqlite:
+                        connection.execute(text("DROP FUNCTION record_only_grows"))
+                    # As the writer: a process that waits to write sees then that the file is gone.
+                    self._remove_files()
         self.close()
-        if self._new_file is not None and not keep:
-            for file in _files_of(self._new_file):
-                file.unlink(missing_ok=True)
+
+    def _remove_files(self) -> None:
+        for file in self._new_files:
+            file.unlink(missing_ok=True)
 
 
 def _no_desk(name: str) -> InputError:
