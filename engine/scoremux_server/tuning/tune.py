@@ -46,7 +46,8 @@ def tune(
 ) -> None:
     """Measure float32, bfloat16 and int8 on this machine, and write the best to REPOSITORY/profile.toml.
 
-    Of settings that are within 5 % of the fastest, the one that moves the fewest levels is chosen. bfloat16 and int8 are chosen only where --texts shows that they move few levels: made-up texts show nothing.
+    Of settings within 5 % of the fastest, the one that moves the fewest levels is chosen. bfloat16 and int8 are chosen
+    only where --texts shows that they move few levels: made-up texts show nothing.
     `scoremux serve` uses that profile unless --profile says otherwise. To have every server of a deployment score
     alike, tune on one of them and give all of them the same file.
 
