@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from scoremux_evidence.figures.agreement import BY_NAME
-from scoremux_evidence.figures.estimates import Estimates, Figure, Figures, mean_of
-from scoremux_evidence.figures.intervals import estimates
-from scoremux_evidence.rows.table import Ints, Rows, own_numbers, rated
+from scoremux_evidence.figures.estimates import Estimates, Figure, mean_of
+from scoremux_evidence.figures.intervals import estimates_of_tasks
+from scoremux_evidence.rows.table import Rows, own_numbers
 from scoremux_evidence.rows.weighing import ROUTED_BESIDE, ROUTED_ONLY, routed_beside, routed_only
 from scoremux_train.run import TrainedTask
 
@@ -36,7 +36,6 @@ class CrossValidated:
         """Compare predictions with human levels. read: all rows of the task; rows: those of `_predicted`."""
         if not len(rows):
             return cls()
-        students = _students(rows)
         machine = np.unique(rows.machine).tolist()
         notes = [ROUTED_ONLY] if routed_only(read) else []
         if beside := int(routed_beside(read).sum()):
@@ -46,9 +45,10 @@ class CrossValidated:
         if len(machine) == 1:
             why = "nothing was learned that tells responses apart."
             notes.append(f"Attention: level {machine[0]} was predicted of every response; {why}")
-        figures = {BY_NAME[name].title: estimate.at(0) for name, estimate in _figures([rows]).items()}
-        count = None if students is None else len(np.unique(students))
-        return cls(len(rows), count, notes, figures)
+        found = estimates_of_tasks(STATISTICS, [rows])
+        figures = {BY_NAME[name].title: estimate.at(0) for name, estimate in found.items()}
+        students = len(np.unique(own_numbers(rows.student))) if (rows.student >= 0).any() else None
+        return cls(len(rows), students, notes, figures)
 
 
 @dataclass(frozen=True)
@@ -67,21 +67,8 @@ class OutOfFold:
     def of(cls, tasks: Sequence[TrainedTask]) -> "OutOfFold":
         predicted = {task.prepared.task.id: (task.prepared.rows, _predicted(task)) for task in tasks}
         measured = [rows for _, rows in predicted.values() if len(rows)]
-        means = [mean_of(figure) for figure in _figures(measured).values()] if measured else []
+        means = [mean_of(figure) for figure in estimates_of_tasks(STATISTICS, measured).values()] if measured else []
         return cls({name: CrossValidated.of(*rows) for name, rows in predicted.items()}, means)
-
-
-def _figures(tasks: Sequence[Rows]) -> Figures:
-    """Return `STATISTICS` of the rows of each task."""
-    rows = Rows.joined([task.only(("level", "machine", "weight", "student")) for task in tasks])
-    ratings = rated(rows.level, rows.machine, weight=rows.weight, student=_students(rows))
-    place = np.repeat(np.arange(len(tasks)), [len(task) for task in tasks])
-    return estimates(STATISTICS, ratings, place, len(tasks))
-
-
-def _students(rows: Rows) -> Ints | None:
-    """Return a number for who wrote each row, one of its own where that is not known; None where no row says it."""
-    return own_numbers(rows.student.code) if (rows.student.code >= 0).any() else None
 
 
 def _predicted(task: TrainedTask) -> Rows:
@@ -90,4 +77,5 @@ def _predicted(task: TrainedTask) -> Rows:
     has_prediction = np.array([len(shares) > 0 for shares in task.predicted], bool)
     chosen = np.flatnonzero(has_prediction & ~np.isnan(rows.weight))
     machine = [int(np.argmax(task.predicted[place])) for place in chosen.tolist()]
-    return rows.where(chosen).plus(machine=np.array(machine, np.int64))
+    rows = rows.where(chosen)
+    return rows.plus(human=rows.level, machine=np.array(machine, np.int64), student=rows.student.code)

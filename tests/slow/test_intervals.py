@@ -201,12 +201,12 @@ def test_weighted_figures_of_a_desk_are_those_of_all_rows(rows: int, scaled: Sca
     draw = np.repeat(np.arange(times), rows)
     second = np.clip(human + random.choice([-1, 0, 0, 0, 1], times * rows), 0, 3).astype(float)
     kept, weight = confident.astype(float), np.where(confident, 10.0, 1.0)
-    every = rated(human, machine, second, kept=kept)
+    every = rated(human, machine, second).plus(kept=kept)
     names = ("exact", "qwk", "smd", "people", "kept_exact", "kept_qwk", "record_exact", "record_qwk", "record_smd")
     true = estimates([BY_NAME[name] for name in names], every, np.zeros(len(every), np.int64), 1)
     # A third of the rows has a second reading.
     second[random.random(times * rows) > 1 / 3] = np.nan
-    desk = rated(human[read], machine[read], second[read], weight=weight[read], kept=kept[read])
+    desk = rated(human[read], machine[read], second[read], weight=weight[read]).plus(kept=kept[read])
     for name, value in true.items():
         estimate = estimates([BY_NAME[name]], desk, draw[read], times)[name]
         bias = float(np.nanmean(estimate.value) - value.value[0])

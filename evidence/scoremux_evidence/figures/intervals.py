@@ -39,7 +39,7 @@ from scoremux_evidence.figures.estimates import (
     within,
 )
 from scoremux_evidence.figures.sums import Pair, PairSums, Sums, balanced, level_range, of_rows, slices, sums
-from scoremux_evidence.rows.table import Floats, Mask, Rows, Values, by_cell, undefined, units_of
+from scoremux_evidence.rows.table import Floats, Mask, Rows, Values, by_cell, own_numbers, rated, undefined, units_of
 
 
 def estimates(chosen: Iterable[Statistic | str], ratings: Rows, cell: Values, cells: int) -> Figures:
@@ -60,6 +60,19 @@ def estimates(chosen: Iterable[Statistic | str], ratings: Rows, cell: Values, ce
             about = units.sums.of(statistic.pairs[0]).rows > 0
             pulls[statistic.name].add(units, statistic.value(left), about)
     return {statistic.name: _estimate(pulls[statistic.name], whole, statistic) for statistic in statistics}
+
+
+def estimates_of_tasks(chosen: Iterable[Statistic | str], tasks: Sequence[Rows]) -> Figures:
+    """Return statistics of tasks with their 95 % intervals, one task a cell.
+
+    Args:
+        tasks: With the columns human, machine, second, weight and student (a number, −1 where it is not known).
+    """
+    rows = Rows.joined([task.only(("human", "machine", "second", "weight", "student")) for task in tasks])
+    student = own_numbers(rows.student) if (rows.student >= 0).any() else None
+    ratings = rated(rows.human, rows.machine, rows.second, weight=rows.weight, student=student)
+    place = np.repeat(np.arange(len(tasks)), [len(task) for task in tasks])
+    return estimates(chosen, ratings, place, len(tasks))
 
 
 def dsm_estimates(ratings: Rows, cell: Values, member: Mask, cells: int) -> Estimates:

@@ -11,12 +11,12 @@ from scoremux_engine.engine import Engine
 from scoremux_engine.packages.package_files import DECISION_JSON
 from scoremux_engine.store.history import Change
 from scoremux_engine.store.store import Store
-from scoremux_evidence.figures.intervals import estimates
+from scoremux_evidence.figures.intervals import estimates_of_tasks
 from scoremux_evidence.promise.eligible import CalibrationReason, Eligible, TaskRows, eligible_rows
 from scoremux_evidence.promise.fit import Fitted, Tasks, decision_without_confidence, fit
 from scoremux_evidence.promise.item_total import ItemTotal
 from scoremux_evidence.promise.scored import score_rows
-from scoremux_evidence.rows.table import Rows, own_numbers, rated
+from scoremux_evidence.rows.table import Rows
 from scoremux_evidence.verdicts.verdicts import Verdict, fewer_fails, judge, read_criteria, worst
 from scoremux_files.digests import digest_of
 
@@ -101,12 +101,8 @@ def _fit_decisions(rows: Eligible) -> Calibration:
 
 def _verdicts(policy: ScoringPolicy, tasks: Tasks) -> Verdicts:
     """Return the verdicts of tasks as a report without groups has them."""
-    rows = Rows.joined([of.only(("human", "machine", "second", "weight", "student")) for of in tasks.values()])
-    place = np.repeat(np.arange(len(tasks)), [len(of) for of in tasks.values()])
-    who = None if (rows.student < 0).all() else own_numbers(rows.student)
-    ratings = rated(rows.human, rows.machine, rows.second, weight=rows.weight, student=who)
     criteria = [criterion for criterion in read_criteria(policy.criteria) if criterion.of == "task"]
-    found = estimates([criterion.statistic for criterion in criteria], ratings, place, len(tasks))
+    found = estimates_of_tasks([criterion.statistic for criterion in criteria], [*tasks.values()])
     by_task = {criterion: np.arange(len(tasks)) for criterion in criteria}
     judged = fewer_fails({criterion: judge(criterion, found[criterion.statistic]) for criterion in criteria}, by_task)
     overall = worst(judged.items(), len(tasks))

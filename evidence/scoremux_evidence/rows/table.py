@@ -155,21 +155,17 @@ def rated(
     machine: Levels,
     second: Levels | None = None,
     *,
-    expected: Levels | None = None,
     weight: Values | None = None,
-    kept: Values | None = None,
-    length: Values | None = None,
     student: Values | None = None,
 ) -> Rows:
     """Return rows with the levels of humans and of the machine: the columns of `RATED`.
 
+    Of the others, the expected levels are the machine's, and which rows it keeps and their lengths are not known.
+
     Args:
         human, machine: Levels, [B].
         second: Levels of a second human, NaN or None where there is none; None if no row has one.
-        expected: Mean levels under the machine's probabilities; the machine's levels if None.
         weight: 1 / the probability with which a row was chosen to be read by people; 1 if None.
-        kept: 1 where the machine's level is the score of record, 0 where a human's is, NaN where that is not known.
-        length: Of the text, in characters, NaN where it is not known; not known if None.
         student: A number for the student who wrote the row; rows are independent if None, and have no such column.
     """
 
@@ -180,10 +176,10 @@ def rated(
         human=column(human, np.nan),
         machine=column(machine, np.nan),
         second=column(second, np.nan),
-        expected=column(machine if expected is None else expected, np.nan),
+        expected=column(machine, np.nan),
         weight=column(weight, 1.0),
-        kept=column(kept, np.nan),
-        length=column(length, np.nan),
+        kept=column(None, np.nan),
+        length=column(None, np.nan),
     )
     return rows if student is None else rows.plus(student=student)
 

@@ -31,14 +31,11 @@ class ReportInputs:
     tasks: Path | None = None
 
 
-def write_report(
-    inputs: ReportInputs, out: Path, title: str = "Agreement of machine and human", example: str = ""
-) -> Assessment:
+def write_report(inputs: ReportInputs, out: Path, title: str = "Agreement of machine and human") -> Assessment:
     """Write a report and return its figures.
 
     Args:
         out: The HTML file; the JSON and Parquet files beside it have its name.
-        example: Address of a report on more rows, which one of too few rows names.
 
     Raises:
         InputError: a file cannot be read or written, or no row has a score and a known level.
@@ -52,7 +49,7 @@ def write_report(
     values = view(assessed, matched)
     values["to_paste"].write_csv(out.with_suffix(".csv"))
     beside = {suffix: out.with_suffix(f".{suffix}").name for suffix in ("json", "parquet", "csv")}
-    page = render("scoremux_evidence.show", "page.html", values | provenance | beside | {"example": example})
+    page = render("scoremux_evidence.show", "page.html", values | provenance | beside)
     with writing(out):
         replace_file(out, [page.encode()], mode=None)
     return assessed

@@ -48,7 +48,7 @@ def test_every_statistic_is_rsmtools_on_random_data_sets() -> None:
     sizes = [len(one.human) for one in data]
     columns = (np.concatenate([getattr(one, name) for one in data]) for name in ("human", "machine", "second"))
     others = {name: np.concatenate([getattr(one, name) for one in data]) for name in ("expected", "kept", "length")}
-    ratings = rated(*columns, **others)
+    ratings = rated(*columns).plus(**others)
     # All data sets at once, as tasks of one report.
     cell = np.repeat(np.arange(DATA_SETS), sizes)
     ours = statistics(ratings, cell, DATA_SETS)
@@ -84,7 +84,7 @@ def test_one_constant_rater_has_a_qwk_of_zero_and_two_have_none() -> None:
 def test_score_of_record_is_the_machines_where_it_keeps_the_row_and_a_humans_elsewhere() -> None:
     # Three rows went to people; two humans read two of them, which stand for three.
     second, kept = [None, None, 2, 0, None], np.array([1, 1, 0, 0, 0])
-    figures = statistics(rated([0, 1, 2, 1, 2], [0, 1, 0, 0, 0], second, kept=kept), np.zeros(5, np.int64), 1)
+    figures = statistics(rated([0, 1, 2, 1, 2], [0, 1, 0, 0, 0], second).plus(kept=kept), np.zeros(5, np.int64), 1)
     assert figures["exact"][0] == pytest.approx(2 / 5)
     assert figures["kept_exact"][0] == 1
     assert figures["people"][0] == pytest.approx(3 / 5)
@@ -92,7 +92,7 @@ def test_score_of_record_is_the_machines_where_it_keeps_the_row_and_a_humans_els
     # A human is 2 and 0 where the second human reads, and gave 2 and 1: their means are 1 and 1.5.
     deviation = math.sqrt((0 + 1 + 1.5 * (4 + 0) - 5 * (4 / 5) ** 2) / 4)
     assert figures["record_smd"][0] == pytest.approx((1 + 1.5 * 3 - 4) / 5 / deviation)
-    alone = statistics(rated([0, 1], [0, 1], kept=np.array([1, 0])), np.zeros(2, np.int64), 1)
+    alone = statistics(rated([0, 1], [0, 1]).plus(kept=np.array([1.0, 0.0])), np.zeros(2, np.int64), 1)
     assert math.isnan(alone["record_exact"][0])
 
 

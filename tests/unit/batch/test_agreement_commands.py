@@ -415,15 +415,15 @@ def test_people_of_one_level_and_columns_without_groups_have_no_figures(tmp_path
             assert bool(json.loads((tmp_path / "r.json").read_text())["groups"]) == (name == "g")
 
 
-def test_a_report_of_too_few_rows_says_so_first_and_names_one_of_more_rows(tmp_path: Path) -> None:
+def test_a_report_of_too_few_rows_says_so_first(tmp_path: Path) -> None:
     scored = [{"id": n, "task": f"t-{n % 9}", "status": "OK", "level": n // 9 % 3} for n in range(54)]
     truth = write(tmp_path / "t.jsonl", [{"id": n, "level": n // 9 % 3} for n in range(54)])
     inputs = ReportInputs(write(tmp_path / "o.jsonl", scored), truth)
-    write_report(inputs, tmp_path / "r.html", example="../full.html")
+    write_report(inputs, tmp_path / "r.html")
     html = (tmp_path / "r.html").read_text(encoding="utf-8")
     before, _, after = html.partition("<table")
     assert "This sample is too small for a verdict about any task." in before
-    assert '<a href="../full.html">' in before and "<details>" in before
+    assert "<details>" in before
     assert "not enough rows" not in before.lower().partition("<body>")[2]
     assert html.count("<details") == html.count("</details>") and "t-8" in after
 
