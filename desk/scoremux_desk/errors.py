@@ -12,20 +12,28 @@
         └── DatabaseError          the database refused or failed
             └── OutdatedError      another version of scoremux has changed the database's format
 
-No message ever holds a response's text.
+No message ever holds a response's text. Messages that raters meet are in the catalogues of their languages.
 """
+
+from typing import Any
 
 from scoremux_files import ScoremuxError
 
 
 class ReviewError(ScoremuxError):
-    """The action is not possible. status: of the page that says so."""
+    """The action is not possible.
+
+    Attributes:
+        message: Without its values, such as ``task {task} has no level {level}``, as catalogues of languages have it.
+        status: Of the page that says so.
+    """
 
     status = 400
 
-    @property
-    def sentence(self) -> str:
-        return f"{str(self).capitalize()}."
+    def __init__(self, message: str, **values: Any) -> None:
+        super().__init__(message.format(**values) if values else message)
+        self.message = message
+        self.values = values
 
 
 class LeaseLostError(ReviewError):

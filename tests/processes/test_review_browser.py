@@ -129,7 +129,7 @@ def sign_in(page: Page, url: str, name: str) -> None:
     page.keyboard.press("Tab")
     page.keyboard.type(PASSWORD)
     page.keyboard.press("Enter")
-    page.wait_for_selector("h1:text('Queues'), h1:text('Tasks')")
+    page.wait_for_selector("h1:text('Queues'), h1:text('Tasks'), h1:text('Aufgaben')")
 
 
 def wait_until(page: Page, expression: str, argument: str | None = None) -> None:
@@ -190,6 +190,35 @@ def test_essay_is_read_by_keyboard_on_a_phone(browser: Browser, tmp_path: Path) 
             assert not violations(page)
             press(page, key)
     assert programme.select(select(decisions.c.level).order_by(decisions.c.id)) == [2, 1, 0]
+    programme.database.close()
+
+
+def test_german_pages_fit_a_phone(browser: Browser, tmp_path: Path) -> None:
+    programme = make_programme(tmp_path, 160, DeskPolicy(groups=False, guard_s=0.1, confirm=True, machine="after"))
+    let_time_pass(programme)
+    page = open_page(browser, viewport={"width": 360, "height": 740}, locale="de-DE")
+    with served(programme.app) as url:
+        sign_in(page, url, "anna")
+        for step in ("first", "help", "reading", "compared"):
+            if step == "help":
+                page.goto(f"{url}/help")
+            elif step == "reading":
+                page.goto(url)
+                page.get_by_label("phy-3 lesen").click()
+                page.wait_for_selector(READING)
+                page.wait_for_selector("main:not([data-guarded])")
+                page.keyboard.press("x")
+                page.wait_for_selector("text=Die Taste x hat hier keine Wirkung")
+                page.keyboard.press("q")
+                page.wait_for_selector("text=0,25 Punkte geben? Noch einmal drücken.")
+            elif step == "compared":
+                press(page, "q")
+                press(page, "m", "/compare")
+                page.wait_for_selector("text=Sie und die Maschine")
+            assert page.evaluate("document.documentElement.scrollWidth") == 360, step
+            assert page.locator("html").get_attribute("lang") == "de" and not violations(page)
+            page.screenshot(path=tmp_path / f"{step}.png")
+    page.close()
     programme.database.close()
 
 

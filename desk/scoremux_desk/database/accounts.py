@@ -51,7 +51,6 @@ _MOST_HASHES = 4
 _HASHING = threading.BoundedSemaphore(_MOST_HASHES)
 """Each hash takes 64 MiB and a core: more at once would only take memory from the readers."""
 _HASHER = PasswordHasher()
-_WRONG = "the name or the password is wrong"
 
 
 @dataclass(frozen=True)
@@ -151,7 +150,7 @@ def sign_in(
         _count_attempt(connection, subjects)
     if not _is_password(account, password, hasher) or account is None:
         _note_failure(database, name, address, names, has_account=account is not None)
-        raise SignInError(_WRONG)
+        raise SignInError("the name or the password is wrong")
     with database.write() as connection:
         deleted(connection, attempts, ATTEMPT.subject.in_(subjects))
     return begin_session(database, account.id), _browser_mark(account)

@@ -57,11 +57,6 @@ class Item:
         """Return the points of a level; None without one."""
         return None if level is None or not 0 <= level < len(self.levels) else self.levels[level]
 
-    def points(self, level: int) -> str:
-        """Return the points of a level in words, such as ``0.25 pts``."""
-        worth = self.worth(level)
-        return "–" if worth is None else f"{worth:g} {'pt' if worth == 1 else 'pts'}"
-
     @property
     def keys(self) -> list[str]:
         """The key of each level: a digit stands for its points, other points have a letter; empty without one."""

@@ -85,14 +85,16 @@ def group_members(connection: Connection, read: int) -> Sequence[Any]:
 
 
 def read_of_token(
-    connection: Connection, token: str, person: int, lost: str, states: Collection[str] = ("leased", "aside", "done")
+    connection: Connection, token: str, person: int, states: Collection[str] = ("leased", "aside", "done")
 ) -> Any:
-    """Return the read of a person's lease by its token. Raises LeaseLostError; `lost`: the end of its message."""
+    """Return the read of a person's lease by its token. Raises LeaseLostError."""
     read = read_where(
         connection, READ.token == token, READ.person == person, READ.lead.is_(None), READ.state.in_(states)
     )
     if read is None:
-        raise LeaseLostError(f"this response went to someone else in the meantime; {lost}")
+        raise LeaseLostError(
+            "this response went to someone else in the meantime; nothing was saved, and no alert was raised"
+        )
     return read
 
 

@@ -1,6 +1,5 @@
 """The application: which page is where, and who may see it."""
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from scoremux_desk.errors import NotAllowedError
 from scoremux_desk.pages import director, leader, rater, signing_in
 from scoremux_desk.pages.page_endpoints import Page, SafeHeaders, page
 from scoremux_desk.pages.rendering import show
-from scoremux_desk.pages.visits import Desk
+from scoremux_desk.pages.visits import Desk, Visit
 
 __all__ = ["Desk", "create_app"]
 
@@ -74,13 +73,10 @@ def create_app(desk: Desk) -> Starlette:
     """Return the ASGI application of a desk."""
 
     async def nothing(request: Request, error: Any) -> Response:
-        shown = partial(
-            show,
-            template="error.html",
-            status=error.status_code,
-            message="this page does not exist",
-            title="No such page",
-        )
+        def shown(visit: Visit) -> Response:
+            words = {"title": visit.say("No such page"), "message": visit.say("This page does not exist.")}
+            return show(visit, "error.html", error.status_code, **words)
+
         return await page(desk, shown, None)(request)
 
     routes: list[BaseRoute] = []

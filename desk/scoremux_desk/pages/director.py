@@ -140,7 +140,7 @@ def verify(visit: Visit) -> Response:
         with visit.reading() as connection:
             number, digest = verification.verify(connection)
     except BrokenRecordError as error:
-        return record(visit, error.sentence, bad=True)
+        return record(visit, visit.sentence(error), bad=True)
     return record(visit, f"{number:,} entries, intact. Note this outside the desk: {number}:{digest}")
 
 

@@ -18,11 +18,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from scoremux_desk.database.accounts import person_of, same
 from scoremux_desk.database.schema import IS_OPEN, number_of
 from scoremux_desk.errors import NotAllowedError, OutdatedError, ReviewError
+from scoremux_desk.pages.languages import LANGUAGE, LANGUAGES
 from scoremux_desk.pages.rendering import show
 from scoremux_desk.pages.visits import Desk, Visit, see
 from scoremux_desk.reading.assignments import IS_STOPPED
 from scoremux_desk.reading.conversations import IS_UNANSWERED
 
+_YEAR_S = 365 * 86_400
 _MOST_FORM = 1 << 20
 _MOST_FIELDS = 200
 _POLICY = (
@@ -60,6 +62,8 @@ def page(
             _check_origin(desk, request)
             form = await request.form(max_files=0, max_fields=_MOST_FIELDS, max_part_size=_MOST_FORM)
         answer = await run_in_threadpool(_answer, desk, function, role, request, form)
+        if (chosen := request.query_params.get("language")) in LANGUAGES:
+            answer.set_cookie(LANGUAGE, chosen, _YEAR_S, httponly=True, samesite="lax", secure=desk.secure)
         await asyncio.sleep(max(0.0, sent_at - time.monotonic()))
         return answer
 
@@ -82,12 +86,12 @@ def _answer(desk: Desk, function: Page, role: str | None, request: Request, form
         if request.method == "POST" and not same(visit.text("form_key"), visit.person.form_key):
             raise NotAllowedError("this form is not from the page you are signed in to; go back and reload it")
         if not visit.person.may(role):
-            raise NotAllowedError(f"this page is for a {role}")
+            raise NotAllowedError("this page is not for your role")
         return function(visit)
     except ReviewError as error:
         if isinstance(error, OutdatedError):
             desk.stop(str(error))
-        return show(visit, "error.html", error.status, message=str(error))
+        return show(visit, "error.html", error.status, message=visit.sentence(error))
 
 
 def _check_origin(desk: Desk, request: Request) -> None:

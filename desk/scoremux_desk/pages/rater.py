@@ -11,7 +11,7 @@ from starlette.responses import Response
 from scoremux_desk.database import accounts, log, programme, reads, responses
 from scoremux_desk.database.schema import Columns
 from scoremux_desk.errors import LeaseLostError, NotAllowedError, ReviewError, TooLateError, TooSoonError
-from scoremux_desk.pages.rendering import show
+from scoremux_desk.pages.rendering import percent, show
 from scoremux_desk.pages.visits import Visit, see
 from scoremux_desk.reading import conversations, decision_rows, human_decisions, leases
 from scoremux_desk.reading.alerts import raise_alert
@@ -81,7 +81,7 @@ def decide(visit: Visit) -> Response:
         try:
             human_decisions.decide(access, rating)
         except (LeaseLostError, TooSoonError) as error:
-            message = error.sentence
+            message = visit.sentence(error)
         if message or visit.by_script:
             shown = _next_response(visit, access, message)
     return see("/read") if shown is None else show(visit, "read.html", **shown)
@@ -91,11 +91,11 @@ def undo(visit: Visit) -> Response:
     """Take back the last decision and show its response again."""
 
     def act(access: TaskAccess) -> str:
-        message = "Undone."
+        message = visit.say("Undone.")
         try:
             human_decisions.undo(access)
         except TooLateError as error:
-            message = error.sentence
+            message = visit.sentence(error)
         if (current := reads.current_read(access.connection, access.person)) is not None:
             _choose_queue_with(visit, access, current)
         return message
@@ -112,7 +112,9 @@ def put_aside(visit: Visit) -> Response:
         if ask and not question:
             raise ReviewError("write your question as the note first")
         conversations.put_aside(access, visit.text("token"), question if ask else "")
-        return "The leaders see your question now." if ask else "Put aside: it waits on your first page."
+        if ask:
+            return visit.say("The leaders see your question now.")
+        return visit.say("Put aside: it waits on your first page.")
 
     return _act(visit, act)
 
@@ -122,7 +124,7 @@ def alert(visit: Visit) -> Response:
 
     def act(access: TaskAccess) -> str:
         raise_alert(access, visit.text("token"))
-        return "Alert raised: the leaders see it now."
+        return visit.say("Alert raised: the leaders see it now.")
 
     return _act(visit, act)
 
@@ -181,7 +183,7 @@ def _act(visit: Visit, act: Callable[[TaskAccess], str]) -> Response:
         try:
             message = act(access)
         except ReviewError as error:
-            message = error.sentence
+            message = visit.sentence(error)
         shown = _next_response(visit, access, message)
     return show(visit, "read.html", **shown)
 
@@ -189,16 +191,11 @@ def _act(visit: Visit, act: Callable[[TaskAccess], str]) -> Response:
 def _next_response(visit: Visit, access: TaskAccess, message: str) -> Columns:
     """Lease the next response of this person's queue, or keep the current one; return the values of its page."""
     read = leases.take(access, visit.person.task, visit.person.reason, visit.desk.draw)
-    return _page(access, read, message)
-
-
-def _page(access: TaskAccess, read: Any | None, message: str) -> Columns:
-    """Return the values of the page of a response, or of a queue in which nothing is left."""
-    shown = {"read": read, "policy": access.policy, **_strip(access, message)}
+    shown = {"read": read, "policy": access.policy, **_strip(visit, access, message)}
     return shown if read is None else shown | _response(access, read)
 
 
-def _strip(access: TaskAccess, message: str) -> Columns:
+def _strip(visit: Visit, access: TaskAccess, message: str) -> Columns:
     """Return the values above a response: a message, the last decision while it can be undone, the pace of today."""
     connection = access.connection
     person = access.person
@@ -208,23 +205,27 @@ def _strip(access: TaskAccess, message: str) -> Columns:
     if last is None or now - last.at > access.policy.undo_s:
         return {"message": message, "last": None, "pace": pace}
     if not message and last.kind == "qualification":
-        message = _qualification_news(access, last)
+        message = _qualification_news(visit, access, last)
     return {"message": message, "last": last, "last_item": programme.item_of(connection, last.task), "pace": pace}
 
 
-def _qualification_news(access: TaskAccess, decision: Any) -> str:
+def _qualification_news(visit: Visit, access: TaskAccess, decision: Any) -> str:
     """Return the message to a rater after a decision about a paper of a qualification set."""
     task = decision.task
-    standing = access.standings.get(decision.task)
+    standing = access.standings.get(task)
     if decision.fast:
-        return f"Decisions in less than {access.policy.fast_s:g} s do not count; this paper comes again."
+        return visit.say("Decisions in less than {s:g} s do not count; this paper comes again.", s=access.policy.fast_s)
     if standing is None or standing.since != decision.id:
         return ""
-    exact = f"{standing.exact} of {standing.papers} papers were exactly right"
+    shown = {"task": task, "exact": standing.exact, "papers": standing.papers}
     if standing.state == FAILED:
-        mark = f"{access.pass_mark(task):.0%}"
-        return f"You did not qualify for {task}: {exact}, {mark} are needed. Your leader decides what follows."
-    return f"You have qualified for {task}: {exact}."
+        return visit.say(
+            "You did not qualify for {task}: {exact} of {papers} papers were exactly right, {mark} are needed. "
+            "Your leader decides what follows.",
+            **shown,
+            mark=percent(access.pass_mark(task)),
+        )
+    return visit.say("You have qualified for {task}: {exact} of {papers} papers were exactly right.", **shown)
 
 
 def _response(access: TaskAccess, read: Any) -> Columns:

@@ -2,15 +2,21 @@
 
 import math
 from datetime import datetime, timezone
+from functools import cache
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.responses import Response
 
 from scoremux_client.contract import CONDITION_CODES
+from scoremux_desk.database.programme import Item
 from scoremux_desk.database.reads import ADJUDICATION, REOPENED
+from scoremux_desk.pages.languages import LANGUAGES, SIGNS, words_of
 from scoremux_desk.pages.visits import Visit
 from scoremux_desk.reading.task_access import QUALIFICATION
+
+_TRANSLATED = ("compare", "error", "feedback", "help", "login", "queues", "read", "tasks")
+"""Pages of raters. Those of leaders and directors are in English."""
 
 _REASONS = {
     "LOW_CONFIDENCE": "Low confidence",
@@ -43,13 +49,12 @@ def figure(value: float | None, digits: int = 2) -> str:
     """Return a number with some digits, a dash for none."""
     if value is None or math.isnan(value):
         return "–"
-    rounded = round(value, digits) + 0.0  # a zero has no minus
-    return f"{rounded:.{digits}f}".replace("-", "−")
+    return f"{round(value, digits) + 0.0:.{digits}f}"  # a zero has no minus
 
 
-def clock(at: float | None) -> str:
+def clock(at: float | None, form: str = "%Y-%m-%d %H:%M") -> str:
     """Return a time in UTC to the minute."""
-    return "–" if at is None else datetime.fromtimestamp(at, timezone.utc).strftime("%Y-%m-%d %H:%M")
+    return "–" if at is None else datetime.fromtimestamp(at, timezone.utc).strftime(form)
 
 
 def time_left(left_s: float | None) -> str:
@@ -66,19 +71,42 @@ def time_left(left_s: float | None) -> str:
 
 def show(visit: Visit, template: str, status: int = 200, **values: Any) -> Response:
     """Render a page."""
+    translated = template.removesuffix(".html") in _TRANSLATED
+    environment = _environment(visit.language if translated else "en")
     place = {"fragment": visit.by_script, "path": visit.request.url.path, "person": visit.signed_in}
-    html = _environment.get_template(template).render({**place, **visit.waiting, **values})
+    place["languages"] = LANGUAGES if translated else {}
+    html = environment.get_template(template).render({**place, **visit.waiting, **values})
     return Response(html, status, media_type="text/html")
 
 
-_environment = Environment(
-    loader=PackageLoader("scoremux_desk.pages"),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
-_environment.globals.update(codes=CONDITION_CODES)
-_environment.filters.update(
-    reason=reason_name, percent=percent, figure=figure, clock=clock, left=time_left, thousands=lambda n: f"{n:,}"
-)
+@cache
+def _environment(language: str) -> Environment:
+    words = words_of(language)
+    signs = SIGNS[language]
+    environment = Environment(
+        loader=PackageLoader("scoremux_desk.pages"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        extensions=["jinja2.ext.i18n"],
+    )
+    environment.install_gettext_translations(words, newstyle=True)  # type: ignore[attr-defined]
+    codes = {code: words.gettext(name) for code, name in CONDITION_CODES.items()}
+    environment.globals.update(codes=codes, language=language)
+
+    def points(level: int, item: Item) -> str:
+        worth = item.worth(level)
+        unit = words.ngettext("pt", "pts", 1 if worth == 1 else 2)
+        return "–" if worth is None else f"{f'{worth:g}'.translate(signs)} {unit}"
+
+    environment.filters.update(
+        points=points,
+        reason=lambda reason: words.gettext(reason_name(reason)),
+        percent=percent,
+        figure=lambda value, digits=2: figure(value, digits).translate(signs),
+        clock=lambda at: clock(at, words.gettext("%Y-%m-%d %H:%M")),
+        left=time_left,
+        thousands=lambda number: f"{number:,}".translate(signs),
+    )
+    return environment

@@ -23,7 +23,7 @@ def form(visit: Visit, message: str = "", status: int = 200) -> Response:
             account = accounts.account_elsewhere(connection, visit.user)
         if account is not None:
             return begin(visit, accounts.begin_session(visit.desk.database, account))
-        message = message or f"The desk has no account for {visit.user} that signs in elsewhere."
+        message = message or visit.say("The desk has no account for {user} that signs in elsewhere.", user=visit.user)
     key = secrets.token_urlsafe(16)
     shown = show(visit, "login.html", status, message=message, key=key, name=visit.text("name"), user=visit.user)
     shown.set_cookie(_BEFORE, key, 3600, httponly=True, samesite="strict", secure=visit.desk.secure)
@@ -34,7 +34,7 @@ def sign_in(visit: Visit) -> Response:
     """Begin a new session, whatever cookie the browser had."""
     before = visit.request.cookies.get(_BEFORE, "")
     if not before or not accounts.same(visit.text("key"), before):
-        return form(visit, "The form was too old. Please try again.", 403)
+        return form(visit, visit.say("The form was too old. Please try again."), 403)
     address = visit.request.client.host if visit.request.client else ""
     desk = visit.desk
     name = visit.text("name")
@@ -43,7 +43,7 @@ def sign_in(visit: Visit) -> Response:
     try:
         cookie, mark = accounts.sign_in(desk.database, name, visit.text("password"), address, desk.hasher, mark)
     except SignInError as error:
-        return form(visit, error.sentence, 429 if "attempts" in str(error) else 401)
+        return form(visit, visit.sentence(error), 429 if "attempts" in str(error) else 401)
     answer = begin(visit, cookie)
     answer.delete_cookie(_BEFORE)
     answer.set_cookie(

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import urlsplit
 
 from argon2 import PasswordHasher
@@ -13,6 +14,7 @@ from starlette.responses import RedirectResponse, Response
 from scoremux_desk.database.accounts import Person, person_of
 from scoremux_desk.database.connection import Connection, Database
 from scoremux_desk.errors import NotAllowedError, ReviewError
+from scoremux_desk.pages.languages import LANGUAGE, LANGUAGES, preferred, words_of
 from scoremux_desk.pages.proxy import USER
 from scoremux_desk.reading.leases import RANDOM, Draw
 from scoremux_desk.reading.task_access import TaskAccess
@@ -112,6 +114,22 @@ class Visit:
         return str(self.request.scope.get(USER, ""))
 
     @property
+    def language(self) -> str:
+        """The language of raters' pages: as chosen by a link, before in this browser, or by the browser."""
+        chosen = self.request.query_params.get("language", self.request.cookies.get(LANGUAGE, ""))
+        return chosen if chosen in LANGUAGES else preferred(self.request.headers.get("accept-language", ""))
+
+    def say(self, message: str, **values: Any) -> str:
+        """Return a message in this visit's language."""
+        said = words_of(self.language).gettext(message)
+        return said.format(**values) if values else said
+
+    def sentence(self, error: ReviewError) -> str:
+        """Return an error as a sentence in this visit's language."""
+        said = self.say(error.message, **error.values)
+        return f"{said[:1].upper()}{said[1:]}."
+
+    @property
     def by_script(self) -> bool:
         """Whether our script asks, which puts the answer's main part into the page."""
         return self.request.headers.get("x-desk") == "1"
@@ -131,7 +149,7 @@ class Visit:
         if not value:
             return None
         if not value.isascii() or not value.isdecimal() or len(value) > 15:
-            raise ReviewError(f"{name} is not a whole number")
+            raise ReviewError("{field} is not a whole number", field=name)
         return int(value)
 
 

@@ -53,7 +53,7 @@ def add_alerts(database: Database, path: Path, by: str) -> tuple[int, int]:
 def raise_alert(access: TaskAccess, token: str) -> None:
     """Raise an alert for the response that a rater reads. Raises LeaseLostError."""
     connection = access.connection
-    read = reads.read_of_token(connection, token, access.person, "raise the alert there, or by its id")
+    read = reads.read_of_token(connection, token, access.person)
     add_alert(connection, read.row, access.by, person=access.person)
 
 

@@ -44,9 +44,9 @@ def put_aside(access: TaskAccess, token: str, question: str) -> None:
     """
     connection = access.connection
     person = access.person
-    read = reads.read_of_token(connection, token, person, "it was not put aside", ["leased"])
+    read = reads.read_of_token(connection, token, person, ["leased"])
     if len(reads.reads_of(connection, person, "aside")) >= _MOST_ASIDE:
-        raise ReviewError(f"you have put {_MOST_ASIDE} responses aside; decide one of them first")
+        raise ReviewError("you have put {most} responses aside; decide one of them first", most=_MOST_ASIDE)
     for trait in reads.reads_of(connection, person, "leased"):
         reads.put_aside(connection, trait, access.now + access.policy.aside_s)
         access.log("put aside", {"read": trait.id}, row=trait.row)
@@ -58,7 +58,7 @@ def take_up(access: TaskAccess, token: str) -> Any:
     """Lease what this rater has put aside again, with the other traits; return the read. Raises LeaseLostError."""
     connection = access.connection
     person = access.person
-    read = reads.read_of_token(connection, token, person, "it is no longer put aside for you", reads.PENDING)
+    read = reads.read_of_token(connection, token, person, reads.PENDING)
     if read.state == "aside":
         reads.release(connection, person)
         traits = {row.id for row in responses.rows_of_traits(connection, responses.row_of(connection, read.row))}

@@ -49,7 +49,7 @@ def decide(access: TaskAccess, rating: Rating) -> None:
         ReviewError: the level or the code is unknown to the task.
     """
     connection = access.connection
-    read = reads.read_of_token(connection, rating.token, access.person, "nothing was saved for it")
+    read = reads.read_of_token(connection, rating.token, access.person)
     members = reads.group_members(connection, read.id)
     if read.state != "done":
         read_s = _check(access, read, rating, programme.item_of(connection, read.task))
@@ -105,11 +105,11 @@ def _check(access: TaskAccess, read: Any, rating: Rating, item: programme.Item) 
         raise LeaseLostError("this response was withdrawn in the meantime; nothing was saved for it")
     shown_s: float = min(access.now - read.shown_at, _LONGEST_S if rating.after_s is None else rating.after_s)
     if shown_s < guard_s:
-        raise TooSoonError(f"a decision counts {guard_s:g} s after a response appears; nothing was saved")
+        raise TooSoonError("too soon: read the response first; nothing was saved")
     if (rating.level is None) == (rating.code == "") or (rating.code and rating.code not in CONDITION_CODES):
         raise ReviewError("choose one level or one code, not both")
     if rating.level is not None and not 0 <= rating.level < len(item.levels):
-        raise ReviewError(f"task {item.id} has no level {rating.level}")
+        raise ReviewError("task {task} has no level {level}", task=item.id, level=rating.level)
     return float(min(_LONGEST_S, max(0.0, read.shown_at - read.leased_at + shown_s)))
 
 

@@ -201,7 +201,7 @@ def test_decision_counts_only_after_the_response_was_shown_for_a_time(at_work: A
     read = work.take("anna", "bio-7")
     for shown_s in (0.0, 0.6):
         work.wait(shown_s)
-        with pytest.raises(TooSoonError, match=r"0\.7 s after"):
+        with pytest.raises(TooSoonError):
             work.decide("anna", read.token, wait_s=0)
     work.take("anna", "bio-7")  # shown again
     with pytest.raises(TooSoonError):

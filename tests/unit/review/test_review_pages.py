@@ -307,7 +307,7 @@ def test_feedback_comes_after_a_block_that_can_no_longer_be_undone(tmp_path: Pat
     programme.clock[0] += 101
     shown = browser.get("/feedback").text
     assert shown.count("<bdi>bio-7</bdi>") == 2  # the third begins another block
-    assert "1 of 2</strong> have exactly the known level" in shown
+    assert "1 of 2</strong> have exactly the known points" in shown
     programme.database.close()
     (tmp_path / "policy.toml").write_text("[review]\nfeedback = 1\n")  # would tell which paper it was
     with pytest.raises(InputError, match="feedback"):

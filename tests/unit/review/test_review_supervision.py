@@ -274,5 +274,5 @@ def test_confusion_and_severity_of_made_up_raters(at_work: Any) -> None:
 
 def test_a_number_that_rounds_to_zero_has_no_minus() -> None:
     numbers = (-0.004, -0.0, -0.006, 0.004)
-    assert [figure(number) for number in numbers] == ["0.00", "0.00", "−0.01", "0.00"]
+    assert [figure(number) for number in numbers] == ["0.00", "0.00", "-0.01", "0.00"]
     assert [rounded(number, 3, "+") for number in (-0.0004, -0.0006)] == ["+0.000", "-0.001"]

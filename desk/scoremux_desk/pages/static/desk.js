@@ -47,7 +47,7 @@
 
   function tooSoon() {
     if (pressedAt - paintedAt >= least) return false;
-    tell("Too soon: read the response first.");
+    tell(main.dataset.tooSoon);
     return true;
   }
 
@@ -69,7 +69,7 @@
       if (written()?.data !== before) scrollTo(0, 0); // the next trait of a response stays where the rater reads
       main.focus({ preventScroll: true });
     } catch {
-      tell("No answer from the desk. Your decision may not be saved: press the key again.");
+      tell(main.dataset.noAnswer);
     } finally {
       busy = false;
       main.removeAttribute("aria-busy");
@@ -88,7 +88,7 @@
     if (!button.dataset.confirm || button.classList.contains("armed")) return true;
     for (const other of main.querySelectorAll(".armed")) other.classList.remove("armed");
     button.classList.add("armed");
-    tell(button.dataset.confirm + " Press again.");
+    tell(button.dataset.confirm);
     setTimeout(() => button.classList.remove("armed"), 4000);
     return false;
   }
@@ -144,7 +144,7 @@
     if (!selection || selection.isCollapsed) {
       getSelection().collapse(node, 0);
       getSelection().modify("extend", "forward", "word");
-      return tell("Arrow keys select another word, with Shift they extend; y highlights, Esc leaves.");
+      return tell(main.dataset.words);
     }
     const { startOffset: start, endOffset: end } = selection.getRangeAt(0);
     const all = highlights.get(node.data) || [];
@@ -238,7 +238,7 @@
     const button = main.querySelector(`[data-key="${CSS.escape(key)}"]`);
     if (busy) return;
     if (!button) {
-      if (key.length === 1 && key.trim() && main.querySelector(".scoring")) tell(`The key ${key} does nothing here; ? lists the keys.`);
+      if (key.length === 1 && key.trim() && main.querySelector(".scoring")) tell(main.dataset.noKey.replace("{key}", key));
       return;
     }
     event.preventDefault();
