@@ -186,8 +186,6 @@ def export(
     for path, write in kinds:
         if path:
             say(f"{write(desk, path, administration):,} rows written to {path}")
-    for line in exports.left_out_columns(desk):
-        say(line)
     for line in exports.odd_rows(desk, _MOST_SHOWN):
         say(f"ODD: {line}")
 

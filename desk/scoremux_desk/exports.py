@@ -16,7 +16,6 @@ from scoremux_desk.database.connection import Connection, Database
 from scoremux_desk.database.schema import DRAWN, ROW, VALIDITY, Columns
 from scoremux_desk.reading import decision_rows, drawn_rows
 from scoremux_evidence.rows import Total
-from scoremux_files import first_of
 from scoremux_files.row_files import chunks, write_rows
 
 _TEXT = pa.string()
@@ -92,9 +91,6 @@ PAPERS = pa.schema({"task": _TEXT, "level": _INT, "known_level": _INT, "decided_
 
 _TOTALS = ("total", "machine_total", "first_total")
 ODD = "ODD"
-MOST_KEPT = 1000
-"""Columns that exports have of those that jobs and platforms kept."""
-
 _Rows = Callable[[Database, str], Iterator[Columns]]
 
 
@@ -106,18 +102,6 @@ def odd_rows(database: Database, most: int) -> list[str]:
             for task, item in programme.all_items(connection).items()
             for row in responses.rows_beyond(connection, task, len(item.levels), most)
         ]
-
-
-def left_out_columns(database: Database) -> list[str]:
-    """Say which kept columns exports leave out, and who sent them."""
-    with database.read() as connection:
-        names = responses.kept_names(connection)
-    sources: dict[str, list[str]] = {}
-    for name in [*names][MOST_KEPT:]:
-        sources.setdefault(names[name], []).append(name)
-    return [
-        f"{len(more):,} kept columns of {source!r} are left out: {first_of(more)}" for source, more in sources.items()
-    ]
 
 
 def export_final(database: Database, path: Path, administration: str = "") -> int:
@@ -142,7 +126,7 @@ def export_papers(database: Database, path: Path, _: str = "") -> int:
 def _write(database: Database, path: Path, schema: Any, rows_of: _Rows, administration: str) -> int:
     """Write rows with the columns of a schema and those that jobs kept."""
     with database.read() as connection:
-        kept = sorted([*responses.kept_names(connection, administration)][:MOST_KEPT])
+        kept = sorted(responses.kept_names(connection, administration))
     schema = pa.schema([*schema, *((name, pa.string()) for name in kept)])
     number = 0
 

@@ -2,7 +2,6 @@
 
 import json
 import secrets
-from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -230,16 +229,11 @@ def labelled_rows(connection: Connection, chosen: Collection[int] | None = None)
     return _streamed(connection, query.order_by(ROW.id), chosen)
 
 
-def kept_names(connection: Connection, administration: str = "") -> dict[str, str]:
-    """Return the names of the columns that jobs kept, or one of them did, those of most rows first, with a source."""
-    query = select(ROW.kept, func.min(ROW.source), func.count()).where(ROW.kept != "").group_by(ROW.kept)
+def kept_names(connection: Connection, administration: str = "") -> set[str]:
+    """Return the names of the columns that jobs and platforms kept, or one job did."""
+    query = select(ROW.kept).where(ROW.kept != "").distinct()
     query = query.where(ROW.administration == administration) if administration else query
-    number, source_of = Counter[str](), dict[str, str]()
-    for kept, source, rows_of_it in connection.execute(query.order_by(ROW.kept)):
-        for name in json.loads(kept):
-            number[name] += rows_of_it
-            source_of.setdefault(name, source)
-    return {name: source_of[name] for name, _ in number.most_common()}
+    return {name for kept in connection.scalars(query) for name in json.loads(kept)}
 
 
 def count_open_alerts(connection: Connection, chosen: Collection[int]) -> int:
