@@ -17,6 +17,7 @@ import pytest
 from faults import mounted, root_only
 from making import TASKS
 from scoremux_client import NO_RETRIES, Response, ScoringClient, TransportError, UnavailableError
+from scoremux_client.audit_lines import read_log
 from serving import Serving, Values, metrics, serving, value
 from waiting import until
 from watching import responses
@@ -212,13 +213,15 @@ def test_kill_9_of_the_stub_loses_no_row_that_was_answered(small_repository: Pat
     assert len(answered) >= 900
     assert {key: written.get(key) for key in answered} == answered
     assert len(list(tmp_path.glob("audit.jsonl.2*"))) > 1
+    assert not [line for line in read_log(tmp_path / "audit.jsonl") if line.fault]
+    assert sum("is dead" in line.values["cause"] for line in read_log(tmp_path / "alarms-audit.jsonl")) == 3
     assert "w 0 n" not in "".join(file.read_text() for file in tmp_path.glob("audit.jsonl*"))
 
 
 @pytest.mark.nightly
 @root_only
 def test_on_a_full_disk_rows_are_refused_and_nothing_is_restarted(small_repository: Path, tmp_path: Path) -> None:
-    with mounted(tmp_path / "small", 96 << 10):
+    with mounted(tmp_path / "small", 128 << 10):
         path, filler = tmp_path / "small" / "audit.jsonl", tmp_path / "small" / "filler"
         with (
             serving(small_repository, tmp_path, f"audit_log={path}") as server,
@@ -227,7 +230,7 @@ def test_on_a_full_disk_rows_are_refused_and_nothing_is_restarted(small_reposito
             rows = [Response("t-1", f"row {number}") for number in range(64)]
             assert all(scored.ok for scored in client.score(rows))
             with suppress(OSError):
-                filler.write_bytes(b"x" * (96 << 10))
+                filler.write_bytes(b"x" * (128 << 10))
             with pytest.raises(UnavailableError, match="the audit log cannot be written"):
                 for _ in range(8):
                     client.score(rows)
