@@ -86,7 +86,7 @@ def write_dossier(folder: Path, report: Path, out: Path, draw: np.random.Generat
     watch(write_rows(folder / "final.jsonl", final), folder, policy=policy, out=today)
     statements = HERE / "statements.toml"
     reports = [report.with_suffix(".json")]
-    dossier("explain", folder, out, "", reports, watch=today.with_suffix(".json"), policy=policy, statements=statements)
+    dossier("explain", folder, out, reports, watch=today.with_suffix(".json"), policy=policy, statements=statements)
 
 
 def main() -> None:

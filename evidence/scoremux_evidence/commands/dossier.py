@@ -6,7 +6,7 @@ import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date
-from importlib.metadata import version as version_of
+from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
@@ -55,10 +55,9 @@ _BLANKS = {
 
 
 def dossier(
-    task: Annotated[str, Argument(help="The id of a task.")],
+    task: Annotated[str, Argument(help="The id of a task, for its live version, or ID@DIGEST.")],
     store: Annotated[Path, Option(help="The store of tasks, REPO/store.")],
     out: Annotated[Path, Option(help="The folder to write, a new one.")],
-    version: Annotated[str, Option(help="How the version's digest begins (default: the live version).")] = "",
     report: Annotated[
         list[Path] | None,
         Option(
@@ -78,20 +77,17 @@ def dossier(
     Example: scoremux dossier bio-7 --store repo/store --report report.json --statements statements.toml --out dossier
     """
     from scoremux_evidence.rows.trained_rows import packages_of
-    from scoremux_evidence.show import render
-    from scoremux_evidence.show.figure_tables import write_json
-    from scoremux_files.atomic import replace_file
     from scoremux_files.settings import read_toml
 
     said = read_toml(statements) if statements else {}
     if unknown := sorted(said.keys() - STATEMENTS.keys()):
         raise InputError(f"{statements}: unknown key {unknown[0]}; the keys are {', '.join(STATEMENTS)}")
+    task, _, digest = task.partition("@")
     live = _object(store / "manifest.json").get("tasks", {}).get(task, "")
-    packages = packages_of(store)
-    beginning = version or live or "-"
-    found = [path for path in packages.glob(f"{beginning}*") if _object(path / "task.json")["id"] == task]
+    beginning = digest or live or "-"
+    found = [path for path in packages_of(store).glob(f"{beginning}*") if _object(path / "task.json")["id"] == task]
     if len(found) != 1:
-        raise InputError(f"{store} has {len(found)} versions {version} of {task}; give the digest of one (--version)")
+        raise InputError(f"{store} has {len(found)} versions {digest} of {task}; give the digest of one, as ID@DIGEST")
     of_package = {path.name: path for path in found[0].iterdir()}
     changes = _changes(store / "history.jsonl", task)
     is_own = _chooser(task, found[0], changes)
@@ -112,19 +108,27 @@ def dossier(
     given += [page for path in given if (page := path.with_suffix(".html")).exists()]
     given += [of_package[name] for name in ("task.json", "decision.json", "card.md") if name in of_package]
     head = {"task": task, "version": found[0].name, "is_live": found[0].name == live, "date": date.today().isoformat()}
-    files = {path.name: file_digest(path) for path in given}
-    if len(files) < len(given):
-        raise InputError(f"two files have the same name, and the folder has room for one: {', '.join(map(str, given))}")
-    values = {**head, "scoremux": version_of("scoremux"), "facts": facts, "blanks": blanks, "files": files}
-    page = render("scoremux_evidence.show", "dossier.html", values)
-    with writing(out):
-        out.mkdir(parents=True)
-        for path in given:
-            shutil.copy(path, out)
-        replace_file(out / "dossier.html", [page.encode()], mode=None)
-    write_json(out / "dossier.json", values)
+    _write(out, given, {**head, "scoremux": version("scoremux"), "facts": facts, "blanks": blanks})
     notes = [f"not known: {what}" for what in blanks.values()]
     print_notes(Console(highlight=False, markup=False), [*notes, f"written to {out / 'dossier.html'}"])
+
+
+def _write(out: Path, files: Sequence[Path], values: Facts) -> None:
+    """Write the folder: the page, its values as JSON, and copies of files. Raises InputError where it exists."""
+    from scoremux_evidence.show import render
+    from scoremux_evidence.show.figure_tables import write_json
+    from scoremux_files.atomic import replace_file
+
+    digests = {path.name: file_digest(path) for path in files}
+    if len(digests) < len(files):
+        raise InputError(f"two files have the same name, and the folder has room for one: {', '.join(map(str, files))}")
+    page = render("scoremux_evidence.show", "dossier.html", values | {"files": digests})
+    with writing(out):
+        out.mkdir(parents=True)
+        for path in files:
+            shutil.copy(path, out)
+        replace_file(out / "dossier.html", [page.encode()], mode=None)
+    write_json(out / "dossier.json", values | {"files": digests})
 
 
 def _object(path: Path) -> Facts:
@@ -148,12 +152,12 @@ def _chooser(task: str, package: Path, changes: Sequence[Facts]) -> Callable[[Fa
     A calibration makes a new version of the same adapter.
     """
 
-    def adapter(version: str) -> list[str]:
-        paths = [package.with_name(version) / name for name in _ADAPTER]
+    def adapter(digest: str) -> list[str]:
+        paths = [package.with_name(digest) / name for name in _ADAPTER]
         return [file_digest(path) for path in paths if path.exists()]
 
     versions = {change[end] for change in changes for end in ("from", "to") if change[end]}
-    alike = {package.name, *(version for version in versions if adapter(version) == adapter(package.name))}
+    alike = {package.name, *(digest for digest in versions if adapter(digest) == adapter(package.name))}
 
     def is_own(line: Facts) -> bool:
         named = line.get("versions", [line["version"]] if "version" in line else [])
@@ -187,7 +191,7 @@ def _of_package(files: Mapping[str, Path], policy: Path | None) -> Facts:
     }
 
 
-def _log(path: Path, version: str) -> Facts:
+def _log(path: Path, digest: str) -> Facts:
     """Return how many lines a log has, in all and of a version, from when to when, events, and whether it is whole."""
     from scoremux_client.audit_lines import ALARMS, EVENT, read_log
 
@@ -197,7 +201,7 @@ def _log(path: Path, version: str) -> Facts:
         times = [*found["times"], line.values["time"]]
         found["times"] = [min(times), max(times)]
         found["lines"] += 1
-        found["of_version"] += line.values["version"] == version
+        found["of_version"] += line.values["version"] == digest
         found["faults"] += [f"{line.place}: {line.fault}"] if line.fault else []
         found["events"] += [line.values] if line.values["status"] == EVENT else []
     return found

@@ -86,8 +86,9 @@ def watch(
     values = view.page_values(morning)
     if out:
         named = {"title": f"Promises on {today}", "source": final.name, "version": version("scoremux")}
-        _write(out, render("scoremux_evidence.watch", "morning.html", values | named))
-        _write(out.with_suffix(".json"), json.dumps(view.as_json(morning), indent=1) + "\n")
+        figures = view.as_json(morning)
+        _write(out, render("scoremux_evidence.watch", "morning.html", figures | values | named))
+        _write(out.with_suffix(".json"), json.dumps(figures, indent=1) + "\n")
     print(values["summary"])
     for alarm in values["alarms"]:
         print(f"{alarm['task']}: {alarm['words']}")

@@ -10,7 +10,7 @@ import numpy as np
 
 from scoremux_client.contract import HUMAN, MACHINE, Status
 from scoremux_decide.policy import WatchPolicy
-from scoremux_evidence.rows.table import Ints, Mask, Rows
+from scoremux_evidence.rows.table import Mask, Rows
 from scoremux_evidence.watch.findings import (
     RECOVERED,
     Finding,
@@ -22,8 +22,8 @@ from scoremux_evidence.watch.findings import (
 from scoremux_evidence.watch.watched_rows import LEAST_PAPERS, WatchedTask, days_of
 from scoremux_files.errors import first_of
 
-_SHOWN_DAYS, _WIDEST = 14, 0.5
-"""Days on the page, and the widest interval of a share that says something."""
+_SHOWN_DAYS = 14
+"""Days on the page."""
 
 _CAUSES = {
     "people changed": "raters are wrong more often on validity papers: retrain raters, and do not recalibrate",
@@ -90,7 +90,7 @@ def as_json(morning: Morning) -> dict[str, Any]:
 
 
 def page_values(morning: Morning) -> dict[str, Any]:
-    """Return the values of the template `morning.html`."""
+    """Return the values of the template `morning.html` beside those of `as_json`."""
     tasks = morning.tasks
     findings = morning.findings
     lost = morning.lost
@@ -108,17 +108,10 @@ def page_values(morning: Morning) -> dict[str, Any]:
         f"{sum(lost.values()):,} rows lost, {late:,} picked rows not read in time.",
         "rate": _rate(morning),
         "alarms": [{"task": f.watched.task, "words": _alarm(f, morning)} for f in alarms],
-        "shifts": [
-            {"task": s.task, "name": s.name, "cells": [_percent(s.usual), _percent(s.recent), s.since]}
-            for s in morning.shifts
-        ],
         "states": _STATES,
-        "days": [
-            {"name": name, "cells": [f"{count:,}" for count in cells]}
-            for name, *cells in _rows(tasks, lost)[-_SHOWN_DAYS:]
-        ],
+        "shown_days": _SHOWN_DAYS,
         "oldest": f"The oldest unread row came on {min(waiting)}." if waiting else "No row waits for people.",
-        "promises": [_row(finding, findings, today) for finding in findings],
+        "least_papers": LEAST_PAPERS,
         "charts": [_chart(finding) for finding in findings if finding.leads and finding.reads],
         "unwatched": f"Without a promise that can be watched: {', '.join(unwatched)}." if unwatched else "",
         "plans": list(_plans(morning)),
@@ -252,35 +245,6 @@ def _planned(morning: Morning) -> str:
         f"In all {sum(reads.a_day for reads in drawn.values()):,.0f} reads a day are planned; give the JSON file "
         "beside this page to scoremux score --read-behind."
     )
-
-
-def _papers(readings: Ints) -> str:
-    wrong, read = readings.tolist()
-    return f"{wrong / read:.1%} of {read:,}" if read >= LEAST_PAPERS else "–"
-
-
-def _row(finding: Finding, findings: Sequence[Finding], today: str) -> dict[str, Any]:
-    versions = {other.watched.version for other in findings if other.watched.task == finding.watched.task}
-    last = recent(finding, today)
-    low, high = finding.sequence
-    return {
-        "task": finding.watched.task + (f" ({finding.watched.version[:12]})" if len(versions) > 1 else ""),
-        "promise": "" if finding.promise == "exact" else "two levels or more off",
-        "style": "fail" if finding.since else "pass" if finding.verdict == "kept" else "open",
-        "verdict": finding.verdict,
-        "promised": _percent(finding.promised),
-        "expected": _percent(finding.expected if finding.promise == "exact" else None),
-        "observed": _percent(_observed(finding)),
-        "interval": "unknown" if high - low > _WIDEST else f"[{_percent(low)}, {_percent(high)}]",
-        "recent": [
-            _percent(last["expected"] if finding.promise == "exact" else None),
-            f"{last['errors'] - last['above']:,} + {last['above']:,} of {last['reads']:,}" if last["reads"] else "–",
-        ],
-        "reads": f"{finding.reads:,}",
-        "late": f"{_late(finding.watched):,}",
-        "papers": f"{_papers(finding.papers.before)} → {_papers(finding.papers.recent)}",
-        "since": finding.watched.days[0],
-    }
 
 
 def _plans(morning: Morning) -> Iterator[dict[str, Any]]:

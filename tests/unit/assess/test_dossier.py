@@ -44,8 +44,8 @@ def reported(folder: Path, version: str) -> Path:
     return folder / f"{version[:3]}.json"
 
 
-def made(store: Path, out: str, **files: Any) -> dict[str, Any]:
-    dossier("t", store, store.parent / out, **files)
+def made(store: Path, out: str, task: str = "t", **files: Any) -> dict[str, Any]:
+    dossier(task, store, store.parent / out, **files)
     values: dict[str, Any] = json.loads((store.parent / out / "dossier.json").read_bytes())
     return values
 
@@ -68,7 +68,7 @@ def test_a_dossier_takes_what_is_about_its_version_and_names_each_blank(store: P
     }
     values = made(store, "other", report=[reported(tmp_path, OTHER)])
     assert not values["facts"]["reports"] and {"reports", "groups", "purpose"} <= {*values["blanks"]}
-    assert made(store, "pinned", version="ccc", report=[tmp_path / "ccc.json"])["facts"]["reports"]
+    assert made(store, "pinned", "t@ccc", report=[tmp_path / "ccc.json"])["facts"]["reports"]
 
 
 def test_a_dossier_has_starts_and_alarms_of_logs_and_names_a_gap(store: Path, tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_a_dossier_refuses_what_it_cannot_read(store: Path, tmp_path: Path) -> N
         ({"report": [tmp_path / "wrong.json"]}, "wrong.json is not what `scoremux report --out` writes"),
         ({"watch": tmp_path / "wrong.json"}, "wrong.json is not what `scoremux watch --out` writes"),
         ({"statements": tmp_path / "wrong.toml"}, "wrong.toml: unknown key porpoise"),
-        ({"version": "d"}, "has 0 versions d of t"),
+        ({"task": "t@d"}, "has 0 versions d of t"),
         ({"calibration": tmp_path / "none.json"}, "none.json cannot be read"),
     ):
         with pytest.raises(InputError, match=sentence):
