@@ -46,6 +46,7 @@ durations: $(VENV)/.dev
 # What takes minutes: the tests that `make test` leaves out, the lowest versions, the bits of all families on a processor
 # that QEMU emulates (Debian's package qemu-user), and promises of tasks that were on hold.
 nightly: $(VENV)/.dev lowest numpy2 pages
+	$(BIN)/pip install -q s3fs "moto[s3]" flask flask-cors
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(BOUNDED) -n 2 --dist loadfile -m nightly
 	$(BIN)/python -m pytest tests/slow/test_one_arithmetic.py -k EPYC-Milan --share 0.1
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/slow/test_after_an_alarm.py --share 0.1

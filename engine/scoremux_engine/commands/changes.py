@@ -13,15 +13,16 @@ from typer import Argument, Option
 from scoremux_decide.decision import Decision
 from scoremux_engine.commands.options import BackboneOption, DryRunOption, JsonOption, StoreOption, open_backbone
 from scoremux_engine.commands.printing import short, show_result, show_table
+from scoremux_engine.errors import StoreError
 from scoremux_engine.packages.adapter_folders import find_adapters, other_bases
 from scoremux_engine.packages.adapter_tokens import lower_limits
 from scoremux_engine.packages.package_files import DECISION_JSON
 from scoremux_engine.packages.task_descriptions import describe
-from scoremux_engine.store.history import Change
-from scoremux_engine.store.origin import start_following
-from scoremux_engine.store.reader import StoreReader
+from scoremux_engine.store.history import HISTORY_JSONL, Change
+from scoremux_engine.store.origin import ORIGIN_JSON, OriginFile
 from scoremux_engine.store.store import Store
 from scoremux_engine.store.upkeep import collect
+from scoremux_files.atomic import replace_file
 from scoremux_files.errors import InputError, reading
 from scoremux_files.settings import parse_file
 
@@ -65,8 +66,15 @@ def follow(
 
     Example: scoremux tasks follow s3://exams/store --store REPO/store
     """
-    origin = start_following(store, url, int(keep_gib * (1 << 30)))
-    print(f"{store} follows {origin.url}: {len(StoreReader(store).manifest().tasks):,} tasks")
+    if (store / HISTORY_JSONL).exists():
+        raise StoreError(f"{store} is a store of its own, where versions were published; name another folder")
+    store.mkdir(parents=True, exist_ok=True)
+    replace_file(store / ORIGIN_JSON, [OriginFile(url=url, keep_bytes=int(keep_gib * (1 << 30))).to_json()])
+    opened = Store(store)
+    opened.stamp()
+    if opened.unreachable:
+        raise StoreError(f"{url} cannot be reached: {opened.unreachable}")
+    print(f"{store} follows {url}: {len(opened.manifest().tasks):,} tasks")
 
 
 def rollback(

@@ -18,7 +18,6 @@ from pydantic import Field
 from scoremux_client.contract import DIGEST_PATTERN
 from scoremux_engine.errors import PackageError, StoreError
 from scoremux_engine.packages.package_files import FILES, OPTIONAL, PackageFiles
-from scoremux_engine.store.history import HISTORY_JSONL
 from scoremux_engine.store.manifest import (
     LEVELS_JSONL,
     MANIFEST_JSON,
@@ -105,12 +104,8 @@ class Origin:
         """Look for a changed manifest, in another thread and when it is time. Only the first look is waited for."""
         now = time.monotonic()
         with self._lock:
-            first, waited_s = self._looking is None, now - self._looked_at
-            if self._looking and self._looking.is_alive():
-                if waited_s > _LOOK_EVERY_S + _PATIENCE_S:
-                    self._note(f"no answer in {waited_s:.0f} s")
-                return
-            if waited_s < _LOOK_EVERY_S:
+            first, looks = self._looking is None, self._looking and self._looking.is_alive()
+            if looks or now - self._looked_at < _LOOK_EVERY_S:
                 return
             self._looked_at = now
             self._looking = threading.Thread(target=self._look, name="following", daemon=True)
@@ -186,11 +181,11 @@ class Origin:
             write_package(self._packages / digest, files, digest)
         except PackageError:
             raise
-        except FileNotFoundError as error:
-            raise PackageError(f"{self.url} has no package {digest}") from error
         except Exception as error:
-            self._note(f"{type(error).__name__}: {first_line(error)}")
-            raise PackageError(f"{source} cannot be read: {self.problem}") from error
+            why = f"{type(error).__name__}: {first_line(error)}"
+            if not isinstance(error, FileNotFoundError):
+                self._note(why)
+            raise PackageError(f"{source} cannot be read: {why}") from error
         self._answered_at = time.monotonic()
         with self._making_room:
             self._make_room(files.size)
@@ -218,19 +213,6 @@ class Origin:
         self.problem, self._answers = problem, answers or not problem
         if self._answers:
             self._answered_at = time.monotonic()
-
-
-def start_following(folder: Path, url: str, keep_bytes: int) -> Origin:
-    """Let a folder follow a store. Raises StoreError for one of its own, and where the bucket cannot be reached."""
-    if (folder / HISTORY_JSONL).exists():
-        raise StoreError(f"{folder} is a store of its own, where versions were published; name another folder")
-    followed = OriginFile(url=url, keep_bytes=keep_bytes)
-    origin = Origin(folder, followed)
-    origin.look()
-    if origin.problem:
-        raise StoreError(f"{url} cannot be reached: {origin.problem}")
-    replace_file(folder / ORIGIN_JSON, [followed.to_json()])
-    return origin
 
 
 class _BucketFiles(PackageFiles):

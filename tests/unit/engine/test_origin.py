@@ -18,7 +18,6 @@ from scoremux_engine.errors import PackageError, StoreError
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.packages.package import TaskPackage
 from scoremux_engine.store import origin as origin_module
-from scoremux_engine.store.origin import Origin
 from scoremux_engine.store.store import Store
 from waiting import until
 
@@ -199,6 +198,5 @@ def test_nothing_is_published_into_a_folder_that_follows_and_no_store_of_its_own
     shutil.rmtree(store.folder)
     with pytest.raises(StoreError, match="gone/manifest"):
         follow("memory://gone", store.folder)
-    assert Origin.of(store.folder) is None
     with pytest.raises(StoreError, match="bucket"):
         follow("nothing://gone", store.folder)
