@@ -1,8 +1,8 @@
-"""Take the tutorial's pictures of the report and of the desk, with Chromium: `run.py --pictures`.
+"""Take the tutorial's picture of the desk, with Chromium: `run.py --pictures`.
 
-    python examples/tutorial/pictures.py URL NAME PASSWORD FOLDER
+    python examples/tutorial/pictures.py URL NAME PASSWORD
 
-URL is that of the desk, FOLDER has `report.html`.
+URL is that of the desk.
 """
 
 from __future__ import annotations
@@ -29,13 +29,11 @@ def keep(name: str, png: bytes) -> None:
             return
 
 
-def main(url: str, name: str, password: str, folder: Path) -> None:
+def main(url: str, name: str, password: str) -> None:
     program = next(path for path in map(shutil.which, NAMES) if path)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1200, "height": 760})
-        page.goto((folder / "report.html").resolve().as_uri())
-        keep("report", page.screenshot())
         page.goto(f"{url}/login")
         page.fill("#name", name)
         page.fill("#password", password)
@@ -47,4 +45,4 @@ def main(url: str, name: str, password: str, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:4], Path(sys.argv[4]))
+    main(*sys.argv[1:4])
