@@ -37,6 +37,9 @@ _LOOK_EVERY_S = 5.0
 _WAIT_S, _PATIENCE_S = 0.5, 10.0
 """After so long without any answer nothing waits for the bucket any more, until it answers again."""
 
+_REFUSED_S = 60.0
+"""How long a damaged package is not fetched again, unless the manifest changes."""
+
 _FETCHES = 32
 """Packages that are fetched at once."""
 
@@ -86,6 +89,7 @@ class Origin:
         self._lock, self._making_room = threading.Lock(), threading.Lock()
         self._pool = ThreadPoolExecutor(_FETCHES, "fetching")
         self._fetching: dict[str, Future[None]] = {}
+        self._refused: dict[str, tuple[str, float]] = {}  # why, and until when it is not fetched again
         self._looking: threading.Thread | None = None
         self._looked_at = self._answered_at = -math.inf
         self._seen = ""  # what identifies the manifest that was read last
@@ -118,8 +122,14 @@ class Origin:
         return digest in self._known
 
     def begin(self, digest: str) -> "Future[None] | None":
-        """Begin to fetch a package; return None where it is here already, or the bucket cannot be reached."""
+        """Begin to fetch a package; return None where it is here already, or the bucket cannot be reached.
+
+        Raises PackageError where it was refused less than a minute ago, before the manifest that is there now.
+        """
         with self._lock:
+            why, until = self._refused.get(digest, ("", 0.0))
+            if time.monotonic() < until:
+                raise PackageError(why)
             if digest not in self._fetching:
                 if not self._answers or (self._packages / digest).is_dir():
                     return None
@@ -159,6 +169,7 @@ class Origin:
                     replace_file(self._folder / LEVELS_JSONL, [levels])
                 replace_file(self._folder / MANIFEST_JSON, [manifest])
                 self._seen, self._known = seen, self._listed()
+                self._refused.clear()
             self._note("")
         except StoreError as error:  # the tasks of before stay live
             self._note(str(error), answers=True)
@@ -179,9 +190,12 @@ class Origin:
             if files.size > self._keep_bytes:
                 raise PackageError(f"{source} is larger than the {self._keep_bytes:,} bytes that are kept here")
             write_package(self._packages / digest, files, digest)
-        except PackageError:
+        except PackageError as error:
+            self._refused[digest] = str(error), time.monotonic() + _REFUSED_S
             raise
         except Exception as error:
+            if (self._packages / digest).is_dir():  # another process was faster
+                return
             why = f"{type(error).__name__}: {first_line(error)}"
             if not isinstance(error, FileNotFoundError):
                 self._note(why)

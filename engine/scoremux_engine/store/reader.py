@@ -64,9 +64,10 @@ class StoreReader:
 
     def begin_fetching(self, digests: Iterable[str]) -> None:
         """Fetch packages that are read soon at once, where they are in a bucket."""
-        if self.origin:
+        if origin := self.origin:
             for digest in digests:
-                self.origin.begin(digest)
+                with suppress(PackageError):  # whoever reads it is told
+                    origin.begin(digest)
 
     def stamp(self) -> Stamp | None:
         """Return the manifest's stamp (one stat), None while there is none."""
