@@ -94,10 +94,11 @@ def log_hints(log: str) -> Iterator[str]:
     """Yield that there is no audit log, or that older lines are gone although they are younger than `LEAST_DAYS`."""
     if not log:
         yield f"note     no audit log (profile: audit_log): {KEEP_LOGS}"
-    elif (first := next(read_log(Path(log)), None)) and first.values.get("previous"):
-        begins = datetime.fromisoformat(first.values["time"].replace("Z", "+00:00"))
-        if datetime.now(timezone.utc) - begins < timedelta(LEAST_DAYS):
-            yield f"warning  {log} begins on {begins.date()}, and older lines are gone: {KEEP_LOGS}"
+    with contextlib.suppress(InputError):  # a damaged log must not end a server
+        if log and (first := next(read_log(Path(log)), None)) and first.values.get("previous"):
+            begins = datetime.fromisoformat(first.values["time"].replace("Z", "+00:00"))
+            if datetime.now(timezone.utc) - begins < timedelta(LEAST_DAYS):
+                yield f"warning  {log} begins on {begins.date()}, and older lines are gone: {KEEP_LOGS}"
 
 
 def uncalibrated_hints(decisions: Decisions, decider: str) -> Iterator[str]:

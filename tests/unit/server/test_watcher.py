@@ -216,3 +216,5 @@ def test_alarms_are_logged_beside_the_audit_log_and_logs_that_are_too_short_are_
         time = datetime.now(timezone.utc) - timedelta(days)
         log.write_bytes(chained([beginning(time, f"sha256:{0:064}")], ChainEnd(5, older))[0])
         assert [f"begins on {time.date()}" in hint for hint in log_hints(str(log))] == [True] * is_named
+    log.write_bytes(b"{\n")
+    assert [*log_hints(str(log))] == [], "a damaged log does not end a server"
