@@ -92,7 +92,7 @@ def train_as(options: TrainOptions, checkpoint_s: float = 60.0) -> None:
         raise DataError("no task has enough rows to be trained")
     start = ReferenceComparison.read(options.start) if options.start else None
     learned, comparison_of = comparisons(data, start)
-    if shipped := sorted(name for name, comparison in comparison_of.items() if comparison is shipped_start()):
+    if shipped := [name for name, comparison in comparison_of.items() if comparison is shipped_start()]:
         why = "compared by the start that comes with scoremux, as labels of other tasks are few"
         console.print(f"{why}: {first_of(shipped)}", soft_wrap=True)
     quieten()

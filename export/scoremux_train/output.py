@@ -108,11 +108,8 @@ def _write_predictions(out: Path, tasks: Sequence[TrainedTask]) -> None:
             "adapter": [adapter_digest(PackageFiles(out / (prepared.folder or described.id)))] * count,
             "text_check": checks,
         }
-        of_groups = {
-            name.removeprefix("group "): rows.texts(name) for name in rows.columns if name.startswith("group ")
-        }
-        named = {name: rows.texts(name) for name in ("administration", "cluster")}
-        more = {**named, **dict(sorted(of_groups.items()))}
+        names = ["administration", "cluster", *sorted(name for name in rows.columns if name.startswith("group "))]
+        more = {name.removeprefix("group "): rows.texts(name) for name in names}
         columns |= {name: [cell or "" for cell in cells] for name, cells in more.items() if name not in SCHEMA.names}
         schema = pa.schema([*SCHEMA, *((name, "string") for name in columns if name not in SCHEMA.names)])
         parts.append(pa.table(columns, schema=schema))

@@ -11,7 +11,7 @@ import re
 import unicodedata
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -78,14 +78,6 @@ def _grams(words: Sequence[str], size: int) -> Counter[str]:
     return Counter(line[n : n + size] for n in range(max(1, len(line) - size + 1)))
 
 
-class _Part(NamedTuple):
-    """The answers of a task, to learn from: numbers [N, F + 1], the basis of the scale [2, L] and levels [N]."""
-
-    numbers: Floats
-    basis: Floats
-    levels: Ints
-
-
 class ReferenceComparison(BaseModel, extra="forbid", frozen=True):
     """A head over numbers that compare an answer with its task's reference, learned on the labels of some tasks.
 
@@ -118,7 +110,7 @@ class ReferenceComparison(BaseModel, extra="forbid", frozen=True):
         numbers = [untrained.numbers(task, rows.text) for task, rows in tasks]
         mean, spread = np.concatenate(numbers).mean(0), np.concatenate(numbers).std(0) + 1e-3
         parts = [
-            _Part(_standard(own, mean, spread), _basis(task), rows.level.astype(np.int64))
+            (_standard(own, mean, spread), _basis(task), rows.level.astype(np.int64))
             for own, (task, rows) in zip(numbers, tasks, strict=True)
         ]
         learned = {"mean": mean.tolist(), "spread": spread.tolist(), "weights": _fit(parts).round(9).tolist()}
@@ -142,7 +134,7 @@ class ReferenceComparison(BaseModel, extra="forbid", frozen=True):
             float(answer.negates and not reference.negates),
             float(reference.negates and not answer.negates),
             *self._compare_two(answer, question)[1:],
-            _share(reference.words - question.words, answer.words, self._rarity),
+            self._share(reference.words - question.words, answer.words),
         ]
 
     def _compare_two(self, answer: _Words, other: _Words) -> list[float]:
@@ -153,9 +145,13 @@ class ReferenceComparison(BaseModel, extra="forbid", frozen=True):
             both / other.grams.total(),
             both / answer.grams.total(),
             product / math.sqrt(squares),
-            _share(other.words, answer.words, self._rarity),
-            _share(answer.words, other.words, self._rarity),
+            self._share(other.words, answer.words),
+            self._share(answer.words, other.words),
         ]
+
+    def _share(self, part: frozenset[str], other: frozenset[str]) -> float:
+        """Return the share of words that are in the other text, too; rare words count more."""
+        return self._rarity(part & other) / whole if (whole := self._rarity(part)) else 0.0
 
     def _rarity(self, words: Iterable[str]) -> float:
         return math.fsum(math.log((self.answers + 1) / (self.frequencies.get(_digest(word), 0) + 1)) for word in words)
@@ -265,11 +261,6 @@ def made_up(reference: str, answers: Sequence[str], draw: np.random.Generator) -
     return [text for text in texts if text]
 
 
-def _share(part: frozenset[str], other: frozenset[str], weight: Callable[[Iterable[str]], float]) -> float:
-    """Return the weight of the words that are in the other text, too."""
-    return weight(part & other) / whole if (whole := weight(part)) else 0.0
-
-
 def _tfidf(texts: Sequence[str], *sizes: int) -> Floats:
     """Return vectors of hashed words, or of so many characters in a row, [N, D]. sizes: 1 stands for words."""
     counts = np.zeros((len(texts), _BUCKETS))
@@ -298,17 +289,18 @@ def _standard(numbers: Floats, mean: Floats, spread: Floats) -> Floats:
     return np.pad(np.clip((numbers - mean) / spread, -4, 4), ((0, 0), (0, 1)), constant_values=1.0)
 
 
-def _fit(parts: Sequence[_Part]) -> Floats:
+def _fit(tasks: Sequence[tuple[Floats, Floats, Ints]]) -> Floats:
     """Return the weights [F + 1, 2] of the logits Σ numbers · weights · basis, by Newton's method.
 
-    Sums are einsum's, which no number of threads changes.
+    Sums are einsum's, which no number of threads changes. tasks: Numbers [N, F + 1] of answers, the basis of the scale
+    [2, L], and levels [N].
     """
     weights = np.zeros((_COUNT + 1, 2))
     penalty = np.full(weights.shape, _RIDGE)
     penalty[-1] = 1e-3
     for _ in range(_STEPS):
         gradient, hessian = -penalty * weights, np.diag(penalty.ravel())
-        for numbers, basis, levels in parts:
+        for numbers, basis, levels in tasks:
             shares = _softmax(np.einsum("nf,fk,kl->nl", numbers, weights, basis))
             mean = np.einsum("nl,kl->nk", shares, basis)
             gradient += np.einsum("nf,nk->fk", numbers, basis.T[levels] - mean)
