@@ -75,6 +75,8 @@ def ensembles(arguments: argparse.Namespace, work: Path) -> Iterator[Row]:
     for promise in arguments.promises:
         found = np.array([_shares(tested, of.tolist(), promise) for of in drawn])
         (routed, back, by_all, exact), shares = found[0], found[1:, 1]
+        if not routed:
+            continue
         low, high = np.nanquantile(shares, [0.025, 0.975])
         shown = f"{back:.3f} ({low:.3f} – {high:.3f})"
         yield {
