@@ -73,11 +73,12 @@ def watch(
     findings = find(watched, rules, today.isoformat(), readings)
     if out:
         keep_alarms(findings, watched, _last_alarms(out.with_suffix(".json")))
+    tasks_alone = [task for task in watched if not task.is_total]
     morning = view.Morning(
-        tasks=watched,
+        tasks=tasks_alone,
         findings=findings,
         shifts=find_shifts(watched, rules, today.isoformat()),
-        lost=_lost(scored or [], watched),
+        lost=_lost(scored or [], tasks_alone),
         drawn=planned_reads(findings, rules),
         rules=rules,
         today=today.isoformat(),

@@ -22,7 +22,7 @@ from scoremux_evidence.watch.detectors import (
     spread_between_days,
 )
 from scoremux_evidence.watch.observations import Observations, cluster_means, single_rows
-from scoremux_evidence.watch.watched_rows import Papers, Share, WatchedTask, days_of, promises_of
+from scoremux_evidence.watch.watched_rows import Papers, Share, WatchedTask, days_of
 
 RECOVERED = 20.0
 """The least e-value of reads during a hold that says, with 95 % confidence, that the promise is kept again."""
@@ -42,8 +42,8 @@ class Finding:
     """One promise of one task, as it is today.
 
     Attributes:
-        promise: "exact", or "critical" for errors of two levels and more.
-        least: How many levels off an error is at least.
+        promise: "exact", "critical" for errors of two levels and more, or "total" for those of an item's total.
+        least: How many levels, or points of a total, off an error is at least.
         expected: Mean of 1 − confidence of the rows that the machine keeps; None where rows have no confidence.
         errors: How many of the read rows the machine got wrong.
         sequence: The interval of the share of errors since the calibration, or since the last hold began.
@@ -76,7 +76,13 @@ class Finding:
     @property
     def leads(self) -> bool:
         """Whether it is the first promise of its task: reads are planned, and a curve is drawn, for that one alone."""
-        return self.promise == next(promises_of(self.watched.decision))[0]
+        return self.promise == next(self.watched.promises())[0]
+
+    @property
+    def wrong(self) -> str:
+        """What the promise counts, in words."""
+        words = {"exact": "errors", "critical": "errors of two levels or more"}
+        return words.get(self.promise, f"totals more than {self.least:g} points off")
 
     @property
     def is_held(self) -> bool:
@@ -143,8 +149,9 @@ def find(
     """
     findings = []
     for task in tasks:
-        if promises := list(promises_of(task.decision)):
-            moved = _moved(task, rules)
+        if promises := list(task.promises()):
+            parts = [one for one in tasks if task.is_total and one.version == task.version]  # traits have confidences
+            moved = min(filter(None, (_moved(one, rules) for one in (task, *parts))), default=None)
             readings = (papers or {}).get(task.task, Papers())
             findings += [_finding(task, *promise, rules, moved, readings) for promise in promises]
     _raise_alarms(_current(findings, tasks), rules, today)

@@ -69,7 +69,8 @@ def as_json(morning: Morning) -> dict[str, Any]:
         "promises": [
             {
                 "task": finding.watched.task, "version": finding.watched.version, "promise": finding.promise,
-                "promised": finding.promised, "expected": finding.expected, "observed": _observed(finding),
+                "counts": finding.wrong, "promised": finding.promised, "expected": finding.expected,
+                "observed": _observed(finding),
                 "errors": finding.errors, "reads": finding.reads, "weeks": weeks(finding),
                 "last_28_days": recent(finding, morning.today),
                 "coded": int(finding.watched.rows.coded.sum()), "interval": list(finding.sequence),
@@ -174,7 +175,7 @@ def _alarm(finding: Finding, morning: Morning) -> str:
         if finding.moved
         else f"confidences have not changed; {_CAUSES[finding.cause]}"
     )
-    words = f"{_percent(_observed(finding))} errors where at most {finding.promised:.1%} are promised"
+    words = f"{_percent(_observed(finding))} {finding.wrong} where at most {finding.promised:.1%} are promised"
     if finding.recovered is not None:
         ready = "" if finding.recovered >= RECOVERED else "not yet "
         words += f". On hold: {finding.reads} reads since say {ready}that the promise is kept again "
@@ -224,7 +225,7 @@ def _chart(finding: Finding) -> dict[str, Any]:
     lines = {"observed": line(observed), "expected": line(expected), "promised": f"{height:.0f}"}
     return {
         "task": finding.watched.task,
-        "errors": "errors" if is_exact else "errors of two levels or more",
+        "errors": finding.wrong,
         "most": _percent(most),
         "promise": _percent(finding.promised),
         "first": finding.watched.days[0],

@@ -1,10 +1,11 @@
 """The desk's export of final scores → for each task and calibration, the rows that its promise is about.
 
-Columns: day (on which a row came to the desk, YYYY-MM-DD), task, status, student, administration, cluster, condition
-and route (`Codes`), machine (the level that the machine gave, NaN without one), confidence, read_behind (the share of
-rows that people read behind the machine, NaN where a row was not drawn), human (the level of the first person, NaN
-without one), is_read (whether a person read the row), decision (a number for the rows that people decide as one),
-on_hold (whether a version on hold scored it), and those of `_counted`.
+Columns: day (on which a row came to the desk, YYYY-MM-DD), id, source, task, version (that was calibrated), status,
+student, administration, cluster, condition and route (`Codes`), line, machine (the level that the machine gave, NaN
+without one), confidence, read_behind (the share of rows that people read behind the machine, NaN where a row was not
+drawn), human (the level of the first person, NaN without one), is_read (whether a person read the row), decision (a
+number for the rows that people decide as one), on_hold (whether a version on hold scored it), machine_total and
+first_total (of an item's traits, NaN where there is no total), and those of `_counted`.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -27,7 +28,10 @@ from scoremux_files.rows.codes import Codes, codes_of
 from scoremux_files.rows.readers import read_rows
 from scoremux_files.settings import validate
 
-_CODES = ("task", "status", "student", "administration", "cluster", "condition", "route")
+_CODES = (
+    "id", "source", "task", "version", "status", "student", "administration", "cluster", "condition", "route",
+)  # fmt: skip
+_NUMBERS = ("line", "confidence", "read_behind", "decision", "machine_total", "first_total")
 _HUMAN = ("rater", "agreement", "adjudication")
 CODED, UNSURE, UNUSUAL = "condition codes", "low confidence", "unusual"
 LEAST_PAPERS = 10
@@ -42,6 +46,7 @@ _Share = Annotated[float, Field(ge=0, le=1)]
 class _FinalRow(BaseModel, allow_inf_nan=False, coerce_numbers_to_str=True):
     """A row of the desk's export; added_at: its day, as YYYY-MM-DD. Older exports lack the columns with a default."""
 
+    id: _Text
     task: _Text
     status: _Text
     machine_level: int | None
@@ -58,6 +63,10 @@ class _FinalRow(BaseModel, allow_inf_nan=False, coerce_numbers_to_str=True):
     administration: _Text = ""
     decision: int | None = None
     cluster: _Text = ""
+    source: _Text = ""
+    line: int | None = None
+    machine_total: float | None = None
+    first_total: float | None = None
 
 
 class Share(NamedTuple):
@@ -83,12 +92,14 @@ class WatchedTask:
         version: The digest of the version that was calibrated.
         decision: None where the version is unknown or has no calibration.
         rows: In the order of their days.
+        is_total: Whether `task` is an item, and the levels of its rows are totals of the item's traits.
     """
 
     task: str
     version: str
     decision: Decision | None
     rows: Rows
+    is_total: bool = False
 
     @cached_property
     def days(self) -> list[str]:
@@ -104,6 +115,23 @@ class WatchedTask:
     def has_clusters(self) -> bool:
         """Whether rows name a cluster, such as their school."""
         return bool((self.rows.cluster.code >= 0).any())
+
+    def promises(self) -> Iterator[tuple[str, float, float]]:
+        """Yield the promises about the rows that the machine keeps: their name, greatest share and least error.
+
+        `within_of_humans` compares with a second human, whom read-behind rows do not have.
+        """
+        threshold = self.decision.threshold if self.decision else None
+        if threshold is None or threshold.least is None:
+            return
+        if self.is_total:
+            if threshold.total_share is not None and threshold.total_within is not None:
+                yield "total", 1 - threshold.total_share, threshold.total_within + 1e-9
+            return
+        if threshold.exact is not None:
+            yield "exact", 1 - threshold.exact, 1
+        if threshold.critical is not None:
+            yield "critical", threshold.critical, 2
 
     def since_hold(self) -> Rows:
         """Return the rows since the last hold began, or all: the hold has answered the days before it."""
@@ -158,21 +186,33 @@ def read_watched(
     final = [*_final_rows(path, cluster)]
     if not final:
         return []
-    places: dict[tuple[str, str], list[int]] = {}
-    calibrated = []
-    for place, row in enumerate(final):
-        decision = decision_of(row.version) if row.version else None
-        calibrated.append((decision.held if decision else None) or row.version)
-        places.setdefault((row.task, calibrated[-1]), []).append(place)
-    rows = _as_rows(final).plus(on_hold=np.array([row.version for row in final]) != np.array(calibrated))
-    rows = _counted(rows, late_before)
+    rows = _as_rows(final)
+    held = {version: decision.held for version in rows.version.values if (decision := decision_of(version))}
+    rows = rows.plus(
+        on_hold=rows.version.among(version for version in held if held[version]),
+        version=rows.version.renamed(lambda version: held.get(version) or version),
+    )
     watched = []
-    for (task, version), of_task in places.items():
-        own = rows.where(of_task)
-        own = own.where(np.argsort(own.day, kind="stable"))
-        decision = decision_of(version) if version else None
-        watched.append(WatchedTask(task, version, decision and decision.of(task.rpartition(".")[2]), own))
+    for part, is_total in ((rows, False), (_totals(rows), True)):
+        for task, of_task in _counted(part, late_before).by_task().items():
+            for code in np.unique(of_task.version.code).tolist():
+                own = of_task.where(of_task.version.code == code)
+                own = own.where(np.argsort(own.day, kind="stable"))
+                version = (*rows.version.values, "")[code]
+                decision = decision_of(version) if version else None
+                if decision and not is_total:
+                    decision = decision.of(task.rpartition(".")[2])
+                watched.append(WatchedTask(task, version, decision, own, is_total))
     return sorted(watched, key=lambda task: (task.task, task.days[0]))
+
+
+def _totals(rows: Rows) -> Rows:
+    """Return a row for each response of an item whose machine's total is known, with totals in place of levels."""
+    rows = rows.where(~np.isnan(rows.machine_total))
+    rows = rows.plus(task=rows.task.renamed(lambda task: task.rpartition(".")[0]))
+    keys = np.stack([rows.task.code, rows.id.code, rows.source.code, rows.line])
+    rows = rows.where(np.sort(np.unique(keys, axis=1, return_index=True)[1]))
+    return rows.plus(machine=rows.machine_total, human=rows.first_total, confidence=np.full(len(rows), np.nan))
 
 
 def _final_rows(path: Path, cluster: str) -> Iterator[_FinalRow]:
@@ -195,13 +235,13 @@ def _as_rows(final: Sequence[_FinalRow]) -> Rows:
         return codes_of([cell or None for cell in cells(name)]).take(np.arange(len(final)))
 
     level, first_level, machine = (np.array(cells(name), float) for name in ("level", "first_level", "machine_level"))
-    has_first = np.array(["first_level" in row.model_fields_set for row in final])
+    human = np.where(["first_level" in row.model_fields_set for row in final], first_level, level)
     return Rows.of(
         day=np.array(cells("added_at"), "U10"),
         **{name: codes(name) for name in _CODES},
-        **{name: np.array(cells(name), float) for name in ("confidence", "read_behind", "decision")},
+        **{name: np.array(cells(name), float) for name in _NUMBERS},
         machine=np.where(machine < 0, np.nan, machine),
-        human=np.where(has_first, first_level, level),
+        human=np.where(human < 0, np.nan, human),
         is_read=codes("decided_by").among(_HUMAN) | ~np.isnan(first_level),
     )
 
@@ -223,7 +263,7 @@ def _counted(rows: Rows, late_before: str) -> Rows:
     read = np.flatnonzero(drawn & rows.is_read)
     counts = np.zeros(len(rows), bool)
     counts[read] = ~rules.read_again(rows.where(read))
-    coded = counts & ~(rows.human >= 0)
+    coded = counts & np.isnan(rows.human)
     return rows.plus(
         kept=kept,
         doubt=np.where(kept, 1 - rows.confidence, np.nan),
@@ -267,17 +307,3 @@ def read_papers(path: Path, recent_from: str) -> dict[str, Papers]:
         readings = of_task.recent if day >= recent_from else of_task.before
         readings += (wrong, 1)
     return papers
-
-
-def promises_of(decision: Decision | None) -> Iterator[tuple[str, float, float]]:
-    """Yield the promises about the rows that the machine keeps: their name, greatest share and least error.
-
-    `within_of_humans` compares with a second human, whom read-behind rows do not have.
-    """
-    threshold = decision.threshold if decision else None
-    if threshold is None or threshold.least is None:
-        return
-    if threshold.exact is not None:
-        yield "exact", 1 - threshold.exact, 1
-    if threshold.critical is not None:
-        yield "critical", threshold.critical, 2

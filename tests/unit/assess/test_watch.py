@@ -17,7 +17,7 @@ from scoremux_client.contract import Status
 from scoremux_client.errors import InputError
 from scoremux_client.rows import Scored
 from scoremux_decide.conditions.condition_rules import Conditions
-from scoremux_decide.decision import Decision, Expected, Temperature, Threshold
+from scoremux_decide.decision import Decision, Expected, Temperature, Threshold, TraitDecision
 from scoremux_decide.policy import WatchPolicy
 from scoremux_evidence.watch.detectors import (
     alarms,
@@ -105,6 +105,37 @@ def test_a_promise_that_holds_is_not_contradicted(store: Path, tmp_path: Path) -
     assert line["interval"][0] < line["observed"] < line["interval"][1]
     assert line["reads"] == 310 and line["promised"] == pytest.approx(0.15)
     assert "No alarm" in output
+
+
+def test_totals_of_essays_are_watched_once_a_response_and_traits_say_why(store: Path, tmp_path: Path) -> None:
+    own = TraitDecision(Temperature(1.0, "own", 300), expected=Expected(0.12, 300))
+    threshold = replace(THRESHOLD, exact=None, critical=None, total_share=0.9, total_within=1.0)
+    decision = Decision("p", Conditions(), threshold=threshold, traits={"grammar": own, "syntax": own})
+    (store / "packages" / CALIBRATED / "decision.json").write_bytes(decision.to_json())
+
+    def watched(broken: float, doubt: float) -> dict[str, Any]:
+        desk = Desk()
+        for ago in range(60, -1, -1):
+            desk.day(ago, 0.0, doubt if ago < 40 else 0.12, task="essay-1.grammar")
+        for number, row in enumerate(desk.rows):
+            picked, recent = row["read_behind"] is not None, number > 2000
+            off = (1.5 if recent and number % 100 / 10 < broken else -1.0) * picked
+            row |= {"machine_total": 3.0, "first_total": 3.0 - off if picked else None, "line": number}
+        desk.rows = [row | {"task": f"essay-1.{trait}"} for row in desk.rows for trait in ("grammar", "syntax")]
+        values, _ = watch(desk, store, tmp_path, policy='on_alarm = "hold"')
+        assert values["rows"][-1]["in"] == 200, "the totals are no rows"
+        return values
+
+    values = watched(0.0, 0.12)
+    (line,) = values["promises"]
+    assert (line["task"], line["promise"], line["reads"], line["errors"]) == ("essay-1", "total", 610, 0)
+    assert line["verdict"] == "kept" and values["read_behind"].keys() == {"essay-1"}
+    for doubt, cause in ((0.12, "machine or people changed"), (0.4, "population changed")):
+        values = watched(0.4, doubt)
+        assert values["promises"][0]["verdict"] == cause
+        assert [hold["task"] for hold in values["holds"]] == ["essay-1"]
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "totals more than 1 points off" in page and "can be watched: essay-1.grammar, essay-1.syntax." in page
 
 
 @pytest.mark.parametrize(("doubt", "verdict"), [(0.12, "machine or people changed"), (0.3, "population changed")])
