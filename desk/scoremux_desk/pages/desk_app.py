@@ -10,7 +10,6 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from scoremux_desk.errors import NotAllowedError
 from scoremux_desk.pages import director, leader, rater, signing_in
 from scoremux_desk.pages.page_endpoints import Page, SafeHeaders, page
 from scoremux_desk.pages.rendering import show
@@ -34,8 +33,7 @@ _PAGES: dict[str | None, dict[str, Page]] = {
         "POST /undo": rater.undo,
         "POST /aside": rater.put_aside,
         "POST /alert": rater.alert,
-        "GET /compare": rater.compare,
-        "POST /compare": rater.begin_compare,
+        "POST /compare": rater.compare,
         "GET /feedback": rater.feedback,
         "GET /help": rater.keys,
     },
@@ -90,10 +88,6 @@ def create_app(desk: Desk) -> Starlette:
     return Starlette(
         routes=[*routes, static, icon],
         middleware=[Middleware(SafeHeaders, desk=desk)],
-        exception_handlers={NotAllowedError: _refused, 404: nothing, 405: nothing},
+        exception_handlers={404: nothing, 405: nothing},
         max_body_size=2 << 20,
     )
-
-
-async def _refused(_: Request, error: Exception) -> Response:
-    return Response(str(error), 403, media_type="text/plain")

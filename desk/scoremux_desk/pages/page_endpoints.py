@@ -59,7 +59,6 @@ def page(
         form = FormData()
         sent_at = time.monotonic() + least_s
         if request.method == "POST":
-            _check_origin(desk, request)
             form = await request.form(max_files=0, max_fields=_MOST_FIELDS, max_part_size=_MOST_FORM)
         answer = await run_in_threadpool(_answer, desk, function, role, request, form)
         if (chosen := request.query_params.get("language")) in LANGUAGES:
@@ -79,6 +78,8 @@ def _answer(desk: Desk, function: Page, role: str | None, request: Request, form
                 visit.signed_in = None  # another person has signed in at the proxy since
             if visit.signed_in is not None and visit.signed_in.may("leader"):
                 visit.waiting = {name: number_of(connection, each) for name, each in _WAITING.items()}
+        if request.method == "POST":
+            _check_origin(desk, request)
         if role is None:
             return function(visit)
         if visit.signed_in is None:

@@ -129,23 +129,14 @@ def alert(visit: Visit) -> Response:
     return _act(visit, act)
 
 
-def begin_compare(visit: Visit) -> Response:
-    """Note that this person looks at the machine's score of their last response, and show it."""
+def compare(visit: Visit) -> Response:
+    """Show the last decision beside the machine's score; the record says that the rater looks at it."""
     with visit.writing() as access:
         if access.policy.machine == "never":
             raise NotAllowedError("this programme does not show the machine's score to raters")
-        human_decisions.compare(access)
-    return compare(visit) if visit.by_script else see("/compare")
-
-
-def compare(visit: Visit) -> Response:
-    """Show the last decision beside the machine's score, once the record says that the rater looks at it."""
-    with visit.reading() as connection:
-        last = decision_rows.last_decision(connection, visit.person.id)
-        if last is None or not last.compared:
-            raise NotAllowedError("this comparison has not been asked for")
-        row = responses.row_of(connection, last.row)
-        item = programme.item_of(connection, row.task)
+        last = human_decisions.compare(access)
+        row = responses.row_of(access.connection, last.row)
+        item = programme.item_of(access.connection, row.task)
     return show(visit, "compare.html", last=last, row=row, item=item, machine=responses.machine_score(row))
 
 

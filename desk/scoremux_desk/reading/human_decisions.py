@@ -85,8 +85,9 @@ def undo(access: TaskAccess) -> int:
     return int(group[0].read)
 
 
-def compare(access: TaskAccess) -> None:
-    """Note that a rater looks at the machine's score of their last response, which they can no longer undo.
+def compare(access: TaskAccess) -> Any:
+    """Note that a rater looks at the machine's score of their last response; return their decision, which they can no
+    longer undo.
 
     Raises ReviewError if they have decided nothing.
     """
@@ -96,6 +97,7 @@ def compare(access: TaskAccess) -> None:
     if not last.compared:
         decision_rows.mark(access.connection, last.id, compared=True)
         access.log("compared", {"decision": last.id}, row=last.row)
+    return last
 
 
 def _check(access: TaskAccess, read: Any, rating: Rating, item: programme.Item) -> float:
