@@ -132,3 +132,11 @@ class PackageFiles:
     def digest(self) -> str:
         """Return the sha256 of the files' names and bytes. Raises PackageError as `blocks`."""
         return set_digest({name: digest_of(self.blocks(name)) for name in self.names})
+
+
+def is_whole(folder: Path, digest: str) -> bool:
+    """Whether a folder has the package of this digest."""
+    try:
+        return PackageFiles(folder).digest() == digest
+    except PackageError:
+        return False

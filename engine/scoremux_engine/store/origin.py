@@ -5,19 +5,19 @@ import math
 import os
 import re
 import shutil
+import tempfile
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
-from pathlib import Path, PurePosixPath
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated
 
 from pydantic import Field
 
 from scoremux_client.contract import DIGEST_PATTERN
 from scoremux_engine.errors import PackageError, StoreError
-from scoremux_engine.packages.package_files import FILES, OPTIONAL, PackageFiles
+from scoremux_engine.packages.package_files import is_whole
 from scoremux_engine.store.manifest import (
     LEVELS_JSONL,
     MANIFEST_JSON,
@@ -26,9 +26,8 @@ from scoremux_engine.store.manifest import (
     StoreFile,
     parse_store_file,
 )
-from scoremux_engine.store.placing import write_package
-from scoremux_files.atomic import replace_file
-from scoremux_files.digests import BLOCK_BYTES, read_file
+from scoremux_files.atomic import NEW, replace_file, sync
+from scoremux_files.digests import read_file
 from scoremux_files.errors import first_line
 
 ORIGIN_JSON = "origin.json"
@@ -185,11 +184,18 @@ class Origin:
 
     def _fetch(self, digest: str) -> None:
         source = f"{self._root}/packages/{digest}"
+        aside = Path(tempfile.mkdtemp(prefix=NEW, dir=self._packages))
         try:
-            files = _BucketFiles(self._bucket, source)
-            if files.size > self._keep_bytes:
+            size = self._bucket.du(source)
+            if size > self._keep_bytes:
                 raise PackageError(f"{source} is larger than the {self._keep_bytes:,} bytes that are kept here")
-            write_package(self._packages / digest, files, digest)
+            self._bucket.get(f"{source}/", str(aside), recursive=True)
+            if not is_whole(aside, digest):
+                raise PackageError(f"{source} is damaged: its content has another digest")
+            aside.chmod(0o755)
+            for path in (*aside.iterdir(), aside):
+                sync(path)
+            aside.rename(self._packages / digest)
         except PackageError as error:
             self._refused[digest] = str(error), time.monotonic() + _REFUSED_S
             raise
@@ -200,9 +206,11 @@ class Origin:
             if not isinstance(error, FileNotFoundError):
                 self._note(why)
             raise PackageError(f"{source} cannot be read: {why}") from error
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
         self._answered_at = time.monotonic()
         with self._making_room:
-            self._make_room(files.size)
+            self._make_room(size)
 
     def _make_room(self, more_bytes: int) -> None:
         """Remove packages, those used least recently first, where there are too many bytes; also what a crash left."""
@@ -227,23 +235,3 @@ class Origin:
         self.problem, self._answers = problem, answers or not problem
         if self._answers:
             self._answered_at = time.monotonic()
-
-
-class _BucketFiles(PackageFiles):
-    """The files of a package in a bucket; size: their bytes."""
-
-    def __init__(self, bucket: Any, source: str) -> None:
-        super().__init__(Path(source))
-        self._bucket = bucket
-        entries = bucket.ls(source, detail=True)
-        sizes = {PurePosixPath(entry["name"]).name: int(entry["size"]) for entry in entries}
-        self._sizes = {name: sizes[name] for name in (*FILES, *OPTIONAL) if name in sizes}
-        self.size = sum(self._sizes.values())
-
-    @property
-    def names(self) -> list[str]:
-        return list(self._sizes)
-
-    def blocks(self, name: str) -> Iterator[bytes]:
-        with self._bucket.open(f"{self.path}/{name}", "rb") as file:
-            yield from iter(lambda: file.read(BLOCK_BYTES), b"")

@@ -1,5 +1,8 @@
 """The store as its writers change it: one atomic change at a time, also with other writers."""
 
+import os
+import shutil
+import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
@@ -8,7 +11,7 @@ from typing import NamedTuple
 from scoremux_engine.errors import PackageError, StoreError
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.packages.package import TaskPackage
-from scoremux_engine.packages.package_files import TRAINED_JSON, PackageFiles
+from scoremux_engine.packages.package_files import TRAINED_JSON, PackageFiles, is_whole
 from scoremux_engine.packages.task_descriptions import describe
 from scoremux_engine.store.history import Change
 from scoremux_engine.store.manifest import (
@@ -19,11 +22,13 @@ from scoremux_engine.store.manifest import (
     StoreFile,
     VersionLevels,
 )
-from scoremux_engine.store.placing import is_whole, remove_folder, write_package
 from scoremux_engine.store.reader import StoreReader
-from scoremux_files.atomic import append, replace_file
+from scoremux_files.atomic import NEW, OLD, append, replace_file, sync, write_blocks
+from scoremux_files.digests import set_digest
 from scoremux_files.errors import for_each, reason
 from scoremux_files.locks import locked
+
+LEFTOVERS = (NEW, OLD)
 
 
 class _CheckedPackage(NamedTuple):
@@ -232,13 +237,48 @@ class Store(StoreReader):
                     continue
                 if folder.exists():  # damaged
                     remove_folder(folder)
-                write_package(folder, package.files, package.digest)
+                _write_package(folder, package)
                 written.append(folder)
         except BaseException:
             for folder in written:
                 with suppress(OSError):
                     remove_folder(folder)
             raise
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder: its name disappears at once, its content after that."""
+    aside = Path(tempfile.mkdtemp(prefix=OLD, dir=folder.parent))
+    folder.rename(aside)  # onto an empty folder
+    shutil.rmtree(aside)
+
+
+def _write_package(folder: Path, package: _CheckedPackage) -> None:
+    """Write a package's files into a new folder that appears whole, or not at all.
+
+    Raises PackageError where the files were changed since they were checked.
+    """
+    aside = Path(tempfile.mkdtemp(prefix=NEW, dir=folder.parent))
+    try:
+        written = {name: _copy(package.files, name, aside) for name in package.files.names}
+        if set_digest(written) != package.digest:
+            raise PackageError(f"{package.files.path} changed while it was being added")
+        aside.chmod(0o755)
+        sync(aside)
+        aside.rename(folder)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+    sync(folder.parent)
+
+
+def _copy(files: PackageFiles, name: str, folder: Path) -> str:
+    """Write one file durably; return its sha256."""
+    handle = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    try:
+        return write_blocks(handle, files.blocks(name))
+    finally:
+        os.close(handle)
 
 
 def _changes(manifest: Manifest, packages: Sequence[_CheckedPackage]) -> list[Change]:

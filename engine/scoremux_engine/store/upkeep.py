@@ -10,9 +10,8 @@ from pathlib import Path
 from scoremux_engine.errors import EngineError, PackageError, StoreError
 from scoremux_engine.packages.package_files import PackageFiles
 from scoremux_engine.store.manifest import LOOKS_JSON, RemovedLooks
-from scoremux_engine.store.placing import LEFTOVERS, remove_folder
 from scoremux_engine.store.reader import StoreReader
-from scoremux_engine.store.store import Store
+from scoremux_engine.store.store import LEFTOVERS, Store, remove_folder
 from scoremux_files.atomic import replace_file
 from scoremux_files.errors import InputError
 
