@@ -95,10 +95,6 @@ def serve(
     repository: Annotated[Path, Option(help="Repository with an exported backbone, or with --adapters a new folder.")],
     adapters: Annotated[list[Path] | None, _ADAPTERS] = None,
     backbone: Annotated[str | None, _BACKBONE] = None,
-    tasks: Annotated[
-        Path | None,
-        Option(help="With --adapters: CSV file of tasks, as for `scoremux tasks add`.", rich_help_panel=_FIRST_START),
-    ] = None,
     store: OtherStoreOption = None,
     profile: Annotated[
         str | None,
@@ -134,8 +130,8 @@ def serve(
     from scoremux_server.serve import make_server, rendered, report, run
     from scoremux_server.triton.adapter_export import publish_adapters
 
-    if (backbone or tasks) and not adapters:
-        raise SetupError("--backbone and --tasks describe --adapters: give both, or neither")
+    if backbone and not adapters:
+        raise SetupError("--backbone describes --adapters: give both, or neither")
     name = profile or default_profile(repository)
     chosen = Profile.read(name, settings or [])
     server = make_server(repository, chosen, store, log, checked=not print_config)
@@ -143,7 +139,7 @@ def serve(
         print(rendered(server))
         return
     if adapters:
-        publish_adapters(adapters, repository, store or repository / "store", backbone, tasks, report)
+        publish_adapters(adapters, repository, store or repository / "store", backbone, report)
     report(f"profile  {name}")
     run(server)
 

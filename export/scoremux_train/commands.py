@@ -126,8 +126,9 @@ def _read(options: TrainOptions, console: Console) -> tuple[Plan, Data, list[Tas
     """Read the labelled responses, check them, and print their flaws."""
     from scoremux_evidence.rows.label_columns import label_columns
     from scoremux_train.check import check, print_checks, remarks
-    from scoremux_train.data import read_data, read_tasks
+    from scoremux_train.data import read_data
     from scoremux_train.recipe import Plan
+    from scoremux_train.task_table import read_tasks
 
     plan = Plan.read(options.config) if options.config else Plan()
     keys = ("level", "score", "second", "rater")

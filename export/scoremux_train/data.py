@@ -10,7 +10,6 @@ from typing import NamedTuple
 import numpy as np
 
 from scoremux_engine.packages.task import Task
-from scoremux_engine.packages.task_table import read_table
 from scoremux_evidence.rows import rules
 from scoremux_evidence.rows.label_columns import LABEL_COLUMNS, LabelColumns
 from scoremux_evidence.rows.points import take_levels
@@ -151,11 +150,6 @@ def _weighed(rows: Rows) -> Rows:
     weight = rows.weight.copy()
     weight[trained[routed_beside(rows.where(trained))]] = math.nan
     return rows.plus(weight=weight)
-
-
-def read_tasks(path: Path) -> dict[str, JsonRow]:
-    """Read a table of tasks (`read_table`); return fields of `task.json` by task id. Raises PackageError."""
-    return {str(fields.get("id", name)): fields for name, fields in read_table(path).items()}
 
 
 def training_rows(rows: Rows) -> TrainingRows:

@@ -60,7 +60,7 @@ def test_a_folder_of_adapters_is_served_by_one_command(trained: Path, tmp_path: 
 def publish(given: list[Path], repository: Path, **keys: Any) -> list[str]:
     """Do what `serve --adapters` does before it serves; return what it says."""
     said: list[str] = []
-    settings = {"model": None, "tasks": None, **keys}
+    settings = {"model": None, **keys}
     publish_adapters(given, repository, repository / "store", report=said.append, **settings)
     return said
 
@@ -80,9 +80,7 @@ def test_only_missing_steps_run(
     assert publish([trained], repository) == ["adapters 3: 0 published now"]
     assert {path: path.stat().st_mtime_ns for path in repository.rglob("*")} == before
     train_adapter(encoder, tmp_path / "t-9", 9, **PLAIN)
-    (tmp_path / "tasks.csv").write_text("id,question\nt-9,Why does ice float?\n")
-    said = publish([trained, tmp_path / "t-9"], repository, tasks=tmp_path / "tasks.csv")
-    assert said == ["adapters 4: 1 published now", "tasks    t-9: from the table"]
+    assert publish([trained, tmp_path / "t-9"], repository) == ["adapters 4: 1 published now"]
     assert checked == ["t-9"]  # once
     shutil.copytree(trained / "t-0", tmp_path / "copy" / "t-0")
     with pytest.raises(ScoremuxError, match=r"copy/t-0 and .*/t-0 are both task t-0"):

@@ -32,10 +32,6 @@ ByOption = Annotated[str, Option("--by", metavar="NAME", help="Who decides it; t
 def add(
     folders: Annotated[list[Path], Argument(help="PEFT adapters, or folders of them; with a task.json or without.")],
     store: StoreOption,
-    tasks: Annotated[
-        Path | None,
-        Option("--tasks", help="CSV file of tasks: its columns are the keys of task.json (export/README.md)."),
-    ] = None,
     backbone: BackboneOption = None,
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
@@ -44,10 +40,8 @@ def add(
 
     Example: scoremux tasks add adapters --store repo/store
     """
-    from scoremux_engine.packages.task_table import read_table
-
     opened, opened_store = open_backbone(store, backbone), Store(store)
-    described = describe(find_adapters(folders), opened, read_table(tasks) if tasks else None)
+    described = describe(find_adapters(folders), opened)
     adapters = [adapter.files for adapter in described]
     limits = lower_limits((adapter.limit for adapter in described), opened)
     remarks = [*other_bases(adapters, opened), *limits]

@@ -1,7 +1,7 @@
 """Adapters of a model that was not exported yet: each is compared with the majority of them."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -11,14 +11,14 @@ from scoremux_engine.model.backbone import Backbone, BackboneSpec, HeadLinear, S
 from scoremux_engine.packages.adapter_folders import BASE, Adapter, same_model
 from scoremux_engine.packages.adapter_tables import PREFIX, head_outputs, refuse_misfits
 from scoremux_engine.packages.package_files import CONFIG_JSON, PackageFiles
-from scoremux_engine.packages.task_descriptions import TaskFields, describe_folder
+from scoremux_engine.packages.task_descriptions import describe_folder
 from scoremux_files.errors import for_each
 
 _HEAD = ("classifier", "score")
 """What PEFT saves whole for SEQ_CLS, at the end of a module's name or before its last part."""
 
 
-def look_at(folders: Sequence[Path], table: Mapping[str, TaskFields], model: str | None) -> None:
+def look_at(folders: Sequence[Path], model: str | None) -> None:
     """Check adapters as far as that needs no model. Raises one PackageError that names all that are wrong.
 
     Args:
@@ -29,15 +29,15 @@ def look_at(folders: Sequence[Path], table: Mapping[str, TaskFields], model: str
         with suppress(PackageError):  # named below
             readable.append(Adapter.read(folder))
     likely, base = _likely_spec(readable), _most(adapter.base for adapter in readable)
-    for_each(folders, lambda folder: _look(folder, table, likely, base, model), PackageError, "adapters")
+    for_each(folders, lambda folder: _look(folder, likely, base, model), PackageError, "adapters")
 
 
-def _look(folder: Path, table: Mapping[str, TaskFields], likely: BackboneSpec, base: str, model: str | None) -> None:
+def _look(folder: Path, likely: BackboneSpec, base: str, model: str | None) -> None:
     adapter = Adapter.read(folder)
     if model is None and not (adapter.base and same_model(adapter.base, base)):
         named = f"is {adapter.base}, and others have {base}" if adapter.base else "is missing; give --backbone MODEL"
         raise PackageError(f"{folder / CONFIG_JSON}: {BASE} {named}")
-    files, _ = describe_folder(folder, Backbone(folder, likely), table)
+    files, _ = describe_folder(folder, Backbone(folder, likely))
     tensors, levels = files.tensors, files.task.width
     refuse_misfits(tensors, files.config, likely, head_outputs(tensors, likely, levels))
     tensors.load()

@@ -1,12 +1,11 @@
-"""`task.json` for adapters that have none, or that a table of tasks describes."""
+"""`task.json` for adapters that have none."""
 
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from scoremux_client.contract import TASK_ID_PATTERN
 from scoremux_engine.errors import PackageError
@@ -14,7 +13,7 @@ from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.packages.adapter_tables import PREFIX
 from scoremux_engine.packages.adapter_tokens import compare_tokens
 from scoremux_engine.packages.package_files import MAX_TEXT_BYTES, TASK_JSON, PackageFiles
-from scoremux_engine.packages.task import MOST_LEVELS, Task
+from scoremux_engine.packages.task import MOST_LEVELS
 from scoremux_files.digests import read_file
 from scoremux_files.errors import for_each, reading
 from scoremux_files.settings import parse_file, quote, quote_key
@@ -23,15 +22,12 @@ _MODEL_JSON = "config.json"
 _NO_LABEL = re.compile(r"LABEL_\d+")
 """What transformers calls an output that has no label."""
 
-TaskFields = dict[str, Any]
-"""Fields of `task.json`."""
-
 
 @dataclass(frozen=True)
 class DescribedAdapter:
     """An adapter with its `task.json`.
 
-    remark: which parts of that were made up or taken from a table.
+    remark: which parts of that were made up.
     limit: at how many tokens its training cut texts; the backbone's limit where the folder does not say.
     """
 
@@ -40,54 +36,33 @@ class DescribedAdapter:
     limit: int
 
 
-def describe(
-    folders: Sequence[Path], backbone: Backbone, table: Mapping[str, TaskFields] | None = None
-) -> list[DescribedAdapter]:
+def describe(folders: Sequence[Path], backbone: Backbone) -> list[DescribedAdapter]:
     """Complete what adapter folders say of their tasks.
 
     A folder without `task.json` gets its name as id, and as levels the numbers of `id2label` in its `config.json`, or,
     where that has no labels, 0, 1, … up to the width of its head.
 
-    Args:
-        table: Folder name → fields that override those of its `task.json` (`packages.task_table`).
-
     Raises:
-        PackageError: A row of the table lacks its folder, or an adapter cannot be described, saw other tokens, or has a
-            `config.json` by which the outputs of its head are not ascending levels.
+        PackageError: An adapter cannot be described, saw other tokens, or has a `config.json` by which the outputs of
+            its head are not ascending levels.
     """
-    names = {folder.absolute().name for folder in folders}
-    for name in table or ():
-        if name not in names:
-            raise PackageError(f"the table has a task in the folder {quote_key(name)}, which is not among the adapters")
-    described = for_each(
-        folders, lambda folder: describe_folder(folder, backbone, table or {}), PackageError, "adapters"
-    )
+    described = for_each(folders, lambda folder: describe_folder(folder, backbone), PackageError, "adapters")
     limits = compare_tokens(folders, backbone)
     return [DescribedAdapter(*pair, limit) for pair, limit in zip(described, limits, strict=True)]
 
 
-def describe_folder(folder: Path, backbone: Backbone, table: Mapping[str, TaskFields]) -> tuple[PackageFiles, str]:
+def describe_folder(folder: Path, backbone: Backbone) -> tuple[PackageFiles, str]:
     """Return the files of an adapter with its `task.json`, and what that was made from. Raises PackageError.
 
     Of the backbone only the head is read.
     """
-    files, row = PackageFiles(folder), table.get(folder.absolute().name, {})
-    path = folder / TASK_JSON
-    existing = parse_file(files.read(TASK_JSON), path, PackageError) if os.path.lexists(path) else None
+    files = PackageFiles(folder)
     width, labels = _outputs(files, backbone)
-    if existing is not None and not row:
+    if os.path.lexists(folder / TASK_JSON):
         return files, ""
-    fields, remarks = {**(existing or {}), **row}, ["from the table"] if row else []
-    if existing is None and "id" not in fields:
-        fields["id"] = _name(folder)
-        remarks.append("id: the folder's name")
-    if existing is None and not {"levels", "traits"} & fields.keys():
-        fields["levels"], source = _levels(folder, width, labels)
-        remarks.append(f"levels {' '.join(f'{level:g}' for level in fields['levels'])}: {source}")
-    ordered = {name: fields.pop(name) for name in Task.model_fields if name in fields}
-    data = json.dumps({**ordered, **fields}, ensure_ascii=False, indent=1).encode("utf-8", "surrogatepass")
-    files.texts[TASK_JSON] = data
-    return files, "; ".join(remarks)
+    name, (levels, source) = _name(folder), _levels(folder, width, labels)
+    files.texts[TASK_JSON] = json.dumps({"id": name, "levels": levels}, indent=1).encode()
+    return files, f"id: the folder's name; levels {' '.join(f'{level:g}' for level in levels)}: {source}"
 
 
 def _name(folder: Path) -> str:

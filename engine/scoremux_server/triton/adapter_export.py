@@ -13,7 +13,6 @@ from scoremux_engine.packages.adapter_tokens import lower_limits
 from scoremux_engine.packages.first_look import look_at
 from scoremux_engine.packages.package_files import CONFIG_JSON
 from scoremux_engine.packages.task_descriptions import DescribedAdapter, describe
-from scoremux_engine.packages.task_table import read_table
 from scoremux_engine.store.store import Store, refuse_duplicates
 from scoremux_files.errors import first_of
 from scoremux_server.errors import SetupError
@@ -28,7 +27,6 @@ def publish_adapters(
     repository: Path,
     store: Path,
     model: str | None,
-    tasks: Path | None,
     report: Callable[[str], None],
 ) -> None:
     """Export a backbone where there is none yet, and publish the adapters that never were.
@@ -47,14 +45,13 @@ def publish_adapters(
     export = ["export", "backbone", *weights, "--for", *map(str, adapters), "--out", str(repository)]
     folders = find_adapters(adapters)
     exported = repository / "backbone" / "1"
-    table = read_table(tasks) if tasks else {}
     if not (exported / SPEC).is_file():
-        look_at(folders, table, model)
+        look_at(folders, model)
         report(f"export   the backbone for {len(folders)} adapters; the next start needs none")
         _run(export)
     backbone = Backbone.open(exported)
     _refuse_other_model(folders, backbone, repository, model)
-    described = describe(folders, backbone, table)
+    described = describe(folders, backbone)
     new, earlier = _publish_new(described, backbone, Store(store), export)
     report(f"adapters {len(folders)}: {len(new)} published now")
     for line in _remarks(new, earlier, backbone):

@@ -1,4 +1,4 @@
-"""Adapters without a `task.json`, and tables of tasks: what is made of them, and what is refused by name."""
+"""`task.json`, and adapters without one: what is made of them, and what is refused by name."""
 
 import json
 from contextlib import nullcontext
@@ -9,14 +9,12 @@ import pytest
 from tokenizers import Tokenizer
 
 from making import make_adapter
-from pages import blocks
 from scoremux_engine.errors import PackageError
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.packages.package import TaskPackage
 from scoremux_engine.packages.package_files import PackageFiles
 from scoremux_engine.packages.task import Task
 from scoremux_engine.packages.task_descriptions import describe
-from scoremux_engine.packages.task_table import read_table
 from scoremux_engine.store.store import Store
 
 
@@ -29,14 +27,9 @@ def make_bare(folder: Path, backbone: Backbone, levels: int = 3, **config: Any) 
     return folder
 
 
-def described(folder: Path, backbone: Backbone, table: Path | None = None) -> tuple[Task, str]:
-    (adapter,) = describe([folder], backbone, read_table(table) if table else None)
+def described(folder: Path, backbone: Backbone) -> tuple[Task, str]:
+    (adapter,) = describe([folder], backbone)
     return TaskPackage.check(adapter.files, backbone).task, adapter.remark
-
-
-def write_table(path: Path, *lines: str) -> Path:
-    path.write_text("\ufeff" + "\r\n".join(lines) + "\r\n", encoding="utf-8")
-    return path
 
 
 WORDS, FALLING = {"0": "wrong", "1": "part", "2": "right"}, {"0": "2", "1": "1", "2": "0"}
@@ -135,55 +128,7 @@ def test_adapter_of_other_tokens_is_refused(backbone: Backbone, tmp_path: Path, 
         describe([folder], backbone)
 
 
-def test_table_describes_many_tasks_as_on_the_page(bare: Backbone, tmp_path: Path) -> None:
-    folders = [make_bare(tmp_path / "one", bare), make_adapter(tmp_path / "two", bare.spec, "t-2", levels=2)]
-    table = write_table(
-        tmp_path / "tasks.csv",
-        "folder,id,levels,question,template,first,second",
-        'one,bio-1,0 0.5 1,"Why, {x}?\n""Really""?",,{question},{response}',
-        "two,,,Really?,,,",
-    )
-    adapters = describe(folders, bare, read_table(table))
-    assert [adapter.remark for adapter in adapters] == ["from the table", "from the table"]
-    task, other = (Task.parse(adapter.files.read("task.json"), Path("task.json")) for adapter in adapters)
-    assert (task.id, task.levels, task.question) == ("bio-1", (0, 0.5, 1), 'Why, {x}?\n"Really"?')
-    assert task.input is not None and task.input.second == "{response}"
-    assert (other.id, other.levels, other.question, other.language) == ("t-2", (0, 1), "Really?", "en")
-    (block,) = (block for block in blocks("export/README.md") if block.language == "csv")
-    (tmp_path / "tasks.csv").write_text(block.text, encoding="utf-8")
-    folders = [make_bare(tmp_path / name, bare) for name in ("ice", "rain")]
-    for adapter in describe(folders, bare, read_table(tmp_path / "tasks.csv")):
-        task = Task.parse(adapter.files.read("task.json"), Path("task.json"))
-        assert task.layout is not None and task.question
-
-
-@pytest.mark.parametrize(
-    ("lines", "why"),
-    [
-        (["id,lvels", "t,0 1"], "line 2: unknown column 'lvels'; the columns are folder, levels, id, "),
-        (["id,id", "t,t"], "more than one column id"),
-        (["levels", "0 1"], "line 2: the row names neither a folder nor an id"),
-        (["id,levels", 't,"0,5 1"'], "line 2: levels"),
-        (["id,levels", "t"], "line 2: 1 columns, the header has 2"),
-        (["id,levels", "t,0 1,2"], "line 2: 3 columns, the header has 2"),
-        (["id,levels", ",0 1"], "line 2: the row names neither a folder nor an id"),
-        (["id", "t", "t"], "line 3: a second row for t"),
-        (["id", "other"], "a task in the folder other, which is not among the adapters"),
-        (["id", '"t'], "line 2: a quote that is not closed"),
-        (["id,first", "t,{response}"], r"task\.json: input"),
-    ],
-)
-def test_wrong_table_is_refused_by_line(bare: Backbone, tmp_path: Path, lines: list[str], why: str) -> None:
-    with pytest.raises(PackageError, match=why):
-        described(make_bare(tmp_path / "t", bare), bare, write_table(tmp_path / "tasks.csv", *lines))
-
-
-def test_description_is_read_and_levels_of_json_lines_are_a_list(tmp_path: Path) -> None:
-    table = write_table(tmp_path / "tasks.jsonl", '{"id": "t", "levels": [0, 0.5]}', '{"id": "u", "levels": "0 1"}')
-    assert [fields["levels"] for fields in read_table(table).values()] == [[0.0, 0.5], [0.0, 1.0]]
-    for levels in ("[[0]]", '["many"]'):
-        with pytest.raises(PackageError, match="line 1: levels: write numbers"):
-            read_table(write_table(tmp_path / "wrong.jsonl", f'{{"id": "t", "levels": {levels}}}'))
+def test_description_is_read(tmp_path: Path) -> None:
     task = read(tmp_path, GOOD)
     assert (task.id, task.levels, task.question, task.language) == ("en-6.3-ipp", (0.0, 0.25, 1.0), "Warum?", "de")
     task = read(tmp_path, {"id": "t", "levels": [-1, -0.5, 0]})

@@ -78,13 +78,10 @@ def test_add_shows_where_task_json_comes_from(commands: Commands, adapters: list
     for name in ("t-1", "t-2"):
         shutil.copytree(next(path for path in adapters if path.name == name), tmp_path / "stock" / name)
         (tmp_path / "stock" / name / "task.json").unlink()
-    table = tmp_path / "tasks.csv"
-    table.write_text("id,levels,question\nt-2,0 0.5 1,Really?\n", encoding="utf-8")
-    line = ["add", *sorted((tmp_path / "stock").iterdir()), "--tasks", table]
+    line = ["add", *sorted((tmp_path / "stock").iterdir())]
     made_up = "id: the folder's name; levels 0 1 2 3 4: one for each output of the head"
     assert made_up in commands.run(*map(str, line))
-    assert [row["task_json"] for row in commands.json(*map(str, line))] == [made_up, "from the table"]
-    assert commands.json("show", "t-2")["levels"] == [0, 0.5, 1]
+    assert commands.json(*map(str, line))[0]["task_json"] == made_up
     assert "task_json" not in commands.json("add", *adapters)[0]
 
 

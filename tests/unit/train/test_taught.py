@@ -23,10 +23,11 @@ from scoremux_evidence.rows.trained_rows import TrainedRows
 from scoremux_files.errors import InputError
 from scoremux_train import run
 from scoremux_train.check import check
-from scoremux_train.data import read_data, read_tasks
+from scoremux_train.data import read_data
 from scoremux_train.errors import DataError
 from scoremux_train.recipe import Plan, Recipe, generator
 from scoremux_train.reference_comparison import Compared, ReferenceComparison, comparisons, made_up, shipped_start
+from scoremux_train.task_table import read_tasks
 from scoremux_train.training.batches import Example, StepRow, TrainingSet
 from scoremux_train.training.objective import loss
 from scoremux_train.training.preparation import WHOLE, prepare

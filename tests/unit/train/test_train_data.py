@@ -26,11 +26,12 @@ from scoremux_train.card import card
 from scoremux_train.check import check, remarks
 from scoremux_train.commands import train
 from scoremux_train.cross_validated import CrossValidated, OutOfFold
-from scoremux_train.data import Data, read_data, read_tasks, training_rows
+from scoremux_train.data import Data, read_data, training_rows
 from scoremux_train.errors import DataError, RecipeError
 from scoremux_train.output import print_agreement
 from scoremux_train.recipe import Plan, Recipe
 from scoremux_train.run import TrainedTask
+from scoremux_train.task_table import read_tasks
 from scoremux_train.training.batches import Example, TrainingSet
 from scoremux_train.training.preparation import PreparedTask, assign
 
