@@ -7,7 +7,6 @@ machine with people.
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from scoremux_evidence.figures.level_columns import figures_by_cell
 KINDS = {"raters": "Raters with each other", "validity": "Raters with validity papers"}
 """What is compared with what a rater gave."""
 
-GROUPINGS = {"all": "All together", "rater": "By rater", "task": "By task", "week": "By week"}
+GROUPINGS = {"all": "All together", "rater": "By rater", "task": "By task"}
 _SHOWN = ("exact", "adjacent", "qwk", "below", "above", "far_below", "far_above", "severity")
 _FEW = 10
 
@@ -54,18 +53,9 @@ def pairs(levels: Sequence[Any], kind: str, by: str = "all", rater: str = "") ->
     return [(d, other) for d, other in compared if rater in ("", d.rater)]
 
 
-def confusion(pairs: Pairs, levels: int) -> list[list[int]]:
-    """Return how often each level was given [column] where the other level is [row]; levels: how many there are."""
-    counts = [[0] * levels for _ in range(levels)]
-    for rating, other in pairs:
-        if max(rating.level, other) < levels:
-            counts[other][rating.level] += 1
-    return counts
-
-
 def agreement(pairs: Pairs, by: str) -> list[GroupAgreement]:
     """Return the agreement of each group, with intervals. Groups of several tasks, whose scales differ, have no QWK."""
-    groups = [_group(rating, by) for rating, _ in pairs]
+    groups = ["All" if by == "all" else str(getattr(rating, by)) for rating, _ in pairs]
     names = sorted(set(groups))
     if not names:
         return []
@@ -92,11 +82,3 @@ def _between_raters(levels: Sequence[Any], both: bool) -> Pairs:
             if both:
                 compared.append((before, second.level))
     return compared
-
-
-def _group(rating: Any, by: str) -> str:
-    """Return a rating's group under one of `GROUPINGS`."""
-    if by == "week":
-        year, week, _ = datetime.fromtimestamp(rating.at, timezone.utc).isocalendar()
-        return f"{year} week {week:02}"
-    return str({"rater": rating.rater, "task": rating.task}.get(by, "All"))

@@ -99,7 +99,7 @@ def test_raters_at_once_read_every_row_once(database_name: str, tmp_path: Path) 
         connection.execute(insert(rows).values(id=1, text="a student's words"))
     assert "student" not in str(refused.value)
     browser = programme.client("dana")
-    for path in ("/", "/progress", "/agreement?by=week", "/record", "/rows/1", "/export/final.csv"):
+    for path in ("/", "/progress", "/agreement?by=rater", "/record", "/rows/1", "/export/final.csv"):
         assert browser.get(path).status_code == 200
     copy = Database(str(tmp_path / "backup.db"), create=True)
     head = copy_database(programme.database, copy)

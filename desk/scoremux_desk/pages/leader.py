@@ -44,7 +44,6 @@ def agreement(visit: Visit) -> Response:
         tasks = programme.all_items(connection)
         people = accounts.listed(connection)
     compared = {kind: figures.pairs(levels, kind, by, rater) for kind in figures.KINDS}
-    number = len(tasks[task].levels) if task in tasks else 0
     return show(
         visit,
         "agreement.html",
@@ -54,7 +53,6 @@ def agreement(visit: Visit) -> Response:
         by=by,
         task=task,
         tasks=tasks,
-        confusion={kind: figures.confusion(pairs, number) for kind, pairs in compared.items()},
         rater=rater,
         people=people,
     )

@@ -2,7 +2,6 @@
 
 import getpass
 import hashlib
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -126,11 +125,8 @@ class History:
             versions = {"task": change.task, "from": change.before, "to": change.after}
             line = HistoryLine.model_validate(stated | versions)
             lines += line.model_dump_json(by_alias=True) + "\n"
-        size = self._size()
-        if size and not self._ends_whole(size):
-            lines = "\n" + lines  # half a line of another program must not swallow ours
         digest = hashlib.sha256(content).hexdigest()
-        intent = _Intent(name=name, sha256=digest, history_bytes=size, lines=lines)  # type: ignore[arg-type]
+        intent = _Intent(name=name, sha256=digest, history_bytes=self._size(), lines=lines)  # type: ignore[arg-type]
         replace_file(self._intent, [intent.to_json()])
 
     def recover(self) -> None:
@@ -161,11 +157,6 @@ class History:
 
     def _size(self) -> int:
         return self.path.stat().st_size if self.path.exists() else 0
-
-    def _ends_whole(self, size: int) -> bool:
-        with self.path.open("rb") as file:
-            file.seek(size - 1, os.SEEK_SET)
-            return file.read(1) == b"\n"
 
 
 def _parse(line: bytes) -> HistoryLine | None:

@@ -13,21 +13,12 @@ from scoremux_server.triton.endpoints import is_loopback
 
 BUNDLED = "bundled"
 BUNDLED_RELEASE = (24, 10)
-FIXED_IN = {
-    (25, 7): "CVE-2025-23310, -23311, -23319, -23320, -23334",
-    (25, 8): "CVE-2025-23316",
-    (26, 3): "CVE-2026-24207",
-    (26, 5): "CVE-2026-47481",
-    (26, 6): "CVE-2026-47627",
-    (26, 7): "bulletin 5875",
-}
-"""Release → the holes that it closed, by which a client of Triton could run code or pass its authentication.
+SAFE_RELEASE = (26, 7)
+"""First release without a known hole by which a client of Triton could run code or pass its authentication.
 
-Source: NVIDIA's security bulletins, last checked on CHECKED_ON.
+Source: NVIDIA's security bulletins (last: 5875), last checked on CHECKED_ON.
 """
 CHECKED_ON = "2026-08-18"
-SAFE_RELEASE = max(FIXED_IN)
-"""First release without any of them."""
 
 RELEASE_VARIABLE = "NVIDIA_TRITON_SERVER_VERSION"
 """Set by NVIDIA's container to its release, such as `26.07`."""
@@ -83,10 +74,9 @@ class Installation:
         """Raise SetupError where strangers could reach a Triton that lets them run code. key: the profile's for it."""
         if is_loopback(address) or self.is_safe:
             return
-        holes = "; ".join(fixed for release, fixed in FIXED_IN.items() if release > (self.release or (0, 0)))
         raise SetupError(
             f"{key} is {address}: {self.name} must listen on loopback only, since it has known security holes "
-            f"({holes}; as of {CHECKED_ON}); to serve other machines use Triton {SAFE} or newer "
+            f"(NVIDIA's bulletins as of {CHECKED_ON}); to serve other machines use Triton {SAFE} or newer "
             f"(NVIDIA's container, where {RELEASE_VARIABLE} names the release)"
         )
 
