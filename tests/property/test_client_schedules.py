@@ -160,6 +160,7 @@ def forgets_to_probe(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(servers.Servers, "_probe", lambda self, server: probe(self, server) if self._calls else None)
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("defect", [cuts_without_the_cancelled, tells_no_call, forgets_to_probe])
 def test_defects_are_found_when_they_are_put_in(defect: Callable[[pytest.MonkeyPatch], None]) -> None:
     for seed in range(1000):

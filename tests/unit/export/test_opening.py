@@ -1,9 +1,6 @@
 """Which Linears become sites, what reads prefixes, and how graphs are compared."""
 
 import copy
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +9,7 @@ import pytest
 import tokenizers
 import torch
 import transformers
+from huggingface_hub import constants
 from torch import nn
 
 from scoremux_engine.bank.residents import Version
@@ -20,6 +18,7 @@ from scoremux_engine.model.buckets import SizeClass, padded_prefix
 from scoremux_engine.model.tokens import Tokenizer
 from scoremux_engine.packages.task import Task
 from scoremux_export.errors import ModelError
+from scoremux_export.opening.classifier import Classifier
 from scoremux_export.opening.openable import find_sites, head_linears
 from scoremux_export.opening.opened import OpenHeadLinear, OpenSite, SiteInputs
 from scoremux_export.opening.prefix import find_prefix_layers
@@ -150,15 +149,15 @@ def test_linear_that_reads_every_token_cannot_be_saved_whole() -> None:
         )
 
 
-def test_a_model_that_is_nowhere_is_named_without_asking_the_hub_again(tmp_path: Path) -> None:
-    command = [str(Path(sys.executable).with_name("scoremux")), "export", "backbone", "nomodel", "--out", "repo"]
-    hub = {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": "http://127.0.0.1:1", "HF_HOME": str(tmp_path / "cache")}
-    ended = subprocess.run(
-        command, cwd=tmp_path, env={**os.environ, **hub}, capture_output=True, text=True, check=False
-    )
-    said = " ".join(ended.stderr.split())
-    assert ended.returncode == 2 and "nomodel is neither a folder nor a model that http://127.0.0.1:1 has" in said
-    assert "Retrying" not in said and not (tmp_path / "repo").exists()
+def test_a_model_that_is_nowhere_is_named_without_asking_the_hub_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:1")
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", "http://127.0.0.1:1/{repo_id}/{revision}/{filename}")
+    with pytest.raises(ModelError, match=r"nomodel is neither a folder nor a model that http://127\.0\.0\.1:1 has"):
+        Classifier.open("nomodel")
+    assert "Retrying" not in caplog.text
 
 
 PAD = 0
