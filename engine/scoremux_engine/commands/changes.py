@@ -23,7 +23,7 @@ from scoremux_engine.store.origin import ORIGIN_JSON, OriginFile
 from scoremux_engine.store.store import Store
 from scoremux_engine.store.upkeep import collect
 from scoremux_files.atomic import replace_file
-from scoremux_files.errors import InputError, reading
+from scoremux_files.errors import InputError, reading, writing
 from scoremux_files.settings import parse_file
 
 ByOption = Annotated[str, Option("--by", metavar="NAME", help="Who decides it; the history keeps the name.")]
@@ -62,8 +62,9 @@ def follow(
     """
     if (store / HISTORY_JSONL).exists():
         raise StoreError(f"{store} is a store of its own, where versions were published; name another folder")
-    store.mkdir(parents=True, exist_ok=True)
-    replace_file(store / ORIGIN_JSON, [OriginFile(url=url, keep_bytes=int(keep_gib * (1 << 30))).to_json()])
+    with writing(store, StoreError):
+        store.mkdir(parents=True, exist_ok=True)
+        replace_file(store / ORIGIN_JSON, [OriginFile(url=url, keep_bytes=int(keep_gib * (1 << 30))).to_json()])
     opened = Store(store)
     opened.stamp()
     if opened.unreachable:

@@ -107,8 +107,8 @@ class Origin:
         """Look for a changed manifest, in another thread and when it is time. Only the first look is waited for."""
         now = time.monotonic()
         with self._lock:
-            first, looks = self._looking is None, self._looking and self._looking.is_alive()
-            if looks or now - self._looked_at < _LOOK_EVERY_S:
+            first, is_looking = self._looking is None, self._looking and self._looking.is_alive()
+            if is_looking or now - self._looked_at < _LOOK_EVERY_S:
                 return
             self._looked_at = now
             self._looking = threading.Thread(target=self._look, name="following", daemon=True)
