@@ -93,8 +93,8 @@ def train_as(options: TrainOptions, checkpoint_s: float = 60.0) -> None:
     start = ReferenceComparison.read(options.start) if options.start else None
     learned, comparison_of = comparisons(data, start)
     if shipped := [name for name, comparison in comparison_of.items() if comparison is shipped_start()]:
-        why = "compared by the start that comes with scoremux, as labels of other tasks are few"
-        console.print(f"{why}: {first_of(shipped)}", soft_wrap=True)
+        why = "there are too few labels of other tasks, so it is taught by the start that comes with scoremux"
+        console.print(f"{first_of(shipped)}: {why}", soft_wrap=True)
     quieten()
     plan = plan.model_copy(update={"base_model": plan.base_model or backbone})  # as PEFT does
     with ExitStack() as stack:
