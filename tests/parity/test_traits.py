@@ -50,6 +50,7 @@ from scoremux_engine.scoring.row_plan import RowPlan, RowTexts
 from scoremux_engine.store.store import Store
 from scoremux_evidence.promise.calibration import calibrate_tasks, publish
 from scoremux_files.rows.row_layout import RowLayout
+from serving import run_here
 
 TRAITS = {
     "grammar": {"levels": [1, 1.5, 2], "feedback": ["Läs reglerna.", "", "Fine"]},
@@ -238,6 +239,18 @@ def test_traits_are_calibrated_together_and_a_response_has_one_route(repository:
     assert {len(one.looks) for one in again.decisions.values()} == {1}
     with pytest.raises(InputError, match="Another trait of their item has no rows"):
         calibrate_tasks(engine, store, policy, rows_of(*(row for row in rows if row["task"] != NAMES[2])))
+
+
+def test_calibrate_reads_a_column_of_points_for_each_trait(repository: Path, tmp_path: Path) -> None:
+    points = [{name: trait["levels"][n % 2] for name, trait in TRAITS.items()} for n in range(30)]
+    rows = [{"id": n, "task": "t-0", "text": f"Essay {n}", **of} for n, of in enumerate(points)]
+    (tmp_path / "essays.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "columns.toml").write_text("[traits]\n" + "".join(f"{name} = '{name}'\n" for name in TRAITS))
+    (tmp_path / "policy.toml").write_text("[target]\nexact = 0.5\n")
+    given = ("--repository", repository, "--policy", tmp_path / "policy.toml", "--dry-run", "--json")
+    done = run_here("calibrate", tmp_path / "essays.jsonl", *given)
+    assert done.returncode == 0, done.stderr
+    assert [(one["task"], one["rows"]) for one in json.loads(done.stdout)["tasks"]] == [(n, 30) for n in sorted(NAMES)]
 
 
 def test_totals_are_exact_and_follow_a_table() -> None:

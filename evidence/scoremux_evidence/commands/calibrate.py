@@ -63,7 +63,7 @@ def calibrate(
     rules = read_policy(policy)
     columns = label_columns(column, "level", "score", "second", "rater", data=labelled[0] if labelled else None)
     store = Store(repository / "store")
-    live = store.manifest().tasks if columns.score else {}
+    live = store.manifest().tasks if columns.score or columns.traits else {}
     tasks = [PackageFiles(store.package_folder(version)).task for version in live.values()]
     scales = {name: levels for task in tasks for name, levels in task.scales.items()}
     rows = read_labelled(labelled or [], predictions, columns, scales)
