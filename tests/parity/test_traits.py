@@ -251,6 +251,7 @@ def test_calibrate_reads_a_column_of_points_for_each_trait(repository: Path, tmp
     done = run_here("calibrate", tmp_path / "essays.jsonl", *given)
     assert done.returncode == 0, done.stderr
     assert [(one["task"], one["rows"]) for one in json.loads(done.stdout)["tasks"]] == [(n, 30) for n in sorted(NAMES)]
+    assert "grammar, syntax, ideas" in run_here("tasks", "list", "--store", repository / "store").stdout
 
 
 def test_totals_are_exact_and_follow_a_table() -> None:

@@ -29,13 +29,13 @@ def list_tasks(store: StoreOption, as_json: JsonOption = False) -> None:
         (
             row["id"],
             row.get("language", ""),
-            " ".join(f"{level:g}" for level in row.get("levels", ())),
+            " ".join(f"{level:g}" for level in row.get("levels", ())) or ", ".join(row.get("traits", ())),
             row.get("problem") or " ".join(row["question"].split()),
             short(row["version"]),
         )
         for row in rows
     ]
-    columns = ("task", "language", "levels", "question", "version")
+    columns = ("task", "language", "levels or traits", "question", "version")
     show_result(as_json, rows, columns, cells, f"{len(rows)} live tasks", fold=("question",))
 
 
