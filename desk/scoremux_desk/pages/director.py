@@ -17,7 +17,6 @@ from scoremux_desk.pages.rendering import clock, show
 from scoremux_desk.pages.visits import Visit, see
 from scoremux_desk.reading import settling
 
-_MINUTE_S = 60.0
 _DAY_S = 86_400.0
 _MOST_ENTRIES = 100
 _NOT_SHOWN = ("row", "decision", "lead", "remark", "note", "why")
