@@ -186,10 +186,11 @@ class Origin:
         source = f"{self._root}/packages/{digest}"
         aside = Path(tempfile.mkdtemp(prefix=NEW, dir=self._packages))
         try:
-            size = self._bucket.du(source)
+            sizes = {entry["name"]: int(entry["size"]) for entry in self._bucket.ls(source, detail=True)}
+            size = sum(sizes.values())
             if size > self._keep_bytes:
                 raise PackageError(f"{source} is larger than the {self._keep_bytes:,} bytes that are kept here")
-            self._bucket.get(f"{source}/", str(aside), recursive=True)
+            self._bucket.get([*sizes], [str(aside / Path(name).name) for name in sizes])
             if not is_whole(aside, digest):
                 raise PackageError(f"{source} is damaged: its content has another digest")
             aside.chmod(0o755)
