@@ -36,8 +36,8 @@ def test_store_of_format_1_is_read_and_changed(store: Store, backbone: Backbone)
     live = store.manifest().tasks
     assert set(live) == {"bio-7", "bio-8"}
     assert set(store.pins().values()) == {"bio-8"}
-    kinds = ["new", "new", "new", "updated", "rolled back", "retired", "pinned"]
-    assert [line.kind for line in store.history.entries()] == kinds
+    actions = [line.action for line in store.history.entries()]
+    assert actions == ["add", "add", "add", "add", "rollback", "retire", "pin"]
     decided = store.read_package(live["bio-7"], backbone).decider
     assert decided.decision is not None and decided.decision.temperature is not None
     assert store.rollback("old").before is None

@@ -1,10 +1,9 @@
 """Commands that change a store: `add`, `rollback`, `retire`, `gc`, `hold`, `release`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
-from types import MappingProxyType
 from typing import Annotated, Any
 
 from rich.console import Console
@@ -84,7 +83,7 @@ def rollback(
     """
     opened = Store(store)
     change = opened.rollback(task, to, dry_run=dry_run)
-    _show(opened, [change], dry_run, kinds={"updated": "rolled back", "new": "returned"})
+    _show(opened, [change], dry_run)
 
 
 def retire(
@@ -166,7 +165,6 @@ def _show(
     changes: Sequence[Change],
     dry_run: bool = False,
     *,
-    kinds: Mapping[str, str] = MappingProxyType({}),
     origins: Sequence[str] = (),
     remarks: Sequence[str] = (),
     as_json: bool = False,
@@ -174,15 +172,13 @@ def _show(
     """Print changes.
 
     Args:
-        kinds: Kind of a change → how this command calls it.
         origins: The source of each one's `task.json`, "" where the folder has it whole.
         remarks: Sentences for standard error.
     """
     rows: list[dict[str, Any]] = []
     for change, origin in zip_longest(changes, origins):
-        kind = kinds.get(change.kind, change.kind)
         parts = {"uncalibrated": _loses_calibration(store, change), "task_json": origin, "dry_run": dry_run}
-        row = {"task": change.task, "change": kind, "from": change.before, "to": change.after}
+        row = {"task": change.task, "change": change.kind, "from": change.before, "to": change.after}
         rows.append(row | {name: part for name, part in parts.items() if part})
     more = ["task.json"] if any(origins) else []
     uncalibrated = [row["task"] for row in rows if "uncalibrated" in row]

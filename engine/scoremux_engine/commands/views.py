@@ -89,7 +89,7 @@ def history(
     opened.manifest_bytes()
     entries = opened.history.entries(task)
     rows = [
-        (f"{e.when:%Y-%m-%d %H:%M:%S} UTC", e.who, e.task, e.kind, short(e.before), short(e.after)) for e in entries
+        (f"{e.when:%Y-%m-%d %H:%M:%S} UTC", e.who, e.task, e.action, short(e.before), short(e.after)) for e in entries
     ]
     show_table(("when", "who", "task", "change", "from", "to"), rows, f"{len(rows)} changes")
 

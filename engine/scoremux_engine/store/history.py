@@ -20,9 +20,6 @@ HISTORY_JSONL = "history.jsonl"
 _LINE_MOST_BYTES = 1 << 16
 _INTENT_MOST_BYTES = 256 << 20
 _Milliseconds = Annotated[AwareDatetime, PlainSerializer(lambda when: when.isoformat(timespec="milliseconds"))]
-_KINDS = {
-    "rollback": "rolled back", "pin": "pinned", "unpin": "unpinned", "hold": "on hold", "release": "released"
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -67,13 +64,6 @@ class HistoryLine(StoreFile):
     def is_live_change(self) -> bool:
         """Whether another version became live; pins change none."""
         return self.action not in ("pin", "unpin")
-
-    @property
-    def kind(self) -> str:
-        """The change, in the words of tables."""
-        if self.action == "rollback" and self.before is None:
-            return "returned"
-        return _KINDS.get(self.action) or Change(self.task, self.before, self.after).kind
 
 
 class _Intent(StoreFile):

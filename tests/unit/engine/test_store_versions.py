@@ -128,8 +128,8 @@ def test_history_names_every_kind_of_change(store: Store) -> None:
     store.retire(["t"])
     store.rollback("t")
     lines = store.history.entries("t")
-    kinds = ["new", "updated", "updated", "rolled back", "retired", "returned"]
-    assert [line.kind for line in lines] == kinds
+    assert [line.action for line in lines] == ["add", "add", "add", "rollback", "retire", "rollback"]
+    assert [line.before is None for line in lines] == [True, False, False, False, False, True]
 
 
 @pytest.mark.usefixtures("versions")

@@ -165,7 +165,7 @@ def test_history_rollback_retire(commands: Commands) -> None:
     (_, first), (_, live) = history(commands, "t-1")
     assert str(first)[:12] in commands.run("rollback", "t-1", "--dry-run")
     assert commands.store.manifest().tasks["t-1"] == live
-    assert "rolled back" in commands.run("rollback", "t-1")
+    assert "updated" in commands.run("rollback", "t-1")
     assert str(live)[:12] in commands.run("rollback", "t-1", "--to", str(live)[:8])
     assert commands.run("retire", "t-1", "t-2").count("retired") == 2
     assert "retired" in commands.run("retire", "t-3", "--dry-run")
