@@ -76,7 +76,7 @@ def choose(pool: Labels, labelled: Labels, count: int, seed: int) -> list[TaskSa
             for place, value in enumerate(codes.texts()):
                 strata[place] += value or ""
         drawn = draw(
-            related([text or "" for text in both.text], both.texts("student")),
+            related([text or "" for text in both.text], both.student.texts()),
             strata,
             count,
             seed,
@@ -109,17 +109,17 @@ def write_queue(out: Path, samples: Sequence[TaskSample]) -> None:
     rows = Rows.joined([part.only((*_DRAWN_BY, "probability")) for part in parts or [samples[0].rows]])
     columns = {
         "id": text_column(rows.id.tolist()),
-        "task": text_column(rows.texts("task")),
+        "task": text_column(rows.task.texts()),
         "status": [Status.UNKNOWN_TASK.value] * len(rows),
         "level": pa.array([-1] * len(rows), "int32"),
         **dict.fromkeys(("version", "arithmetic"), [""] * len(rows)),  # levels of such files are the machine's
         "text": text_column(rows.text.tolist()),
-        "student": text_column(rows.texts("student")),
+        "student": text_column(rows.student.texts()),
         "chosen_by": [SAMPLE] * len(rows),
         "probability": rows.probability,
     }
-    if any(rows.texts("administration")):
-        columns["administration"] = text_column([name or "" for name in rows.texts("administration")])
+    if any(rows.administration.texts()):
+        columns["administration"] = text_column([name or "" for name in rows.administration.texts()])
     table = pa.table(columns)
     write_rows(out, [table], table.schema)
 

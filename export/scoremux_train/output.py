@@ -109,7 +109,7 @@ def _write_predictions(out: Path, tasks: Sequence[TrainedTask]) -> None:
             "text_check": checks,
         }
         names = ["administration", "cluster", *sorted(name for name in rows.columns if name.startswith("group "))]
-        more = {name.removeprefix("group "): rows.texts(name) for name in names}
+        more = {name.removeprefix("group "): rows[name].texts() for name in names}
         columns |= {name: [cell or "" for cell in cells] for name, cells in more.items() if name not in SCHEMA.names}
         schema = pa.schema([*SCHEMA, *((name, "string") for name in columns if name not in SCHEMA.names)])
         parts.append(pa.table(columns, schema=schema))

@@ -309,7 +309,7 @@ def test_folders_open_in_peft_and_serve_as_trained(
     rows = [json.loads(line) for line in (trained.parent / "rows.jsonl").read_text().splitlines()][:40]
     on = TrainedVersions.read(store.folder, store.manifest().tasks.items())
     given = rows_of(*(labelled(row["id"], row["task"], 0, text=row["text"]) for row in rows))
-    assert not on.unknown and on.find(given).all()
+    assert not on.unknown and on.find(given)[0].all()
     served = Engine.open(tmp_path).logits([row["text"] for row in rows], [row["task"] for row in rows])
     tokenizer = transformers.AutoTokenizer.from_pretrained(model)
     for task in RIGHT:

@@ -136,5 +136,5 @@ def _lost(scored: list[Path], watched: list[WatchedTask]) -> dict[str, int]:
         )
         written.update(cell_text(name) or "" for name in named)
     for task in watched:
-        received.update(name or "" for name in task.rows.texts("administration"))
+        received.update(name or "" for name in task.rows.administration.texts())
     return {name: max(0, count - received[name]) for name, count in written.items()}

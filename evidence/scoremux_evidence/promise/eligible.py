@@ -134,8 +134,8 @@ def eligible_rows(
     for item, digests in versions.items():
         past |= dict.fromkeys(traits.get(item, [item]), digests)
     of_live = labelled.without(rules.of_no_live_task(labelled, live, past))
-    if len(labelled) and not len(of_live) and not {*labelled.texts("task")} & {*past}:
-        raise InputError(f"{labelled.place(0)}: {labelled.texts('task')[0]!r} is not a live task of this store")
+    if len(labelled) and not len(of_live) and not {*labelled.task.texts()} & {*past}:
+        raise InputError(f"{labelled.place(0)}: {labelled.task.texts()[0]!r} is not a live task of this store")
     by_task = of_live.by_task()
     reasons = {}
     tasks = {}
@@ -223,7 +223,7 @@ def _eligible_of_task(
         return replace(task_rows, reason=CalibrationReason.LACKS_SAMPLE)
     rows = rows.without(rules.sent_to_people(rows))
     is_predicted = rows.probabilities != np.array(None)
-    adapters = {*rows.take_texts("adapter", np.flatnonzero(is_predicted))}
+    adapters = {*rows.adapter.take(np.flatnonzero(is_predicted)).texts()}
     foreign = bool(adapters) and adapters != {adapter_digest(files)}
     if foreign and not unverified:
         return replace(task_rows, rows=rows, reason=CalibrationReason.NOT_OF_LIVE_ADAPTERS)
@@ -259,7 +259,7 @@ def _looks_of(
 
 def _of_other_scale(rows: Rows, store: Store, past: Collection[str], task: Task) -> list[str]:
     """Return the versions that scored some rows of a task when it had another number of levels."""
-    used = {*rows.texts("version")}
+    used = {*rows.version.texts()}
     folders = [store.package_folder(version) for version in past if version in used]
     scales = {folder.name: PackageFiles(folder).task.scales for folder in folders if folder.exists()}
     return [version for version, scale in scales.items() if len(scale.get(task.id, ())) != len(task.levels)]
@@ -274,7 +274,7 @@ def _with_census(rows: Rows, decisions: Mapping[str, Decision | None]) -> Rows:
         decisions: Of all versions of the task.
     """
     is_routed = chosen(rows, ROUTE)
-    routed = {*rows.take_texts("version", np.flatnonzero(is_routed))}
+    routed = {*rows.version.take(np.flatnonzero(is_routed)).texts()}
     census = set[str | None]()
     keep_some = False
     for version, decision in decisions.items():
@@ -287,9 +287,9 @@ def _with_census(rows: Rows, decisions: Mapping[str, Decision | None]) -> Rows:
         return rows
     if not keep_some:
         census.add(None)
-    versions = rows.texts("version")
+    versions = rows.version.texts()
     chosen_by = [
         ALL if routed and version in census else reason
-        for routed, version, reason in zip(is_routed.tolist(), versions, rows.texts("chosen_by"), strict=True)
+        for routed, version, reason in zip(is_routed.tolist(), versions, rows.chosen_by.texts(), strict=True)
     ]
     return rows.plus(chosen_by=encode(pa.array(chosen_by, "string")))

@@ -56,7 +56,7 @@ def _answers(engine: Engine, rows: Rows, vectors: bool) -> list[Scored | None]:
     answers: list[Scored | None] = [None] * len(rows)
     none = np.array(None)
     places = np.flatnonzero((rows.probabilities == none) | (vectors & (rows.text != none))).tolist()
-    tasks = rows.texts("task")
+    tasks = rows.task.texts()
     for first in range(0, len(places), _BATCH_ROWS):
         part = places[first : first + _BATCH_ROWS]
         texts = [rows.text[place] or "" for place in part]
@@ -135,6 +135,6 @@ def _digest_of(rows: Rows, seconds: bool) -> str:
 
 def _origins(rows: Rows) -> Counter[str]:
     """Return how many rows come from which file, after how they were chosen where that is known."""
-    names = [Path(file or "").name for file in rows.texts("file")]
-    reasons = rows.texts("chosen_by")
+    names = [Path(file or "").name for file in rows.file.texts()]
+    reasons = rows.chosen_by.texts()
     return Counter(f"{why} of {name}" if why else name for why, name in zip(reasons, names, strict=True))

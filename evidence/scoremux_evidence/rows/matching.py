@@ -1,9 +1,8 @@
 """Scored rows beside the levels that humans gave them, and every row that cannot be compared, counted by reason."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import MappingProxyType
 
 import numpy as np
 import pyarrow as pa
@@ -102,33 +101,30 @@ def match_files(output: Path, truth: Path, columns: LabelColumns = LABEL_COLUMNS
     Raises:
         InputError: a file cannot be read, a column is missing, or no row has both.
     """
-    scored = read_scored(output)
-    versions = [*versions_of(scored)]
-    trained = TrainedVersions.read(tasks, versions)
-    matched = match_truth(scored, truth, columns, trained, output, published_points(tasks, versions))
+    matched = match_truth(read_scored(output), truth, columns, tasks, output)
     if not len(matched):
         reasons = "; ".join(f"{len(rows):,} {reason}" for reason, rows in matched.rows.left_out.items())
         raise InputError(
             f"no row of {output} has a score and a level in {truth} ({reasons}); rows match by "
             "id, task and administration, where both have these, and 7.0 is not 7"
         )
-    return replace(matched, totals=published_totals(tasks, versions))
+    return matched
 
 
 def match_truth(
     scored: Rows,
     truth: Path,
     columns: LabelColumns,
-    trained: TrainedVersions,
+    tasks: Path | None = None,
     output: Path | None = None,
-    published: Mapping[str, Sequence[float]] = MappingProxyType({}),
+    versions: Iterable[tuple[str, str]] = (),
 ) -> Matched:
     """Read a file of known levels and match its rows.
 
     Args:
-        trained: Rows that some version was trained on are left out.
+        tasks: See `match_files`.
         output: The file of `scored`, whose columns are groups and students where the truth has none of these names.
-        published: The points of the levels of tasks, where they are known from elsewhere than the output.
+        versions: Tasks and versions beside those of `scored`, which were trained on no row that counts either.
 
     Raises:
         InputError: As `match_files`, and where known levels are points.
@@ -136,7 +132,9 @@ def match_truth(
     labels = read_labels([truth], replace(columns, groups=(*columns.groups, "status")))
     has_points = "score" in labels.present
     points = shown_points(scored.task.code, scored.machine, scored.score, counts := level_counts(scored))
-    for task, scale in published.items():
+    versions = [*versions, *versions_of(scored)]
+    trained = TrainedVersions.read(tasks, versions)
+    for task, scale in published_points(tasks, versions).items():
         if len(scale) == counts[scored.task.place(task)]:
             points[scored.task.place(task), : len(scale)] = scale
     if has_points:
@@ -163,6 +161,7 @@ def match_truth(
         matched,
         rows=rows.plus(**{f"group {name}": groups[name] for name in columns.groups}),
         points=points,
+        totals=published_totals(tasks, versions),
         code_gaps=tuple(code_gaps(scored.condition, *_of_all_rows(scored, known, columns, kept)) if groups else ()),
         population=" ".join(filter(None, (matched.population, trained.in_words(), "" if whose else UNNAMED))),
     )

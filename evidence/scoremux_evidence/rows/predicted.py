@@ -93,14 +93,14 @@ def _with_predictions(rows: Rows, pairs: Mapping[int, int]) -> Rows:
     second, other = rows.second[row], rows.second[prediction]
     relabelled = np.zeros(len(rows), bool)
     relabelled[row] = (rows.level[row] != rows.level[prediction]) | ((second != other) & ~np.isnan(second + other))
-    changed = {name: _copied(rows[name], row, prediction) for name in _OF_TRAINING}
-    no_second, no_student = np.isnan(second), rows.student.code[row] < 0
-    changed["second"] = _copied(rows.second, row[no_second], prediction[no_second])
-    changed["student"] = _copied(rows.student, row[no_student], prediction[no_student])
-    no_cluster = rows.cluster.code[row] < 0
-    changed["cluster"] = _copied(rows.cluster, row[no_cluster], prediction[no_cluster])
-    unknown = (rows.chosen_by.code[row] < 0) & (rows.weight[row] == 1)
-    changed |= {name: _copied(rows[name], row[unknown], prediction[unknown]) for name in _HOW_CHOSEN}
+    lacking = {
+        "second": np.isnan(second),
+        "student": rows.student.code[row] < 0,
+        "cluster": rows.cluster.code[row] < 0,
+        **dict.fromkeys(_HOW_CHOSEN, (rows.chosen_by.code[row] < 0) & (rows.weight[row] == 1)),
+        **dict.fromkeys(_OF_TRAINING, np.ones(len(row), bool)),
+    }
+    changed = {name: _copied(rows[name], row[part], prediction[part]) for name, part in lacking.items()}
     return rows.plus(**changed).counting({RELABELLED: relabelled})
 
 

@@ -330,11 +330,11 @@ def _with_administrations(lines: Rows) -> Rows:
 
     The desk names administrations, and files of labels often do not.
     """
-    names = lines.texts("administration")
+    names = lines.administration.texts()
     if all(names) or not any(names):
         return lines
     texts = [text and same_text(text) for text in lines.text]
-    responses = [*zip(lines.texts("task"), lines.id.tolist(), texts, strict=True)]
+    responses = [*zip(lines.task.texts(), lines.id.tolist(), texts, strict=True)]
     named: dict[tuple[Any, ...], list[int]] = {}
     for place, response in enumerate(responses):
         if names[place] and response[2]:
@@ -360,7 +360,7 @@ class _Responses:
         self.rows: dict[Key, int] = {}
         self.second = lines.second.tolist()
         self._lines, self._keys = lines, lines.response_keys()
-        self._rater = [rater or "" for rater in lines.texts("rater")]
+        self._rater = [rater or "" for rater in lines.rater.texts()]
         self._level, self._score = lines.level.tolist(), lines.score.tolist()
         self._raters: dict[Key, dict[str, int]] = {}
 

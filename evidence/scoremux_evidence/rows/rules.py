@@ -49,9 +49,9 @@ def learned(rows: Rows, trained: TrainedVersions, counts: Mask) -> Found:
     Raises:
         InputError: The adapter learned the texts of most rows that count, under other ids.
     """
-    is_known = trained.find(rows)
+    is_known, has_text = trained.find(rows)
     by_adapter = rows.probabilities == np.array(None)
-    found = {TRAINED_ON: is_known & by_adapter, SAME_TEXT: trained.find_texts(rows) & ~is_known & by_adapter}
+    found = {TRAINED_ON: is_known & by_adapter, SAME_TEXT: has_text & ~is_known & by_adapter}
     counts = counts & ~found[TRAINED_ON]
     with_text = int((found[SAME_TEXT] & counts).sum())
     if with_text > _MOST_TRAINED * counts.sum():
@@ -145,12 +145,12 @@ def refuse_off_scale(rows: Rows, levels: int) -> None:
         wrong = ~_on_scale(rows[name], levels) & (~np.isnan(rows[name]) | (name == "level"))
         if wrong.any():
             row = int(wrong.argmax())
-            task = rows.texts("task")[row]
+            task = rows.task.texts()[row]
             given = f"level {rows[name][row]:g}, but {task} has levels 0 to {levels - 1}"
             raise InputError(f"{rows.place(row)}: {given}")
     for row, shares in enumerate(rows.probabilities):
         if shares is not None and len(shares) != levels:
-            task = rows.texts("task")[row]
+            task = rows.task.texts()[row]
             raise InputError(f"{rows.place(row)}: {len(shares)} probabilities, but {task} has {levels} levels")
         if shares is not None and not (min(shares) >= 0 and abs(sum(shares) - 1) <= _SUM_WITHIN):
             raise InputError(f"{rows.place(row)}: the probabilities are not numbers from 0 to 1 that sum to 1")

@@ -109,26 +109,16 @@ class Rows:
         if "file" not in self:
             ids: Sequence[str] = _taken(self.id, rows)
             return ids
-        files = [Path(file or "").name for file in self.take_texts("file", rows)]
+        files = [Path(file or "").name for file in self.file.take(rows).texts()]
         return [f"{file}:{line}" for file, line in zip(files, self.line[rows].tolist(), strict=True)]
 
     def place(self, row: int) -> str:
         """Return the file and line of a row."""
         return f"{self.file.values[self.file.code[row]]}, line {self.line[row]}"
 
-    def take_texts(self, name: str, rows: Values) -> list[str | None]:
-        """Return a column of codes as text, of some rows."""
-        texts: list[str | None] = self[name].take(rows).texts()
-        return texts
-
-    def texts(self, name: str) -> list[str | None]:
-        """Return a column of codes as text, None where a row has no value."""
-        texts: list[str | None] = self[name].texts()
-        return texts
-
     def response_keys(self) -> list[Key]:
         """Return the key of each row."""
-        columns = (self.texts("task"), self.id.tolist(), self.texts("administration"))
+        columns = (self.task.texts(), self.id.tolist(), self.administration.texts())
         return [(task or "", name, administration or "") for task, name, administration in zip(*columns, strict=True)]
 
     def by_task(self) -> "dict[str, Rows]":

@@ -5,7 +5,7 @@ The adapter's level of such a row says nothing about other responses.
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,24 +80,22 @@ class TrainedRows:
         labelled = {} if self.labelled is None else {"labelled": self.labelled}
         return json.dumps({"format": self.format, **digests, **labelled}, indent=0) + "\n"
 
-    def find(self, rows: Rows) -> Mask:
-        """Return the rows that the adapter was trained on: on their id or, where either side has no id, their text.
+    def find(self, rows: Rows) -> tuple[Mask, Mask]:
+        """Return the rows that the adapter was trained on, and the rows with a text that it was trained on.
 
-        An id in an administration that training did not have is the id of another response, if the text is another.
+        Rows are known by their id or, where either side has no id, by their text. An id in an administration that
+        training did not have is the id of another response, if the text is another.
         """
         found = np.zeros(len(rows), bool)
-        columns = zip(rows.response_keys(), rows.has_id.tolist(), _texts(rows, self.format), strict=True)
+        texts = _texts(rows, self.format)
+        columns = zip(rows.response_keys(), rows.has_id.tolist(), texts, strict=True)
         for place, ((_, name, administration), has_id, text) in enumerate(columns):
             if not has_id or text in self.unnamed:
                 found[place] = text in self.texts or text in self.unnamed
             elif _digest(name) in self.ids:
                 is_open = not (administration and self.administrations)
                 found[place] = is_open or _digest(administration) in self.administrations or text in self.texts
-        return found
-
-    def find_texts(self, rows: Rows) -> Mask:
-        """Return the rows with a text that the adapter was trained on."""
-        return np.array([text != "" and text in self.texts for text in _texts(rows, self.format)], bool)
+        return found, np.array([text != "" and text in self.texts for text in texts], bool)
 
 
 @dataclass(frozen=True)
@@ -140,21 +138,19 @@ class TrainedVersions:
                 unknown[task] = None
         return cls(by_task, [*unknown], damaged)
 
-    def find(self, rows: Rows) -> Mask:
-        """Return the rows that a version of their task was trained on; of a row that names no task, of any task."""
-        return self._find(rows, TrainedRows.find)
+    def find(self, rows: Rows) -> tuple[Mask, Mask]:
+        """Return the rows, and those with a text, that a version of their task was trained on.
 
-    def find_texts(self, rows: Rows) -> Mask:
-        """Return the rows with a text that a version of their task was trained on."""
-        return self._find(rows, TrainedRows.find_texts)
-
-    def _find(self, rows: Rows, find: Callable[[TrainedRows, Rows], Mask]) -> Mask:
-        found = np.zeros(len(rows), bool)
+        A row that names no task may be of any.
+        """
+        found, with_text = np.zeros((2, len(rows)), bool)
         for task, trained in self.by_task.items():
-            part = np.flatnonzero(np.isin(rows.task.code, [-1, rows.task.place(task)]))
+            part = np.flatnonzero((rows.task.code < 0) | rows.task.among([task]))
             for of_version in trained:
-                found[part] |= find(of_version, rows.where(part))
-        return found
+                known, same_text = of_version.find(rows.where(part))
+                found[part] |= known
+                with_text[part] |= same_text
+        return found, with_text
 
     def in_words(self) -> str:
         """Say of which tasks it is not known whether they were trained on the rows; empty for none."""

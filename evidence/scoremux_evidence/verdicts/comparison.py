@@ -12,7 +12,6 @@ from scoremux_evidence.figures.estimates import Estimates, Figures, joined_figur
 from scoremux_evidence.figures.intervals import estimates
 from scoremux_evidence.rows.label_columns import LABEL_COLUMNS, LabelColumns
 from scoremux_evidence.rows.matching import Matched, match, match_truth
-from scoremux_evidence.rows.points import published_points
 from scoremux_evidence.rows.scored_output import UNKNOWN_LEVELS, level_counts, read_scored, versions_of
 from scoremux_evidence.rows.table import (
     LEAST_STUDENTS,
@@ -25,7 +24,6 @@ from scoremux_evidence.rows.table import (
     students_in,
     units_of,
 )
-from scoremux_evidence.rows.trained_rows import TrainedVersions
 from scoremux_evidence.verdicts.totals import Totals, measure_totals
 from scoremux_files.rows.codes import Codes
 
@@ -115,9 +113,7 @@ def compare(
         raise InputError(f"{old} and {new} have no scored row in common" + (f" ({reasons})" if reasons else ""))
     known = None
     if truth is not None:
-        versions = (*versions_of(before), *versions_of(after))
-        trained = TrainedVersions.read(tasks, versions)
-        known = match_truth(after, truth, columns_of_truth, trained, published=published_points(tasks, versions))
+        known = match_truth(after, truth, columns_of_truth, tasks, versions=versions_of(before))
         left_out = {**left_out, **known.rows.left_out}
     ratings, groups = _with_truth(pairs, known, len(after))
     names, (shares, *agreement) = _by_cell(ratings, pairs.rows.task, groups)

@@ -198,7 +198,7 @@ def weeks(finding: Finding) -> list[dict[str, Any]]:
 
 
 def _sums(finding: Finding, chosen: Mask) -> dict[str, Any]:
-    rows = finding.watched.rows.where(chosen)
+    rows = finding.watched.rows.only(("error", "doubt")).where(chosen)
     doubts = rows.doubt[~np.isnan(rows.doubt)].tolist()
     errors = rows.error[np.abs(rows.error) >= finding.least]
     return {

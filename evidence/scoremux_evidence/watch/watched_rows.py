@@ -8,7 +8,7 @@ number for the rows that people decide as one), on_hold (whether a version on ho
 first_total (of an item's traits, NaN where there is no total), and those of `_counted`.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from functools import cached_property
@@ -183,10 +183,10 @@ def read_watched(
     Raises:
         InputError: The file is not such an export.
     """
-    final = [*_final_rows(path, cluster)]
-    if not final:
+    cells = _read_cells(path, cluster)
+    if not cells["task"]:
         return []
-    rows = _as_rows(final)
+    rows = _as_rows(cells)
     held = {version: decision.held for version in rows.version.values if (decision := decision_of(version))}
     rows = rows.plus(
         on_hold=rows.version.among(version for version in held if held[version]),
@@ -215,31 +215,33 @@ def _totals(rows: Rows) -> Rows:
     return rows.plus(machine=rows.machine_total, human=rows.first_total, confidence=np.full(len(rows), np.nan))
 
 
-def _final_rows(path: Path, cluster: str) -> Iterator[_FinalRow]:
+def _read_cells(path: Path, cluster: str) -> dict[str, list[Any]]:
+    """Return the cells of each column. human: of `first_level`, in older exports of `level`."""
+    columns: dict[str, list[Any]] = {name: [] for name in (*_FinalRow.model_fields, "human")}
     for number, cells in enumerate(read_rows(path), start=1):
         values = {name: None if cell == "" else cell for name, cell in cells.items()}  # CSV knows no null
         values["cluster"] = values.get(cluster)
         try:
-            yield validate(_FinalRow.model_validate, values)
+            row = validate(_FinalRow.model_validate, values)
         except ValueError as error:
             raise InputError(f"{path}: row {number}: {error}; {_REMEDY}") from error
+        for name, cell in row:
+            columns[name].append(cell)
+        columns["human"].append(row.first_level if "first_level" in row.model_fields_set else row.level)
+    return columns
 
 
-def _as_rows(final: Sequence[_FinalRow]) -> Rows:
-    """Return rows of the export as columns."""
-
-    def cells(name: str) -> list[Any]:
-        return [getattr(row, name) for row in final]
+def _as_rows(cells: Mapping[str, Sequence[Any]]) -> Rows:
+    """Return rows of the export. cells: of each column."""
 
     def codes(name: str) -> Codes:
-        return codes_of([cell or None for cell in cells(name)]).take(np.arange(len(final)))
+        return codes_of([cell or None for cell in cells[name]]).take(np.arange(len(cells[name])))
 
-    level, first_level, machine = (np.array(cells(name), float) for name in ("level", "first_level", "machine_level"))
-    human = np.where(["first_level" in row.model_fields_set for row in final], first_level, level)
+    human, first_level, machine = (np.array(cells[name], float) for name in ("human", "first_level", "machine_level"))
     return Rows.of(
-        day=np.array(cells("added_at"), "U10"),
+        day=np.array(cells["added_at"], "U10"),
         **{name: codes(name) for name in _CODES},
-        **{name: np.array(cells(name), float) for name in _NUMBERS},
+        **{name: np.array(cells[name], float) for name in _NUMBERS},
         machine=np.where(machine < 0, np.nan, machine),
         human=np.where(human < 0, np.nan, human),
         is_read=codes("decided_by").among(_HUMAN) | ~np.isnan(first_level),

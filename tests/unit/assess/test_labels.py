@@ -243,7 +243,7 @@ def test_a_trained_row_is_known_by_its_id_or_without_one_by_its_text(tmp_path: P
     asked = [row("1", "edited"), row("9", "a hub"), row("9", " yes"), row("x:1", "a  hub", has_id=False)]
     asked += [row("f.csv:3", "other", has_id=False), row("2", None), row("9", "no"), row("1", "new", "2026")]
     assert trained is not None
-    assert trained.find(rows_of(*asked)).tolist() == [
+    assert trained.find(rows_of(*asked))[0].tolist() == [
         True,
         False,
         True,
@@ -253,10 +253,10 @@ def test_a_trained_row_is_known_by_its_id_or_without_one_by_its_text(tmp_path: P
         False,
         True,
     ]
-    assert trained.find_texts(rows_of(*asked[:2])).tolist() == [False, True]
+    assert trained.find(rows_of(*asked[:2]))[1].tolist() == [False, True]
     of_2025 = TrainedRows.of(rows_of(row("1", "a hub", "2025")))
     given = [row("1", "new", "2025"), row("1", "new"), row("1", "new", "2026"), row("1", "a hub", "the desk's name")]
-    assert of_2025.find(rows_of(*given)).tolist() == [True, True, False, True]
+    assert of_2025.find(rows_of(*given))[0].tolist() == [True, True, False, True]
     assert "hub" not in (tmp_path / "trained.json").read_text()
     (tmp_path / "trained.json").write_text("[]")
     with pytest.raises(InputError, match=r"trained\.json"):

@@ -180,7 +180,7 @@ def test_names_and_levels_of_the_file_count_for_every_command_and_an_option_over
     columns = label_columns(None, "level", data=data)
     assert (columns.task, columns.text, columns.level, columns.student) == ("item", "Antwort", "Urteil", "pupil")
     rows = read_labels([data], columns, ("task", "text", "level")).rows
-    assert rows.level[:3].tolist() == [0, 1, 2] and rows.texts("student")[1] == "s1"
+    assert rows.level[:3].tolist() == [0, 1, 2] and rows.student.texts()[1] == "s1"
     checked = run_here("train", data, "--check")
     assert (checked.returncode, checked.stderr) == (0, "") and "20 20 20" in checked.stdout
     named = column_names(["text=item2"], data, id="id", text="text", group=())

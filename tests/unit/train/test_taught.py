@@ -199,7 +199,7 @@ def test_an_adapter_is_taught_from_few_labels_or_none(tmp_path: Path, few: int) 
     assert files.labels == few and PackageFiles(out / "t0").labels == 50
     trained = TrainedRows.read(out / "t6" / "trained.json")
     assert trained is not None and len(trained.texts) == few + unlabelled
-    assert trained.find(rows_of(labelled("r69", "t6", 0), labelled("r70", "t6", 0))).tolist() == [True, False]
+    assert trained.find(rows_of(labelled("r69", "t6", 0), labelled("r70", "t6", 0)))[0].tolist() == [True, False]
     assert "labelled" not in json.loads((out / "t0" / "trained.json").read_text())
     predicted = pq.read_table(out / "predictions.parquet", columns=["task"])["task"].to_pylist()
     assert predicted.count("t6") == few and predicted.count("t0") == 50

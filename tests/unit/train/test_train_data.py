@@ -158,9 +158,9 @@ def test_rows_of_one_student_are_in_one_fold(tmp_path: Path) -> None:
     rows = [_row(n, text=_letters(n), who=f"s{n // 4}" if n < 60 else None, level=n // 4 % 2) for n in range(80)]
     path = _write(tmp_path / "rows.jsonl", rows)
     read = read_data([path], {}, LabelColumns(student="who")).rows["t"]
-    groups = related(read.text.tolist(), read.texts("student"))
+    groups = related(read.text.tolist(), read.student.texts())
     fold_of = assign(read.level.tolist(), groups, 5, 1)
-    of_student = {(student, fold) for student, fold in zip(read.texts("student"), fold_of, strict=True) if student}
+    of_student = {(student, fold) for student, fold in zip(read.student.texts(), fold_of, strict=True) if student}
     assert len(of_student) == 15
     one = check(read_data([_write(path, [row | {"who": "s"} for row in rows])], {}, LabelColumns(student="who")), 5)[0]
     assert not one.trainable and one.needed == 9, "one student cannot be in ten folds"
