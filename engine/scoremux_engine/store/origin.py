@@ -60,7 +60,7 @@ class OriginFile(StoreFile):
     keep_bytes: Annotated[int, Field(gt=0)]
 
 
-class Origin:
+class BucketOrigin:
     """The store in a bucket that `folder` follows. Thread-safe; several processes may use the folder.
 
     The folder has the bucket's manifest, its list of levels, and the packages that were read here. Those read least
@@ -96,7 +96,7 @@ class Origin:
         self._used_bytes = -1  # not counted yet
 
     @classmethod
-    def of(cls, folder: Path) -> "Origin | None":
+    def of(cls, folder: Path) -> "BucketOrigin | None":
         """Return what a folder follows, None for a store of its own. Raises StoreError."""
         path = folder / ORIGIN_JSON
         if not path.exists():

@@ -27,7 +27,7 @@ from scoremux_engine.store.manifest import (
     VersionLevels,
     parse_store_file,
 )
-from scoremux_engine.store.origin import Origin
+from scoremux_engine.store.origin import BucketOrigin
 from scoremux_files.digests import Stamp, open_file, read_all, read_file
 from scoremux_files.errors import reading
 
@@ -42,7 +42,7 @@ class StoreReader:
         self.manifest_path = folder / MANIFEST_JSON
         self.packages_path = folder / "packages"
         self.history = History(folder)
-        self.origin = Origin.of(folder)
+        self.origin = BucketOrigin.of(folder)
 
     def package_folder(self, digest: str) -> Path:
         return self.packages_path / digest
