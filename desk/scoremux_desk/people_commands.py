@@ -88,19 +88,14 @@ def change_user(
     role: Annotated[str | None, Option(help="rater, leader or director.")] = None,
     active: Annotated[bool | None, Option("--open/--close", help="Open or close the account.")] = None,
     password: Annotated[bool, Option("--password", help="Ask for a new password.")] = False,
-    unlock: Annotated[bool, Option("--unlock", help="Forget failed sign-ins.")] = False,
 ) -> None:
-    """Change someone's role or password, or close the account: they are signed out. Or lift a lockout.
+    """Change someone's role or password, or close the account: they are signed out.
 
     Example: scoremux review users change anna --role leader --database reviews.db
     """
     from scoremux_desk.database import accounts
 
-    desk = opened(database)
-    if unlock:
-        accounts.lift_lockout(desk, name, BY)
-    if role or active is not None or password or not unlock:
-        accounts.change_person(desk, name, BY, role, active, _password() if password else None)
+    accounts.change_person(opened(database), name, BY, role, active, _password() if password else None)
 
 
 def _password() -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Response
 from pydantic import BaseModel
 
 from scoremux_desk.api.problems import ApiProblem, Described, declared
@@ -21,7 +21,7 @@ class TaskOut(Described):
 
     id: str
     version: str
-    """Digest of the live version; also the ETag."""
+    """Digest of the live version."""
     levels: list[int]
     """Indices of the levels, the lowest first."""
     points: list[float]
@@ -47,20 +47,13 @@ async def tasks(services: ServicesOf, caller: CallerOf) -> Response:
     return Response(content, media_type="application/json")
 
 
-@router.get(
-    "/v1/tasks/{task}",
-    summary="Describe a task",
-    responses={**declared(404, 429, 502, 504), 304: {"description": "Not changed"}},
-)
-async def task(task: str, request: Request, response: Response, services: ServicesOf, caller: CallerOf) -> TaskOut:
-    """Describe a task; with `If-None-Match` and the version's ETag, answer 304 as long as it is live."""
+@router.get("/v1/tasks/{task}", summary="Describe a task", responses=declared(404, 429, 502, 504))
+async def task(task: str, services: ServicesOf, caller: CallerOf) -> TaskOut:
+    """Describe a task."""
     with services.bodies.taking(caller.token):
         served = next((served for served in await services.scorer.tasks(caller) if served.id == task), None)
     if served is None:
         raise ApiProblem(404, "Not found", "this task does not exist, or the token may not name it")
-    response.headers["etag"] = etag = f'"{served.version}"'
-    if etag in request.headers.get("if-none-match", ""):
-        return Response(status_code=304, headers={"etag": etag})  # type: ignore[return-value]
     return await asyncio.to_thread(_shown, served, services.tasks)
 
 

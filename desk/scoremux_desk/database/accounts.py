@@ -14,7 +14,7 @@ from typing import Any
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
-from sqlalchemy import Connection, Row, func, insert, select
+from sqlalchemy import Connection, Row, insert, select
 
 from scoremux_desk.database import log
 from scoremux_desk.database.connection import Database
@@ -190,24 +190,6 @@ def _note_failure(database: Database, name: str, address: str, subject: str, has
         log.append(connection, by, "sign-in failed", {"address": address})
         if number_of(connection, ATTEMPT.subject == subject) >= _MOST_FAILURES:
             log.append(connection, by, "locked out", {"address": address, "minutes": _WINDOW_S / 60})
-
-
-def locked_out(connection: Connection) -> set[str]:
-    """Return the names with too many failed sign-ins, of strangers or from a browser that is known."""
-    recent = select(ATTEMPT.subject).where(ATTEMPT.at >= time_of(connection) - _WINDOW_S)
-    recent = recent.group_by(ATTEMPT.subject)
-    locked = set(connection.scalars(recent.having(func.count() >= _MOST_FAILURES)))
-    names = {subject.removeprefix(_NAME) for subject in locked if subject.startswith(_NAME)}
-    return names | {account.name for account in listed(connection) if f"{_BROWSER}{account.id}" in locked}
-
-
-def lift_lockout(database: Database, name: str, by: str) -> None:
-    """Forget the failed sign-ins of a name, from known browsers too, so that the person need not wait."""
-    with database.write() as connection:
-        account = connection.scalar(select(PERSON.id).where(PERSON.name == name))
-        subjects = f"{_NAME}{name[:MOST_NAME]}", f"{_BROWSER}{account}"
-        deleted(connection, attempts, ATTEMPT.subject.in_(subjects))
-        log.append(connection, by, "lockout lifted", {"name": name})
 
 
 def begin_session(database: Database, person: int) -> str:

@@ -59,7 +59,6 @@ def people(visit: Visit) -> Response:
             visit,
             "people.html",
             people=accounts.listed(connection),
-            locked=accounts.locked_out(connection),
             roles=accounts.ROLES,
             least=accounts.MIN_PASSWORD,
             elsewhere=bool(visit.desk.user_header),
@@ -77,17 +76,14 @@ def add_person(visit: Visit) -> Response:
 
 
 def change_person(visit: Visit) -> Response:
-    """Change a role or a password, close an account, or lift its lockout."""
+    """Change a role or a password, or close an account."""
     desk = visit.desk
-    person = (desk.database, visit.text("name"), visit.person.name)
-    account = visit.text("account")
-    if account == "unlock":
-        accounts.lift_lockout(*person)
-        return see("/people")
     accounts.change_person(
-        *person,
+        desk.database,
+        visit.text("name"),
+        visit.person.name,
         role=visit.text("role") or None,
-        active={"open": True, "close": False}.get(account),
+        active={"open": True, "close": False}.get(visit.text("account")),
         password=visit.text("password") or None,
         hasher=desk.hasher,
     )

@@ -124,8 +124,7 @@ def test_browser_that_is_known_is_not_locked_out_by_strangers(programme: Program
         assert sign_in(known, "anna", "wrong password") == 401
     assert sign_in(known, "anna") == 429
     assert director.get("/record").text.count("<td>locked out</td>") == before + 1
-    assert director.get("/people").text.count("locked out") == 1
-    assert "locked out" not in director.post("/people/change", {"name": "anna", "account": "unlock"}).text
+    programme.clock[0] += 301
     assert sign_in(known, "anna") == 200
     known.post("/logout")
     change_person(programme.database, "anna", "dana", password="another password", hasher=FAST_HASHER)
