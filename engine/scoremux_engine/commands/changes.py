@@ -75,26 +75,22 @@ def rollback(
     task: Annotated[str, Argument(help="Id of the task; one that was retired comes back.")],
     store: StoreOption,
     to: Annotated[str | None, Option("--to", help="Digest of the version (default: the one before).")] = None,
-    dry_run: DryRunOption = False,
 ) -> None:
     """Make the version before the last change live again. A second rollback undoes the first.
 
     Example: scoremux tasks rollback en-6.3-ipp --store repo/store
     """
     opened = Store(store)
-    change = opened.rollback(task, to, dry_run=dry_run)
-    _show(opened, [change], dry_run)
+    _show(opened, [opened.rollback(task, to)])
 
 
-def retire(
-    tasks: Annotated[list[str], Argument(help="Ids of live tasks.")], store: StoreOption, dry_run: DryRunOption = False
-) -> None:
+def retire(tasks: Annotated[list[str], Argument(help="Ids of live tasks.")], store: StoreOption) -> None:
     """Stop serving tasks, all at once or none. Their packages stay, and TASK@DIGEST is still scored.
 
     Example: scoremux tasks retire en-6.3-ipp --store REPO/store
     """
     opened = Store(store)
-    _show(opened, opened.retire(tasks, dry_run=dry_run), dry_run)
+    _show(opened, opened.retire(tasks))
 
 
 def gc(

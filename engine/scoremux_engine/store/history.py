@@ -69,7 +69,7 @@ class HistoryLine(StoreFile):
 class _Intent(StoreFile):
     """Lines to append at `history_bytes` once the file `name` has the digest `sha256`."""
 
-    name: Literal["manifest.json", "pins.json"]
+    name: Literal["manifest.json", "pins.json"] = "manifest.json"
     sha256: str
     history_bytes: int
     lines: str
@@ -107,8 +107,8 @@ class History:
         """Return the lines that are not damaged, oldest first, of one task if it is given."""
         return [line for _, line in self.lines() if line is not None and task in (None, line.task)]
 
-    def record_intent(self, action: str, changes: Sequence[Change], name: str, content: bytes, who: str = "") -> None:
-        """Record the lines to append once the file `name` has been replaced by one with `content`."""
+    def record_intent(self, action: str, changes: Sequence[Change], content: bytes, who: str = "") -> None:
+        """Record the lines to append once the manifest has been replaced by `content`."""
         stated = {"when": datetime.now(timezone.utc), "who": who or _user(), "action": action}
         lines = ""
         for change in changes:
@@ -116,7 +116,7 @@ class History:
             line = HistoryLine.model_validate(stated | versions)
             lines += line.model_dump_json(by_alias=True) + "\n"
         digest = hashlib.sha256(content).hexdigest()
-        intent = _Intent(name=name, sha256=digest, history_bytes=self._size(), lines=lines)  # type: ignore[arg-type]
+        intent = _Intent(sha256=digest, history_bytes=self._size(), lines=lines)
         replace_file(self._intent, [intent.to_json()])
 
     def recover(self) -> None:

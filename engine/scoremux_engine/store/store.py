@@ -4,7 +4,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,10 +16,8 @@ from scoremux_engine.packages.task_descriptions import describe
 from scoremux_engine.store.history import Change
 from scoremux_engine.store.manifest import (
     LEVELS_JSONL,
-    MANIFEST_JSON,
     MAX_MANIFEST_BYTES,
     Manifest,
-    StoreFile,
     VersionLevels,
 )
 from scoremux_engine.store.reader import StoreReader
@@ -99,7 +97,6 @@ class Store(StoreReader):
         before: str | None = None,
         action: str = "rollback",
         who: str = "",
-        dry_run: bool = False,
     ) -> Change:
         """Make another version of a task live.
 
@@ -111,22 +108,20 @@ class Store(StoreReader):
             PackageError: That version is damaged.
             StoreError: That version does not exist.
         """
-        with nullcontext() if dry_run else self.transaction():
+        with self.transaction():
             digest = self.previous(task) if to is None else self.find(f"{task}@{to}")[1]
             self._refuse_damaged(task, digest)
             manifest = self.manifest()
             _refuse_changed(manifest, {task: before} if before else {})
             change = Change(task, manifest.tasks.get(task), digest)
-            if not dry_run:
-                self._replace_manifest(action, manifest, [change], who)
+            self._replace_manifest(action, manifest, [change], who)
             return change
 
-    def retire(self, tasks: Collection[str], *, dry_run: bool = False) -> list[Change]:
+    def retire(self, tasks: Collection[str]) -> list[Change]:
         """Take tasks out of the manifest; their packages stay. Raises StoreError naming one that is not live."""
-        with nullcontext() if dry_run else self.transaction():
+        with self.transaction():
             changes = [Change(task, self.find(task)[1], None) for task in dict.fromkeys(tasks)]
-            if not dry_run:
-                self._replace_manifest("retire", self.manifest(), changes)
+            self._replace_manifest("retire", self.manifest(), changes)
             return changes
 
     def _refuse_claimed(self, manifest: Manifest, packages: Sequence[PackageFiles]) -> None:
@@ -183,6 +178,7 @@ class Store(StoreReader):
         return manifest
 
     def _replace_manifest(self, action: str, manifest: Manifest, changes: Sequence[Change], who: str = "") -> None:
+        """Replace the manifest and append to the history; after a crash in between, the next change completes it."""
         changes = [change for change in changes if change.before != change.after]
         if not changes and self.stamp():
             return
@@ -191,9 +187,22 @@ class Store(StoreReader):
         published = [self.packages_path / change.after for change in changes if change.after]
         trained = any((folder / TRAINED_JSON).exists() for folder in published)
         file_format = 2 if trained else manifest.format
-        content = Manifest(format=file_format, backbone=manifest.backbone, tasks=live)
+        content = Manifest(format=file_format, backbone=manifest.backbone, tasks=live).to_json()
         self._list_levels([folder.name for folder in published], live.values())
-        self._replace(action, changes, MANIFEST_JSON, content, who)
+        self.history.record_intent(action, changes, content, who)
+        try:
+            replace_file(self.manifest_path, [content])
+        except OSError:
+            with suppress(OSError, StoreError):
+                self.history.recover()
+            raise
+        try:
+            self.history.recover()
+        except (OSError, StoreError) as error:
+            raise StoreError(
+                f"the change is live, but {self.history.path} cannot be written: {reason(error)}; "
+                "the next change of this store writes the missing lines"
+            ) from error
 
     def _list_levels(self, published: Sequence[str], live: Iterable[str]) -> None:
         """Append the levels of published versions to `levels.jsonl`; a new file gets those of all live versions."""
@@ -208,24 +217,6 @@ class Store(StoreReader):
                 lines.append(VersionLevels(digest=digest, scale=scale).model_dump_json().encode() + b"\n")
         with suppress(OSError):
             append(path, b"".join(lines))
-
-    def _replace(self, action: str, changes: Sequence[Change], name: str, file: StoreFile, who: str = "") -> None:
-        """Replace a file and append to the history; after a crash in between, the next change completes it."""
-        content = file.to_json()
-        self.history.record_intent(action, changes, name, content, who)
-        try:
-            replace_file(self.folder / name, [content])
-        except OSError:
-            with suppress(OSError, StoreError):
-                self.history.recover()
-            raise
-        try:
-            self.history.recover()
-        except (OSError, StoreError) as error:
-            raise StoreError(
-                f"the change is live, but {self.history.path} cannot be written: {reason(error)}; "
-                "the next change of this store writes the missing lines"
-            ) from error
 
     def _write_all(self, packages: Sequence[_CheckedPackage]) -> None:
         """Write packages into the store. If one fails, those written before it are removed."""

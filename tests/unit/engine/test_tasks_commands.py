@@ -163,12 +163,9 @@ def test_show_names_the_kind_of_adapter(commands: Commands, tmp_path: Path, conf
 
 def test_history_rollback_retire(commands: Commands) -> None:
     (_, first), (_, live) = history(commands, "t-1")
-    assert str(first)[:12] in commands.run("rollback", "t-1", "--dry-run")
-    assert commands.store.manifest().tasks["t-1"] == live
     assert "updated" in commands.run("rollback", "t-1")
     assert str(live)[:12] in commands.run("rollback", "t-1", "--to", str(live)[:8])
     assert commands.run("retire", "t-1", "t-2").count("retired") == 2
-    assert "retired" in commands.run("retire", "t-3", "--dry-run")
     assert history(commands, "t-1")[2:] == [(live, first), (first, live), (live, None)]
     assert "9 changes" in commands.run("history")
     assert set(commands.store.manifest().tasks) == {"t-3", "t-4"}
