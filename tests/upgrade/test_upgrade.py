@@ -109,7 +109,10 @@ def test_desk_in_postgresql_has_every_response_and_decision(release: Path) -> No
 @pytest.mark.nightly
 def test_audit_log_is_replayed_and_jobs_and_api_go_on(release: Path) -> None:
     log = shutil.copy(release / "audit.jsonl", release / "before.jsonl")
-    parts = {path: path.read_bytes() for path in release.glob("job-unfinished/part-*.parquet")}
+    # A part that the journal does not name yet is scored again.
+    done = len((release / "job-unfinished/_journal.jsonl").read_text().splitlines()) - 1
+    parts = {path: path.read_bytes() for path in sorted(release.glob("job-unfinished/part-*.parquet"))[:done]}
+    assert done == 3
     with serving(release / "repository", release) as server:
         url = server.endpoints.grpc_url
         replay = [sys.executable, ROOT / "examples/replay.py", log, "labelled.csv", "many.csv", "--url", url]
