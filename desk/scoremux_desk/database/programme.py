@@ -26,7 +26,7 @@ from scoremux_desk.desk_policy import DeskPolicy
 from scoremux_files import InputError
 
 POLICY = "policy"
-TEXTS = ("question", "reference", "rubric", "language", "total")
+TEXTS = ("question", "reference", "rubric", "language", "item", "total")
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class Item:
     Attributes:
         levels: The points of each level; without a `task.json`, the levels themselves.
         reference: A good answer, which raters see beside the response.
+        item: Of a trait, the id of its item; else empty.
         total: Of a trait, the rule of its item's total as JSON; empty without one.
     """
 
@@ -45,6 +46,7 @@ class Item:
     reference: str = ""
     rubric: str = ""
     language: str = ""
+    item: str = ""
     total: str = ""
     paused: bool = False
 

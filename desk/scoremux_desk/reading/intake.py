@@ -67,8 +67,12 @@ def add_scored(
     """
     with database.read() as connection:
         policy = programme.load_policy(connection)
-    scored = enumerate(scored_rows(path, responses, columns), start=1)
-    lines = (_scored_row(path, number, row, origin, policy) for number, (row, origin) in scored)
+        traits = [item for item in programme.all_items(connection).values() if item.item]
+    lines = (
+        _scored_row(path, number, of_trait, origin, policy)
+        for number, (row, origin) in enumerate(scored_rows(path, responses, columns), start=1)
+        for of_trait in _by_trait(row, traits)
+    )
     added = _add_rows(database, lines, path.name, by)
     with database.write() as connection:
         counts = {"rows": added.rows, "known": added.already_there, "to_read": added.to_read}
@@ -152,6 +156,12 @@ def insert_rows(connection: Connection, chunk: list[Columns], file: str, by: str
     body = {"file": file, "first": numbers[0], "last": numbers[-1], "digest": responses.chunk_digest(new)}
     log.append(connection, by, log.ROWS_ADDED, body)
     return numbers, reads.add_first_reads(connection, numbers[0])
+
+
+def _by_trait(row: Columns, traits: Sequence[programme.Item]) -> Sequence[Columns]:
+    """Return a drawn response of an item as a row for each of its traits; any other row as it is."""
+    of_item = [trait.id for trait in traits if trait.item == row.get("task")] if row.get("chosen_by") == DRAWN else ()
+    return [{**row, "task": name, "trait": name.rpartition(".")[2]} for name in of_item] or [row]
 
 
 def _scored_row(path: Path, number: int, row: Columns, origin: Origin, policy: DeskPolicy) -> Columns:

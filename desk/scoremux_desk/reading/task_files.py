@@ -28,6 +28,7 @@ def read_items(folder: Path) -> Iterator[Item]:
             rule = values.pop("total", None)
             texts: Columns = {name: str(values.get(name) or "") for name in TEXTS}
             texts["total"] = Total.model_validate(rule).model_dump_json() if rule else ""
+            texts["item"] = str(values["id"]) if values.get("traits") else ""
             for name, levels in _levels_of(values).items():
                 yield Item(name, tuple(map(float, levels)), **texts)
         except (AttributeError, KeyError, TypeError, ValueError) as error:

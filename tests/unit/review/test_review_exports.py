@@ -22,6 +22,7 @@ from scoremux_decide.decision import Decision
 from scoremux_decide.policy import read_policy
 from scoremux_desk import exports
 from scoremux_desk.database.connection import Database
+from scoremux_desk.database.programme import Item, save_items
 from scoremux_desk.database.reads import ADJUDICATION
 from scoremux_desk.desk_policy import DeskPolicy
 from scoremux_desk.erasure import ErasureRequest, erase
@@ -196,6 +197,21 @@ def test_an_odd_administration_keeps_its_rows_and_alerts(at_work: Any, tmp_path:
     }
     write_jsonl(tmp_path / "odd.jsonl.alerts" / "part-000000.jsonl", [alert])
     assert alerts.add_alerts(work.database, tmp_path / "odd.jsonl", "test") == (1, 0)
+
+
+def test_drawn_essay_is_read_by_its_traits(at_work: Any, tmp_path: Path) -> None:
+    work = at_work(0)
+    with work.database.write() as connection:
+        items = [Item(f"essay-1.{trait}", (1.0, 1.5, 2.0), item="essay-1") for trait in ("grammar", "syntax")]
+        save_items(connection, items, "test")
+    row = {**scored_rows(1)[0], "chosen_by": "sample", "probability": 0.5}
+    write_jsonl(tmp_path / "queue.jsonl", [{**row, "task": task} for task in ("essay-1", "plain-1")])
+    add_scored(work.database, tmp_path / "queue.jsonl")
+    while (read := work.take("anna")) is not None:
+        work.decide("anna", read.token, 1)
+    exports.export_labelled(work.database, tmp_path / "l.jsonl")
+    labels = [(row["task"], row["level"], row["probability"]) for row in read_rows(tmp_path / "l.jsonl")]
+    assert labels[:3] == [("essay-1.grammar", 1, 0.5), ("essay-1.syntax", 1, 0.5), ("plain-1", 1, 0.5)]
 
 
 def test_rows_drawn_of_scored_responses_have_their_groups(at_work: Any, tmp_path: Path) -> None:
