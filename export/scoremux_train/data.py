@@ -164,12 +164,16 @@ def training_rows(rows: Rows) -> TrainingRows:
 def _levels(task: str, rows: Rows) -> list[float]:
     """Return the points of a task that nothing is known of: 0 … the highest level, or every score that occurs.
 
-    Raises DataError where that would make up a level that no row has.
+    Raises DataError where that would make up a level that no row has, or some rows have levels and others points.
     """
     is_whole = (rows.level >= 0) & (rows.level == np.floor(rows.level))
     whole = np.unique(rows.level[is_whole].astype(np.int64)).tolist()
     if not whole:
         return [float(score) for score in np.unique(rows.score[~np.isnan(rows.score)])]
+    has_points = np.isnan(rows.level) & ~np.isnan(rows.score) & ~np.isin(rows.score, whole)
+    if has_points.any():
+        place = rows.place(int(has_points.argmax()))
+        raise DataError(f"{place}: task {task} has points here and levels elsewhere; give their levels in --tasks")
     if absent := sorted({*range(whole[-1])} - {*whole}):
         raise DataError(
             f"task {task}: its levels are {', '.join(map(str, whole))}, and no row has {absent[0]}; if these are "

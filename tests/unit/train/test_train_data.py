@@ -93,6 +93,18 @@ def test_scores_become_levels_of_the_tasks_file_or_of_the_scores_that_occur(tmp_
     assert data.tasks["t"].render("So.") == ("Why? So.",) or "Why? So." in str(data.tasks["t"].render("So."))
 
 
+def test_points_of_one_file_and_levels_of_another_need_the_levels_of_tasks(tmp_path: Path) -> None:
+    """The desk's export has levels, and essays have points: 1 may be the lowest level."""
+    points = [{**_row(n), "level": None, "points": [1, 1.5, 2][n % 3]} for n in range(9)]
+    levels = [{**_row(n + 9, level=n % 3), "points": None} for n in range(9)]
+    files = [_write(tmp_path / f"{name}.jsonl", rows) for name, rows in (("own", points), ("desk", levels))]
+    columns = LabelColumns(score="points")
+    with pytest.raises(DataError, match=r"own\.jsonl, line 2: task t has points here .* in --tasks"):
+        read_data(files, {}, columns)
+    read = read_data(files, {"t": {"id": "t", "levels": [1, 1.5, 2]}}, columns).rows["t"]
+    assert Counter(read.level.tolist()) == {0: 6, 1: 6, 2: 6}
+
+
 def test_points_are_not_taken_for_levels_and_may_have_a_decimal_comma(tmp_path: Path) -> None:
     rows = "".join(f"{n};t;answer {n};{note}\n" for n, note in enumerate(("0", "0,5", "1", "1,5", "2")))
     path, half = tmp_path / "rows.csv", {"t": {"levels": [0, 0.5, 1, 1.5, 2]}}
