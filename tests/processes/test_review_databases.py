@@ -29,7 +29,7 @@ from desks import Work, check_counts, essays, make_programme, scored_rows, write
 from scoremux_client.audit_lines import beginning, text_digest
 from scoremux_client.errors import InputError
 from scoremux_desk import exports, figures
-from scoremux_desk.database import log, reads
+from scoremux_desk.database import log, reads, responses
 from scoremux_desk.database.accounts import add_person
 from scoremux_desk.database.connection import Database
 from scoremux_desk.database.programme import Item, save_items
@@ -136,7 +136,10 @@ main()
 """
 
 
-def test_essays_of_a_killed_intake_are_read_whole_by_raters_at_once(database_name: str, tmp_path: Path) -> None:
+def test_essays_of_a_killed_intake_are_read_whole_by_raters_at_once(
+    database_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(responses, "BLOCK_ROWS", 7)  # the rows of an essay come in two blocks
     policy, worth = DeskPolicy(groups=False, second_reads=0.3, adjudicate="never"), (1, 1.5, 2)
     programme = make_programme(tmp_path, 0, policy, name=database_name, raters=RATERS)
     work, errors = Work(programme, policy), list[BaseException]()
