@@ -37,7 +37,8 @@ class Pod:
         running.callback(pause.wait)
         running.callback(pause.kill)
         self.inside = ["nsenter", f"--net=/proc/{pause.pid}/ns/net"]
-        until(lambda: self.run("ip", "route", "get", "127.0.0.1").returncode == 0)
+        until(lambda: Path(f"/proc/{pause.pid}/ns/net").readlink() != Path("/proc/self/ns/net").readlink())
+        until(lambda: "UP" in self.run("ip", "link", "show", "lo").stdout)
 
     def run(self, *words: Any, **options: Any) -> subprocess.CompletedProcess[str]:
         """Run a program of this machine in the pod's network."""
