@@ -161,12 +161,10 @@ def _shown(value: float | None) -> str:
 
 def _promises(calibration: Calibration) -> list[str]:
     """Say which errors the promises bound, and how many of those found may be broken."""
-    tested = {  # traits of an item are tested once
-        (calibration.rows.tasks[name].item or (name,))[0]: decision.threshold
-        for name, decision in calibration.decisions.items()
-        if decision.threshold and decision.threshold.confidence
+    of_items = {  # traits of an item are tested once
+        (calibration.rows.tasks[name].item or (name,))[0]: decision for name, decision in calibration.decisions.items()
     }
-    thresholds = [*tested.values()]
+    thresholds = [one.threshold for one in of_items.values() if one.threshold and one.threshold.confidence]
     alone, shared = ([threshold for threshold in thresholds if threshold.source == source] for source in (OWN, POOLED))
     if not thresholds:
         return []
@@ -175,7 +173,7 @@ def _promises(calibration: Calibration) -> list[str]:
         f"Promises are about all responses to come; one that is broken is found in {wrong:.0%} of cases at most. "
         "In a batch of n responses that the machine keeps, the share of errors p varies by √(p (1 − p) / n) around it."
     ]
-    looks = [len(decision.looks) for decision in calibration.decisions.values()]
+    looks = [len(decision.looks) for decision in of_items.values()]
     if max(looks) > 1:
         lines.append(
             f"{sum(count > 1 for count in looks)} tasks were tested before, at most {max(looks) - 1} times: each look "
