@@ -41,12 +41,7 @@ def backbone(
 
     Example: scoremux export backbone MODEL --for ADAPTERS --out REPO
     """
-    from scoremux_engine.errors import PackageError
     from scoremux_engine.packages.adapter_folders import Adapter, find_adapters
-    from scoremux_files.errors import for_each
-
-    # Before PyTorch is imported: many adapters are refused at once.
-    read = for_each(find_adapters(adapters or ()), Adapter.read, PackageError, "adapters")
     from scoremux_export.errors import ExportError
     from scoremux_export.export_graph import export_backbone
     from scoremux_export.opening.base import base_model, refuse_other_base
@@ -58,12 +53,13 @@ def backbone(
     quieten()
     console = Console(highlight=False, markup=False)
     opening: Opening | list[Adapter] = Opening(sites or "query,value")
-    if read:
+    if adapters:
         if sites:
             raise ExportError("--for opens what the adapters need; leave out --sites")
-        opening, model = read, model or base_model(read)
-        refuse_other_base(read, model, same_weights)
-        console.print(f"{len(read)} adapters of {read[0].base or model}")
+        opening = [Adapter.read(folder) for folder in find_adapters(adapters)]
+        model = model or base_model(opening)
+        refuse_other_base(opening, model, same_weights)
+        console.print(f"{len(opening)} adapters of {opening[0].base or model}")
     elif model is None:
         raise ExportError("name the MODEL to export, or its adapters with --for")
     sentences = list[str]()

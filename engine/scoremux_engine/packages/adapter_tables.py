@@ -43,8 +43,8 @@ def make_tables(
     Raises:
         PackageError: A tensor is wrong; the message names the first.
     """
-    outputs = _head_outputs(file, backbone.spec, levels)
-    _refuse_misfits(file, config, backbone.spec, outputs)
+    outputs = head_outputs(file, backbone.spec, levels)
+    refuse_misfits(file, config, backbone.spec, outputs)
     tensors, digest = file.load()
     tables: dict[str, Array] = {}
     for site in backbone.spec.sites:
@@ -99,16 +99,16 @@ def _site_tables(
     return tables
 
 
-def _head_outputs(file: TensorFile, backbone: BackboneSpec, levels: int) -> int:
+def head_outputs(file: TensorFile, backbone: BackboneSpec, levels: int) -> int:
     """Return the width that the head must have: a logit for each level, or one output, whose value is in points."""
     shape = file.shapes.get(f"{PREFIX}{backbone.head[-1].name}.weight", ())
     return 1 if shape[:1] == (1,) else levels
 
 
-def _refuse_misfits(file: TensorFile, config: AdapterConfig, backbone: BackboneSpec, outputs: int) -> None:
+def refuse_misfits(file: TensorFile, config: AdapterConfig, backbone: BackboneSpec, outputs: int) -> None:
     """Check which tensors there are, and their shapes.
 
-    `outputs` is the width of the head (`_head_outputs`). Raises PackageError that names the first tensor that is
+    `outputs` is the width of the head (`head_outputs`). Raises PackageError that names the first tensor that is
     missing, has another shape or fits nothing.
     """
     expected = dict(_expected(file, config, backbone, outputs))

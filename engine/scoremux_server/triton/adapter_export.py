@@ -10,6 +10,7 @@ from scoremux_engine.errors import ClosedError
 from scoremux_engine.model.backbone import SPEC, Backbone
 from scoremux_engine.packages.adapter_folders import BASE, Adapter, find_adapters, is_export_of
 from scoremux_engine.packages.adapter_tokens import lower_limits
+from scoremux_engine.packages.first_look import look_at
 from scoremux_engine.packages.package_files import CONFIG_JSON
 from scoremux_engine.packages.task_descriptions import DescribedAdapter, describe
 from scoremux_engine.store.store import Store, refuse_duplicates
@@ -45,6 +46,7 @@ def publish_adapters(
     folders = find_adapters(adapters)
     exported = repository / "backbone" / "1"
     if not (exported / SPEC).is_file():
+        look_at(folders, model)
         report(f"export   the backbone for {len(folders)} adapters; the next start needs none")
         _run(export)
     backbone = Backbone.open(exported)
