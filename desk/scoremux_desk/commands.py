@@ -29,14 +29,11 @@ class _OpensByDefault(TyperGroup):
     """Takes `scoremux review SCORED…` for `scoremux review open SCORED…`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        return super().parse_args(ctx, ["open", *args] if args and _is_option(args[0]) else args)
+        opens = args and args[0].startswith("-") and args[0] != "--help"
+        return super().parse_args(ctx, ["open", *args] if opens else args)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         return super().resolve_command(ctx, args if not args or args[0] in self.commands else ["open", *args])
-
-
-def _is_option(word: str) -> bool:
-    return word.startswith("-") and word != "--help"
 
 
 review = typer.Typer(

@@ -68,7 +68,13 @@ class SandboxScorer(TritonScorer):
             if problem and name not in self._refused:
                 self._refused.add(name)
                 raise ApiProblem(*problem)
-        return self._outcomes(await super().score(caller, [_by_id(response) for response in responses]))
+        named = [
+            one
+            if sendable(one.text) is None
+            else replace(one, text=one.id or "")  # a text that cannot be sent is refused as ever
+            for one in responses
+        ]
+        return self._outcomes(await super().score(caller, named))
 
     def _outcomes(self, rows: Iterable[Scored]) -> list[Scored]:
         """Return rows as their ids say, and have a human decide some of them soon."""
@@ -119,7 +125,3 @@ def _outcome(row: Scored) -> Scored:
     sure = replace(row, confidence=_SURE, level_range=(1, 1))
     changes = next((changes for word, changes in _OUTCOMES.items() if str(row.id).startswith(word)), {})
     return replace(sure, **changes)
-
-
-def _by_id(response: Response) -> Response:
-    return replace(response, text=response.id or "") if sendable(response.text) is not None else response

@@ -19,6 +19,7 @@ _TRANSLATED = ("compare", "error", "feedback", "help", "login", "queues", "read"
 """Pages of raters. Those of leaders and directors are in English."""
 
 _REASONS = {
+    "NO_SCORE": "No score",
     "LOW_CONFIDENCE": "Low confidence",
     "CONDITION": "Condition",
     "UNUSUAL": "Unusual",
@@ -37,7 +38,7 @@ _REASONS = {
 
 def reason_name(reason: str) -> str:
     """Return a queue's reason as people read it."""
-    return _REASONS.get(reason, reason.replace("_", " ").capitalize())
+    return _REASONS.get(reason, reason)
 
 
 def percent(share: float | None) -> str:
