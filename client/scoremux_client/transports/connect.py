@@ -95,7 +95,7 @@ def _parse(url: str) -> tuple[str, str, str]:
             "a program that speaks HTTP uses POST /v1/score of `scoremux api`"
         )
     if parts.scheme not in ("grpc", "grpcs") or not parts.hostname or port is None:
-        raise InputError(f"{url!r} is not an address; say host:port or grpcs://host:port")
+        raise InputError(f"{url.rpartition('@')[2]!r} is not an address; say host:port or grpcs://host:port")
     if parts.username is not None or parts.path.strip("/") or parts.query or parts.fragment:
         # Not repeated: it may hold a password.
         raise InputError(

@@ -44,6 +44,7 @@ def test_an_address_is_read(url: str, address: str) -> None:
         *((url, {}, "") for url in ("", "localhost", "ftp://host:1", "host:port", "grpc://:1", "grpc://host:1/path")),
         ("grpcs://me:secret@host:1", {}, "credentials go into token"),
         ("grpcs://me:secret@host:1/path", {}, "credentials go into token"),
+        ("grpcs://me:secret@host:port", {}, "^'host:port' is not an address"),
         ("http://localhost:8000", {}, "^http://localhost:8000 is an HTTP address, .* speaks gRPC: .*POST /v1/score"),
         ("HTTPS://me:secret@host/triton?key=secret", {"tls": Tls()}, "^https://host is an HTTP address"),
         ("grpc://host:1", {"tls": Tls()}, "say grpcs"),
