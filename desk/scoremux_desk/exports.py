@@ -11,11 +11,11 @@ from typing import Any
 
 import pyarrow as pa
 
+from scoremux_decide.total import Total
 from scoremux_desk.database import log, programme, responses
 from scoremux_desk.database.connection import Connection, Database
 from scoremux_desk.database.schema import DRAWN, ROW, VALIDITY, Columns
 from scoremux_desk.reading import decision_rows, drawn_rows
-from scoremux_evidence.rows import Total
 from scoremux_files.row_files import chunks, write_rows
 
 _TEXT = pa.string()

@@ -49,7 +49,8 @@ KEYS: dict[str, type[BaseModel]] = {
 COLUMNS = {"score": PLACED, "final": FINAL, "labelled": LABELLED, "papers": PAPERS, "predictions": PREDICTIONS,
            "report": FIGURES}  # fmt: skip
 BRIDGE: dict[str, str] = {
-    "scoremux_evidence.rows": "Total fold",
+    "scoremux_decide.total": "Total",
+    "scoremux_evidence.rows": "fold",
     "scoremux_evidence.figures.level_columns": "figures_by_cell",
     "scoremux_batch.jobs": "ForPeople JobFolder Origin alerts_of scored_rows texts_of",
     "scoremux_client": (

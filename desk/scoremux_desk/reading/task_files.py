@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from scoremux_decide.total import Total
 from scoremux_desk.database.programme import TEXTS, Item
 from scoremux_desk.database.schema import Columns
-from scoremux_evidence.rows import Total
 from scoremux_files import InputError, reading
 from scoremux_files.row_files import read_rows, whole_number
 from scoremux_files.settings import parse_file

@@ -2,18 +2,22 @@
 
 import hashlib
 import os
+import socket
+import sys
 import tempfile
 from pathlib import Path
 from typing import NoReturn
 
 from scoremux_engine.scoring.permission import read_key
-from scoremux_files.errors import writing
+from scoremux_files.errors import reason, writing
 from scoremux_server.errors import SetupError
 from scoremux_server.front_door import haproxy
 from scoremux_server.front_door.access_tokens import AccessTokenFile
-from scoremux_server.front_door.config import FrontDoorConfig
+from scoremux_server.front_door.config import FrontDoorConfig, host
 from scoremux_server.front_door.haproxy_config import render, write_secrets
 from scoremux_server.triton.endpoints import reserve
+
+_ANSWER_S = 2.0
 
 
 def folder_of(file: Path) -> Path:
@@ -49,6 +53,12 @@ def run(file: Path, folder: Path) -> NoReturn:
     config = prepare(file, folder)
     # The kernel would share the port with another process that allows it, and HAProxy does.
     reserve(config.address.replace("*", "0.0.0.0"), config.port, "front door's")
+    for backend in config.backends:
+        try:
+            socket.create_connection((host(backend.ready), int(backend.ready.rpartition(":")[2])), _ANSWER_S).close()
+        except OSError as error:
+            sentence = "the door opens, and refuses requests until `scoremux serve` runs there"
+            print(f"no Triton answers at {backend.ready} ({reason(error)}): {sentence}", file=sys.stderr)
     command = haproxy.command(haproxy.find_program(), folder)
     os.execv(command[0], command)
 

@@ -18,8 +18,8 @@ from serving import run_here
 
 # fmt: off
 COMMANDS = {
-    "api", "ask", "calibrate", "compare", "demo", "evaluate", "export", "files", "front-door", "report", "review",
-    "sample", "score", "selftest", "serve", "tasks", "tokens", "train", "tune", "watch",
+    "api", "ask", "calibrate", "compare", "demo", "dossier", "evaluate", "export", "files", "front-door", "report",
+    "review", "sample", "score", "selftest", "serve", "tasks", "tokens", "train", "tune", "watch",
 }
 EXTRAS = {
     "torch", "transformers", "peft", "onnx", "onnxscript", "pytriton", "onnxruntime", "openvino", "safetensors",
