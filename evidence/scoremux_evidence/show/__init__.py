@@ -56,11 +56,14 @@ def write_report(inputs: ReportInputs, out: Path, title: str = "Agreement of mac
 
 
 def render(package: str, template: str, values: Mapping[str, Any]) -> str:
-    """Return a page from a package's template, with the style sheet of reports."""
-    from jinja2 import Environment, StrictUndefined
+    """Return a page from a package's template, with the head and the style sheet that all pages share."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    loader = PackageLoader("scoremux_evidence", "show")
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     loaded = environment.from_string(files(package).joinpath(template).read_text("utf-8"))
     style = Markup(files("scoremux_evidence.show").joinpath("style.css").read_text("utf-8").rstrip())
     return loaded.render(values, style=style)
