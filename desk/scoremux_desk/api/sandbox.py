@@ -68,12 +68,8 @@ class SandboxScorer(TritonScorer):
             if problem and name not in self._refused:
                 self._refused.add(name)
                 raise ApiProblem(*problem)
-        named = [
-            one
-            if sendable(one.text) is None
-            else replace(one, text=one.id or "")  # a text that cannot be sent is refused as ever
-            for one in responses
-        ]
+        # A text that cannot be sent stays, and is refused as ever.
+        named = [one if sendable(one.text) is None else replace(one, text=one.id or "") for one in responses]
         return self._outcomes(await super().score(caller, named))
 
     def _outcomes(self, rows: Iterable[Scored]) -> list[Scored]:
