@@ -8,7 +8,6 @@ out of turn before a kill is done again.
 import logging
 import os
 import socket
-from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -19,7 +18,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from scoremux_batch.in_process import Connection, Latencies, Progress, score_slices
+from scoremux_batch.in_process import Connection, Progress, score_slices
 from scoremux_batch.job import Job
 from scoremux_batch.journal import Journal
 from scoremux_batch.parts import remove_unfinished, write_part
@@ -37,13 +36,7 @@ _LOCAL = {"address": "local", "include_dashboard": False, "object_store_memory":
 
 
 def run(
-    folder: Path,
-    job: Job,
-    journal: Journal,
-    latencies: Latencies,
-    progress: Progress,
-    connection: Connection,
-    workers: int | None,
+    folder: Path, job: Job, journal: Journal, progress: Progress, connection: Connection, workers: int | None
 ) -> None:
     """Score what is not done yet, as `job.run` does, `workers` slices at a time (None: one a CPU, four a server)."""
     remove_unfinished(folder)
@@ -64,9 +57,8 @@ def run(
                 break
             (ready,), _ = ray.wait(list(running), num_returns=1)
             place, scorer = running.pop(ready)
-            done[place], seconds = ray.get(ready)
+            done[place] = ray.get(ready)
             idle.append(scorer)
-            latencies.extend(seconds)
             while following in done:
                 journal.add(done.pop(following))
                 following += 1
@@ -80,19 +72,17 @@ class SliceScorer:
     def __init__(self, folder: Path, job: Job, connection: Connection, working_folder: Path) -> None:
         os.chdir(working_folder)
         self._folder, self._job, self._connection = folder, job, connection
-        self._latencies: Latencies = array("f")
 
     @cached_property
     def _client(self) -> ScoringClient:
-        return self._connection.open(self._latencies)
+        return self._connection.open()
 
-    def score_slice(self, index: int, start: ReadPosition, number: int) -> tuple[Json, Latencies]:
-        """Score a slice; return its line for the journal, and how long its requests took."""
+    def score_slice(self, index: int, start: ReadPosition, number: int) -> Json:
+        """Score a slice; return its line for the journal."""
         job = self._job
-        del self._latencies[:]
         try:
             ((part, scored),) = score_slices(job, islice(read_source(job, index, start, number), 1), self._client)
-            return write_part(self._folder, part, scored, job.people.read_behind), self._latencies
+            return write_part(self._folder, part, scored, job.people.read_behind)
         except ScoremuxError as error:
             kind = TransportError if isinstance(error, TransportError) else InputError
             raise kind(f"{job.sources[index].path}, after line {start.line}: {error}") from error

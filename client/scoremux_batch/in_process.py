@@ -1,14 +1,13 @@
 """A job in one process: its client, the rows of slices that it sends, and the parts that it writes, in order."""
 
 import time
-from array import array
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from operator import itemgetter
 from pathlib import Path
-from typing import NamedTuple, TypeAlias, cast
+from typing import NamedTuple, cast
 
 from scoremux_batch.job import Job
 from scoremux_batch.journal import JobState, Journal
@@ -18,42 +17,14 @@ from scoremux_batch.slices import Slice, read_slices
 from scoremux_batch.task_order import TaskOrder, TaskSlice
 from scoremux_client.calls.servers import Retries
 from scoremux_client.client import ScoringClient
-from scoremux_client.rows import Answer, Columns, Response, Scored
-from scoremux_client.served_tasks import served_tasks
-from scoremux_client.transports.connect import connect_all, headers_with
-from scoremux_client.transports.transport import Tls, Transport
+from scoremux_client.rows import Response, Scored
+from scoremux_client.transports.transport import Tls
 
 _SHOWN_S = 0.2
 _WAITING_PARTS = 4
 
 Progress = Callable[[JobState, int], None]
 """Called with what is done, and how many rows of the next part have an outcome."""
-
-Latencies: TypeAlias = "array[float]"
-"""Seconds of each request; an array of 4 bytes a request, to which any thread may append."""
-
-
-class TimedTransport:
-    """A transport that notes how long its answered requests took."""
-
-    def __init__(self, transport: Transport, latencies: Latencies) -> None:
-        self._transport, self._latencies = transport, latencies
-        self.url = getattr(transport, "url", "")
-
-    def submit(self, inputs: Columns, timeout_s: float | None) -> Answer:
-        """Send one request."""
-        started = time.perf_counter()
-        future = self._transport.submit(inputs, timeout_s)
-
-        def ended(done: Answer) -> None:
-            if not done.cancelled() and done.exception() is None:
-                self._latencies.append(time.perf_counter() - started)
-
-        future.add_done_callback(ended)
-        return future
-
-    def close(self) -> None:
-        self._transport.close()
 
 
 @dataclass(frozen=True)
@@ -67,14 +38,17 @@ class Connection:
     insecure: bool = False
     mixed_arithmetic: bool = False
 
-    def open(self, latencies: Latencies) -> ScoringClient:
-        """Return a client that notes how long its requests take. Raises InputError for an address."""
-        headers = headers_with(None, self.token)
-        transports = connect_all(self.urls, self.tls, headers, insecure=self.insecure, batch=True)
-        timed = [TimedTransport(transport, latencies) for transport in transports]
-        served = partial(served_tasks, self.urls[0], tls=self.tls, headers=headers, insecure=self.insecure)
-        retries = Retries(patience_s=self.patience_s)
-        return ScoringClient(timed, retries=retries, mixed_arithmetic=self.mixed_arithmetic, served=served)
+    def open(self) -> ScoringClient:
+        """Return the client. Raises InputError for an address."""
+        return ScoringClient(
+            self.urls,
+            retries=Retries(patience_s=self.patience_s),
+            tls=self.tls,
+            token=self.token,
+            insecure=self.insecure,
+            batch=True,
+            mixed_arithmetic=self.mixed_arithmetic,
+        )
 
 
 def run(folder: Path, job: Job, journal: Journal, client: ScoringClient, progress: Progress) -> None:

@@ -4,7 +4,6 @@ import os
 import shutil
 import signal
 import time
-from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -37,7 +36,7 @@ def run_job(
     with writing(folder):
         new_folder = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
-    latencies, started = array("f"), time.perf_counter()
+    started = time.perf_counter()
     with Journal(folder, job) as journal:
         state, rows_before = journal.state, journal.state.rows
         resume = f"re-run the same command to resume: {folder}"
@@ -46,9 +45,9 @@ def run_job(
         try:
             with ProgressReport(console, job, state) as report, _ending_at_interrupt(console, state, resume):
                 if on_ray:
-                    cluster.run(folder, job, journal, latencies, report, connection, workers)
+                    cluster.run(folder, job, journal, report, connection, workers)
                 else:
-                    with connection.open(latencies) as client:
+                    with connection.open() as client:
                         in_process.run(folder, job, journal, client, report)
         except ScoremuxError as error:
             if new_folder and not state.parts and not output.alerts.exists():
@@ -56,7 +55,7 @@ def run_job(
             elif isinstance(error, TransportError):
                 console.print(f"{state.rows:,} rows are done; {resume}", soft_wrap=True)
             raise
-        summarise(console, state, state.rows - rows_before, time.perf_counter() - started, latencies)
+        summarise(console, state, state.rows - rows_before, time.perf_counter() - started)
         print_rejected(console, read_rejected(folder))
         return state
 

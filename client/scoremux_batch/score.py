@@ -92,7 +92,6 @@ class ScoreOptions:
             "--mixed-arithmetic", help="Take scores that were computed in different arithmetics (column `arithmetic`)."
         ),
     ] = False
-    dry_run: Annotated[bool, Option("--dry-run", help="Read and count everything, send nothing.")] = False
 
 
 @takes(ScoreOptions)
@@ -106,15 +105,10 @@ def score(options: ScoreOptions) -> None:
     """
     from scoremux_batch.job_output import Output
     from scoremux_batch.job_run import run_job
-    from scoremux_batch.sources import check_sources
-    from scoremux_batch.summary import check
 
     out, output = options.out, Output(options.out)
     console = Console(stderr=True, highlight=False, markup=False)
     job = _job(options, output)
-    if options.dry_run:
-        check_sources(job.sources, job.layout)
-        raise typer.Exit(REJECTED_STATUS if check(console, job) else 0)
     connection = _connection(options)
     state = output.finished(job)
     if state is None:
@@ -142,7 +136,7 @@ def _job(options: ScoreOptions, output: Output) -> Job:
     names = column_names(options.column, Path(options.sources[0]), id="id", task="task", text="text", student=None)
     keep = [*dict.fromkeys(options.keep or ())]
     check_kept(keep, names["text"])
-    if not (options.url or options.dry_run):
+    if not options.url:
         raise InputError("--url is missing: HOST:PORT of a server")
     layout = RowLayout(part_rows=options.part_rows, keep=keep or None, **names)
     return Job(expand(options.sources, options.out, output.alerts), layout, people, options.mixed_arithmetic)

@@ -1,23 +1,19 @@
-"""Prints the progress of a job, its result, and the counts of a dry run."""
+"""Prints the progress of a job and its result."""
 
 import time
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import cache
 from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from scoremux_batch.in_process import Latencies
 from scoremux_batch.job import Job
-from scoremux_batch.journal import NO_TASK, JobState, tally_name
-from scoremux_batch.slices import read_slices
+from scoremux_batch.journal import JobState
 from scoremux_batch.sources import SourceFile
 from scoremux_client.contract import MACHINE
 from scoremux_files.rows.readers import read_records
@@ -95,16 +91,13 @@ def _bytes_of_step(source: SourceFile) -> float:
     return float(source.size / max(1, rows))
 
 
-def summarise(console: Console, state: JobState, new_rows: int, wall_s: float, latencies: Latencies) -> None:
+def summarise(console: Console, state: JobState, new_rows: int, wall_s: float) -> None:
     """Print the rows by outcome, and how fast this run was."""
     statuses = state.statuses
     _print_table(console, ("status", "rows"), ((status, f"{rows:,}") for status, rows in sorted(statuses.items())))
     _print_tasks(console, state, sorted(statuses))
     _print_people(console, state)
     speed = f"{counted(new_rows, 'row')} in {wall_s:.1f} s ({new_rows / max(wall_s, 1e-9):,.0f} rows/s)"
-    if latencies:
-        median_s, most_s = np.quantile(latencies, (0.5, 0.95))
-        speed += f"; a request took {median_s:.3g} s p50, {most_s:.3g} s p95"
     console.print(speed, soft_wrap=True)
 
 
@@ -112,29 +105,6 @@ def print_rejected(console: Console, rows: Iterable[dict[str, Any]]) -> None:
     for row in islice(rows, _MOST_SHOWN):
         place = row["source"] if row["line"] is None else f"{row['source']}, line {row['line']}"
         console.print(f"{place}: {row['reason']}", soft_wrap=True, markup=False)
-
-
-def check(console: Console, job: Job) -> int:
-    """Read everything, send nothing, and print rows by file and task; return how many rows are rejected."""
-    rows: Counter[str] = Counter()
-    tasks: Counter[str] = Counter()
-    shown: list[dict[str, Any]] = []
-    rejected = 0
-    for part in read_slices(job, JobState()):
-        rows[part.source.path] += len(part)
-        for task, count in Counter(part.tasks).items():
-            tasks[tally_name(task, tasks)] += count
-        rejected += len(part.rejected)
-        shown += part.rejected[: _MOST_SHOWN - len(shown)]
-    for name, counts in (("file", rows), ("task", tasks)):
-        _print_table(console, (name, "rows"), ((key, f"{count:,}") for key, count in sorted(counts.items())))
-    if tasks[NO_TASK]:
-        note = f"rows without a task id in {job.layout.task}, which get INVALID_TASK: {tasks[NO_TASK]:,}"
-        console.print(note, markup=False, soft_wrap=True)
-    of_rows, of_files = counted(rows.total(), "row"), counted(len(job.sources), "file")
-    console.print(f"{of_rows} in {of_files}, {rejected:,} rejected")
-    print_rejected(console, shown)
-    return rejected
 
 
 def _print_tasks(console: Console, state: JobState, statuses: list[str]) -> None:

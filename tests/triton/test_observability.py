@@ -116,7 +116,7 @@ def test_shapes_tokens_and_stages_add_up(values: Values) -> None:
 def test_info_and_routes_are_those_of_the_profile(values: Values) -> None:
     (labels,) = [dict(of) for (name, of) in values if name == "scoremux_info"]
     assert (labels["runner"], labels["device"], labels["precision"]) == ("openvino", "cpu", "float32")
-    assert labels["arithmetic"].startswith("x86-f32") and len(labels["backbone"]) == 64
+    assert "-f32" in labels["arithmetic"] and len(labels["backbone"]) == 64
     assert value(values, "scoremux_routes_total", route="machine") >= 200
     assert value(values, "scoremux_routes_total", route="human:UNCALIBRATED") == 0
 

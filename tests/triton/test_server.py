@@ -254,7 +254,7 @@ def test_tritons_response_cache_is_refused(small_repository: Path) -> None:
 def test_a_server_starts_once_tests_itself_notes_rows_and_logs_no_key(server: TritonServer) -> None:
     kept = {path.name for path in server.run.path.iterdir()}
     assert {"selftest-passed", "rows-in-flight", "arithmetic"} <= kept
-    assert server.arithmetic.startswith("x86-f32")
+    assert "-f32" in server.arithmetic
     assert server.log and server._key not in server.log.read_text()
     with pytest.raises(SetupError, match="started already"):
         server.launch()

@@ -4,14 +4,13 @@ import json
 from typing import Annotated, Any
 
 import typer
-from typer import Argument, Option
+from typer import Argument
 
-from scoremux_engine.commands.options import BackboneOption, JsonOption, StoreOption, open_backbone
+from scoremux_engine.commands.options import JsonOption, StoreOption
 from scoremux_engine.commands.printing import short, show_result, show_table
 from scoremux_engine.errors import PackageError
 from scoremux_engine.store.store import Store
 from scoremux_engine.store.upkeep import verify as find_problems
-from scoremux_engine.store.version_details import summarise, trace
 
 Reference = Annotated[str, Argument(help="TASK, its live version, or TASK@DIGEST; the digest may be cut short.")]
 
@@ -47,34 +46,28 @@ def _description(store: Store, task: str, digest: str) -> dict[str, Any]:
         return {"id": task, "problem": str(error)}
 
 
-def show(
-    version: Reference,
-    store: StoreOption,
-    render: Annotated[
-        str | None, Option("--render", help="Show what the model sees of this response, and what is cut.")
-    ] = None,
-    backbone: BackboneOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Show one version of a task: its description, its adapter, and the task's other versions in the store.
+def show(version: Reference, store: StoreOption, as_json: JsonOption = False) -> None:
+    """Show one version of a task: its description, its size, and the task's other versions in the store.
 
-    Example: scoremux tasks show en-6.3-ipp --store repo/store --render "It hands out addresses."
+    Example: scoremux tasks show en-6.3-ipp --store repo/store
     """
     opened = Store(store)
-    task_and_digest = opened.find(version)
-    if render is None:
-        summary = summarise(opened, *task_and_digest)
-    else:
-        summary = trace(opened, task_and_digest[1], open_backbone(store, backbone), render)
-    cells = [(key, _cell(key, value)) for key, value in summary.items()]
+    task, digest = opened.find(version)
+    files = opened.files(digest)
+    summary = {
+        **files.task.model_dump(mode="json", exclude_none=True),
+        "bytes": sum((files.path / name).stat().st_size for name in files.names),
+        "version": digest,
+        "live": opened.manifest().tasks.get(task) == digest,
+        "versions": opened.versions(task),
+    }
+    cells = [(key, _cell(value)) for key, value in summary.items()]
     show_result(as_json, summary, ("", version), cells, fold=(version,))
 
 
-def _cell(key: str, value: Any) -> str:
-    if key == "tokens":
-        return f"{len(value)}: {' '.join(value)}"
-    if isinstance(value, dict) or key in ("text", "first", "second", "cut"):
-        return json.dumps(value, ensure_ascii=False)  # line breaks and the like must show
+def _cell(value: Any) -> str:
+    if isinstance(value, dict):
+        return json.dumps(value, ensure_ascii=False)
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 

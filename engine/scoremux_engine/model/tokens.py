@@ -37,14 +37,6 @@ class Tokens:
         return Tokens(self.ids[count:], self.types[count:], self.truncated) if count else self
 
 
-@dataclass(frozen=True)
-class Trace:
-    """How one row is tokenised: the tokens that the backbone sees, by name, and what of the response is cut off."""
-
-    tokens: list[str]
-    cut: str
-
-
 class Tokenizer:
     """Tokenises responses, alone or within the text of their task. Thread-safe.
 
@@ -109,26 +101,12 @@ class Tokenizer:
             tokens.update((text, self._fit(text, encoding)) for text, encoding in encodings.items())
         return [tokens[text] for text in inputs]
 
-    def trace(self, text: ModelInput) -> Trace:
-        """Return how an input is tokenised, for people."""
-        encoding = self._with_offsets(text)
-        kept = self._kept(text, encoding)
-        names, offsets = encoding.tokens, encoding.offsets
-        tokens = [names[i] for i in kept]
-        gone = sorted(set(range(len(encoding))) - set(kept))
-        if not gone:
-            return Trace(tokens, "")
-        start, _ = offsets[gone[0]]
-        _, end = offsets[gone[-1]]
-        response = text if isinstance(text, str) else text.texts[text.side]
-        return Trace(tokens, response[start:end])
-
     def room(self, empty: ModelInput) -> int:
         """Return how many tokens a response, or a window of it, may have beside the text of its task.
 
         empty: The input with an empty response.
         """
-        return self._limit(empty) - len(self._with_offsets(empty))
+        return self._limit(empty) - len(self._tokenizer.encode_batch([_raw(empty)])[0])
 
     def prefix(self, render: Callable[[str], ModelInput]) -> tuple[int, ...]:
         """Return the token ids that responses to a task begin with: at most all but the last of an empty response.
@@ -142,9 +120,6 @@ class Tokenizer:
         ids = [tokens.ids for tokens in self.encode(map(render, _BEGINNINGS))]
         most = min(map(len, ids)) - 1
         return tuple(commonprefix(ids)[: max(0, most)])  # noqa: RUF071 (of token ids, not of paths)
-
-    def _with_offsets(self, text: ModelInput) -> Any:
-        return self._tokenizer.encode_batch([_raw(text)])[0]
 
     def _limit(self, text: ModelInput) -> int:
         """Return the most tokens that are read at once."""
@@ -164,11 +139,8 @@ class Tokenizer:
         return Tokens(whole.ids, whole.types, truncated, windows)
 
     def _kept(self, text: ModelInput, encoding: Any) -> list[int]:
-        """Return the places of the tokens that the backbone sees."""
-        end, most = len(encoding), self.max_tokens
-        if end <= self._limit(text):
-            return list(range(end))
-        end = _response_end(text, encoding)
+        """Return the places of the tokens that the backbone sees of an input that it does not read at once."""
+        end, most = _response_end(text, encoding), self.max_tokens
         if not isinstance(text, str) and text.windows:
             start = _response_start(text, encoding)
             around = len(encoding) - (end - start)

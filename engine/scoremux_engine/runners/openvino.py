@@ -21,7 +21,7 @@ from openvino.preprocess import PrePostProcessor
 from scoremux_engine.errors import RunnerError
 from scoremux_engine.model import backbone as names
 from scoremux_engine.model.backbone import Backbone
-from scoremux_engine.model.provenance import openvino_arithmetic
+from scoremux_engine.model.provenance import library_arithmetic
 from scoremux_engine.model.tables import Array, DTypes, Tables
 from scoremux_engine.runners import precisions
 from scoremux_engine.runners.arithmetic import name_of, probe_digest
@@ -136,7 +136,7 @@ class OpenVinoRunner(BackboneRunner):
     def arithmetic(self) -> str:
         cores = self._threads * self.streams
         digest = probe_digest(OpenVinoRunner, self.precision, cores, self.streams)
-        return name_of(openvino_arithmetic(self.precision), digest)
+        return name_of(library_arithmetic("openvino", self.precision), digest)
 
     def run_on_each_stream(self, rows: RowInputs, tables: Tables) -> list[Outputs]:
         feeds, outputs = self._feeds(rows), [names.LOGITS, names.POOLED]

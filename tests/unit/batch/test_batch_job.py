@@ -375,17 +375,6 @@ def test_token_is_not_sent_to_another_machine_unencrypted_unasked(tmp_path: Path
     assert insecure.returncode == 2 and "--insecure" not in insecure.stderr
 
 
-def test_dry_run_counts_rows_and_needs_no_server(tmp_path: Path) -> None:
-    (tmp_path / "in.csv").write_text("task,text\nt-1,1\nt-1,2\nt 2,3\nbad\n")
-    ended = run(tmp_path / "in.csv", "--out", tmp_path / "out", "--dry-run")
-    assert ended.returncode == 3
-    assert re.search(r"t-1\s+│\s+2 ", ended.stderr)
-    assert "which get INVALID_TASK: 1" in ended.stderr
-    assert "t 2" not in ended.stderr
-    assert "3 rows in 1 file, 1 rejected" in ended.stderr
-    assert not (tmp_path / "out").exists()
-
-
 def test_cut_texts_and_rows_decided_without_a_calibration_are_counted(tmp_path: Path) -> None:
     def uncalibrated(request: Any, _context: object) -> Any:
         columns = ok_columns([1] * len(texts := texts_of(request)))

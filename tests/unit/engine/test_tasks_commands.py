@@ -30,7 +30,7 @@ class Commands:
         self.store, self._backbone = Store(store), ["--backbone", str(backbone)]
 
     def run(self, command: str, *arguments: str | Path, status: int = 0) -> str:
-        more = self._backbone if command in ("add", "import") or "--render" in arguments else []
+        more = self._backbone if command in ("add", "import") else []
         line = [command, *map(str, arguments), "--store", str(self.store.folder), *more]
         result = CliRunner(env={"COLUMNS": "200", "NO_COLOR": "1"}).invoke(app, line)
         if isinstance(result.exception, PackageError | StoreError):
@@ -115,15 +115,6 @@ def test_add_refuses_other_weights_and_warns_of_texts_that_training_cut(commands
         assert (warning in commands.warnings) == warned
 
 
-def test_show_renders_a_response(commands: Commands) -> None:
-    text, long = "the\nrouter {question} [SEP]", "bridge " * 62 + "a lost packet"
-    shown = commands.json("show", "t-1", "--render", text)
-    assert (shown["text"], shown["tokens"][:3], shown["cut"]) == (text, ["[CLS]", "the", "router"], "")
-    assert json.dumps(text) in commands.run("show", "t-1", "--render", text)
-    assert commands.json("show", "t-1", "--render", long)["cut"] == "a lost packet"
-    assert "64: [CLS] bridge" in commands.run("show", "t-1", "--render", long)
-
-
 def test_terminal_codes_in_a_question_are_harmless(commands: Commands, tmp_path: Path) -> None:
     question = "\x1b[2J[red]why[/red] :smile: \r\n?"
     commands.run("add", second(commands, tmp_path, task_json={"question": question}))
@@ -133,32 +124,20 @@ def test_terminal_codes_in_a_question_are_harmless(commands: Commands, tmp_path:
     assert commands.json("show", "t-1")["question"] == question
 
 
-def test_show_describes_one_version(commands: Commands, backbone: Backbone) -> None:
+def test_show_describes_one_version(commands: Commands) -> None:
     live = commands.store.manifest().tasks["t-1"]
     first = history(commands, "t-1")[0][1]
     assert first is not None
     shown = commands.json("show", f"t-1@{first[:12]}")
-    rank, levels = TASKS["t-1"]
+    _, levels = TASKS["t-1"]
     assert (shown["id"], shown["question"], shown["language"]) == ("t-1", "Why?", "en")
     assert shown["levels"] == [float(level) for level in range(levels)]
-    assert (shown["adapter"], shown["ranks"]) == ("LoRA", [rank])
-    assert shown["sites"] == sorted(site.name for site in backbone.spec.sites)
     files = commands.store.package_folder(first).iterdir()
     assert shown["bytes"] == sum(path.stat().st_size for path in files)
     assert (shown["version"], shown["live"]) == (first, False)
     assert shown["versions"] == sorted([first, live])
     assert commands.json("show", "t-1")["live"] is True
     assert first in commands.run("show", "t-1")
-
-
-@pytest.mark.parametrize(
-    ("config", "kind"), [({"use_rslora": True}, "rsLoRA"), ({"use_dora": True}, "DoRA"), ({}, "LoRA")]
-)
-def test_show_names_the_kind_of_adapter(commands: Commands, tmp_path: Path, config: Any, kind: str) -> None:
-    folder = second(commands, tmp_path, config=config)
-    digest = "d" * 64
-    folder.rename(commands.store.package_folder(digest))
-    assert commands.json("show", f"t-1@{digest}")["adapter"] == kind
 
 
 def test_history_rollback_retire(commands: Commands) -> None:
