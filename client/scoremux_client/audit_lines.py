@@ -30,7 +30,7 @@ KEEP_LOGS = "the EU's AI Act wants logs to be kept for six months or more, unles
 """What users are reminded of where logs are kept for fewer days."""
 
 _OF_ROWS = (
-    "task", "version", "status", "level", "condition", "route", "confidence", "level_range", "probabilities", "margin",
+    "task", "version", "status", "level", "condition", "route", "confidence", "level_range", "probabilities",
 )  # fmt: skip
 
 _FORMAT = b'{"format":1,"time":"'

@@ -258,7 +258,7 @@ class Engine:
         with self._observing:
             for observer in self._observers:
                 texts = [text for request in requests for text in request.arrival.rows.texts]
-                observer.observe(ScoredBatch(texts, plan, columns, traces, out.logits))
+                observer.observe(ScoredBatch(texts, plan, columns, traces))
         answers, first = [], 0
         for trace in traces:
             answers.append({name: column[first : first + trace.rows] for name, column in columns.items()})

@@ -112,14 +112,6 @@ def serve(
         Path | None,
         Option(help="Append Triton's log here (default: REPOSITORY/logs/triton.log); /dev/stderr is possible."),
     ] = None,
-    print_config: Annotated[
-        bool,
-        Option(
-            "--print-config",
-            help="Print the rendered configurations and Triton's command line, and end.",
-            rich_help_panel=_PROFILE,
-        ),
-    ] = False,
 ) -> None:
     """Serve a repository until SIGINT or SIGTERM; rows in flight then finish.
 
@@ -127,17 +119,14 @@ def serve(
     """
     from scoremux_server.errors import SetupError
     from scoremux_server.profile import Profile, default_profile
-    from scoremux_server.serve import make_server, rendered, report, run
+    from scoremux_server.serve import make_server, report, run
     from scoremux_server.triton.adapter_export import publish_adapters
 
     if backbone and not adapters:
         raise SetupError("--backbone describes --adapters: give both, or neither")
     name = profile or default_profile(repository)
     chosen = Profile.read(name, settings or [])
-    server = make_server(repository, chosen, store, log, checked=not print_config)
-    if print_config:
-        print(rendered(server))
-        return
+    server = make_server(repository, chosen, store, log)
     if adapters:
         publish_adapters(adapters, repository, store or repository / "store", backbone, report)
     report(f"profile  {name}")
@@ -153,7 +142,6 @@ def front_door(
     reload: Annotated[
         bool, Option("--reload", help="Have the HAProxy that runs load tokens, certificates and FILE as they are now.")
     ] = False,
-    print_config: Annotated[bool, Option("--print-config", help="Print haproxy.cfg, and end.")] = False,
 ) -> None:
     """Run HAProxy with TLS and tokens before the Tritons of FILE: write its files, check them, and become HAProxy.
 
@@ -166,9 +154,7 @@ def front_door(
     from scoremux_server.front_door import door
 
     folder = folder or door.folder_of(file)
-    if print_config:
-        print(door.rendered(file, folder))
-    elif reload:
+    if reload:
         door.reload(file, folder)
     else:
         door.run(file, folder)

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, field_validator, model_validator
 
-from scoremux_engine.runners.choose import NO_TENSORRT, PROFILE, RunnerChoice
+from scoremux_engine.runners.choose import PROFILE, RunnerChoice
 from scoremux_files.settings import check, read_toml
 from scoremux_server.errors import SetupError
 
@@ -142,13 +142,6 @@ class Profile(BaseModel, extra="forbid", frozen=True):
         if self.audit_key_file and not self.audit_log:
             raise ValueError("audit_key_file is of no use without audit_log")
         return self
-
-    @field_validator("runner", mode="before")
-    @classmethod
-    def _is_offered(cls, value: object) -> object:
-        if value == "tensorrt":
-            raise ValueError(NO_TENSORRT)
-        return value
 
     @field_validator("address", "watch_address", "metrics_address")
     @classmethod

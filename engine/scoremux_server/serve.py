@@ -3,10 +3,8 @@
 import contextlib
 import os
 import select
-import shlex
 import signal
 import sys
-import tempfile
 import threading
 from collections.abc import Collection, Iterator
 from datetime import datetime, timedelta, timezone
@@ -25,9 +23,7 @@ from scoremux_server.profile import Profile
 from scoremux_server.supervision.health_endpoint import HealthEndpoint
 from scoremux_server.supervision.watcher import Watcher
 from scoremux_server.triton.endpoints import Endpoints
-from scoremux_server.triton.installation import Installation
 from scoremux_server.triton.repository import IN_TRITON
-from scoremux_server.triton.run_files import RUN
 from scoremux_server.triton.server import TritonServer
 
 Decisions = dict[str, Decision | None]
@@ -50,30 +46,11 @@ def report(sentence: str, file: int | None = None) -> None:
             os.write(handle, line[: select.PIPE_BUF - 1] + b"\n" if len(line) > select.PIPE_BUF else line)
 
 
-def make_server(
-    repository: Path, profile: Profile, store: Path | None, log: Path | None, *, checked: bool
-) -> TritonServer:
-    """Return the server that a profile describes. Raises SetupError or GrantError.
-
-    With `checked`, Triton and its ports must be usable now: a printed configuration may be for another machine.
-    """
-    endpoints = Endpoints.of(profile, checked)
-    triton = Installation.find(profile.triton, checked=checked)
+def make_server(repository: Path, profile: Profile, store: Path | None, log: Path | None) -> TritonServer:
+    """Return the server that a profile describes. Raises SetupError or GrantError."""
+    endpoints = Endpoints.of(profile)
     key = read_key(Path(profile.grant_key_file)) if profile.grant_key_file else None
-    return TritonServer(
-        repository, endpoints, store=store, log=log, profile=profile, installation=triton, grant_key=key
-    )
-
-
-def rendered(server: TritonServer) -> str:
-    """Return every config.pbtxt that a start would write, under its path, and tritonserver's command line."""
-    with tempfile.TemporaryDirectory(prefix="scoremux-config-") as scratch:
-        folder = Path(scratch)
-        words = server.command(folder, key="KEY")  # each start draws its own key
-        configs = sorted((folder / "models").glob("*/config.pbtxt"))
-        parts = [f"# {path}\n{path.read_text(encoding='utf-8')}" for path in configs]
-        parts.append("# command line\n" + " \\\n  ".join(shlex.quote(word) for word in words))
-        return "\n".join(parts).replace(scratch, RUN)
+    return TritonServer(repository, endpoints, store=store, log=log, profile=profile, grant_key=key)
 
 
 def health_headers(server: TritonServer) -> dict[str, str]:

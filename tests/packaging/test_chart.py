@@ -3,7 +3,6 @@
 import shutil
 import ssl
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,9 @@ import pytest
 from charts import CASES, FOLDER, Objects, lint, pod, render, schema_error, server, yaml
 from doors import Place, backend_of, needs_haproxy
 from scoremux_client import Response, ScoringClient
+from scoremux_server.profile import Profile
+from scoremux_server.triton.endpoints import Endpoints
+from scoremux_server.triton.server import TritonServer
 from serving import SCOREMUX, code
 from waiting import free_endpoints, until
 
@@ -59,22 +61,16 @@ def test_every_pod_passes_the_policy_restricted(objects: Objects) -> None:
             assert not any("hostPort" in port for port in container.get("ports", []))
 
 
-@pytest.mark.nightly
-@needs_haproxy
-def test_the_server_accepts_its_arguments(objects: Objects, small_repository: Path, tmp_path: Path) -> None:
-    place = Place(tmp_path)
-    words = [word.replace("/repository", str(small_repository), 1) for word in server(objects)["args"]]
-    words = [word.replace("/etc/scoremux", str(place.folder)) for word in words]
-    if f"--profile={small_repository}/profile.toml" in words:
-        (tmp_path / "profile.toml").write_text('runner = "openvino"\nprecision = "float32"\n')
-        words[words.index(f"--profile={small_repository}/profile.toml")] = f"--profile={tmp_path / 'profile.toml'}"
+def test_the_servers_profile_is_one(objects: Objects, small_repository: Path, tmp_path: Path) -> None:
+    words = [word.partition("=") for word in server(objects)["args"]]
+    name = next(value for option, _, value in words if option == "--profile")
+    settings = [value for option, _, value in words if option == "--set"]
     # The Triton at hand is the bundled one, which accepts loopback addresses only and has no other backends.
-    words += ["--set=triton=bundled", "--set=address=127.0.0.1", "--set=metrics_address=127.0.0.1"]
-    words += ["--set=backend=python"] if "--profile=gpu-onnx" in words else []
-    command = [str(Path(sys.executable).with_name("scoremux")), *words, "--print-config"]
-    printed = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
-    assert printed.returncode == 0, printed.stderr
-    assert "--grpc-port=8001" in printed.stdout
+    settings += ["triton=bundled", "address=127.0.0.1", "metrics_address=127.0.0.1"]
+    settings += ["backend=python"] if name == "gpu-onnx" else []
+    profile = Profile.read("cpu" if name.endswith(".toml") else name, settings)
+    started = TritonServer(small_repository, Endpoints(8001, 8000, 8002), profile=profile)
+    assert "--grpc-port=8001" in started.command(tmp_path, "KEY")
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed (Debian: prometheus)")

@@ -1,9 +1,8 @@
-"""The commands with a real Triton: serve, score, ask, stop; and what `serve` prints for others to run."""
+"""The commands with a real Triton: serve, score, ask, stop; and what a start of `serve` would run."""
 
 import json
 import os
 import re
-import shlex
 import signal
 import subprocess
 import time
@@ -22,7 +21,6 @@ from scoremux_engine import Engine
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.runners.choose import RunnerChoice
 from scoremux_server.profile import Profile, names
-from scoremux_server.serve import rendered
 from scoremux_server.triton.endpoints import Endpoints
 from scoremux_server.triton.installation import Installation
 from scoremux_server.triton.processes import arguments
@@ -168,28 +166,18 @@ def container(tmp_path: Path) -> Path:
 
 
 def render(planned: Path, container: Path, name: str, *settings: str) -> tuple[dict[str, Any], list[str]]:
-    """Return the models' configurations, parsed, and the command line, both out of what is printed."""
+    """Return the models' configurations that a start would write, parsed, and the command line."""
     elsewhere = [f"triton={container}"] if name.startswith("gpu") else []
-    profile = Profile.read(name, [*elsewhere, *settings])
-    text = rendered(TritonServer(planned, Endpoints(8001, 8000, 8002), profile=profile))
-    *configs, line = split(text)
-    parsed = [text_format.Parse(config, ModelConfig()) for config in configs]
-    return {config.name: config for config in parsed}, shlex.split(line)
+    profile, folder = Profile.read(name, [*elsewhere, *settings]), container.parent / "run"
+    folder.mkdir()
+    words = TritonServer(planned, Endpoints(8001, 8000, 8002), profile=profile).command(folder, key="KEY")
+    texts = [path.read_text() for path in (folder / "models").glob("*/config.pbtxt")]
+    parsed = [text_format.Parse(text, ModelConfig()) for text in texts]
+    return {config.name: config for config in parsed}, words
 
 
 def addresses(words: list[str]) -> list[str]:
     return [word for word in words if "-address=" in word]
-
-
-def split(text: str) -> list[str]:
-    """Return the printed parts without their headings."""
-    parts: list[list[str]] = []
-    for line in text.splitlines():
-        if line.startswith("# /tmp/scoremux-RUN/models/") or line == "# command line":
-            parts.append([])
-        else:
-            parts[-1].append(line)
-    return ["\n".join(part) for part in parts]
 
 
 @pytest.mark.parametrize("name", names())
@@ -222,13 +210,3 @@ def test_every_listener_is_on_loopback_and_changes_take_the_key(planned: Path, c
     restricted = "shared-memory,model-repository,trace,logging:scoremux-key=KEY"
     assert f"--grpc-restricted-protocol={restricted}" in words
     assert f"--http-restricted-api={restricted}" in words
-
-
-def test_the_command_prints_it_and_leaves_nothing(small_repository: Path, tmp_path: Path) -> None:
-    command = [SCOREMUX, "serve", "--repository", str(small_repository), "--profile", "cpu", "--print-config"]
-    variables = {**os.environ, "TMPDIR": str(tmp_path)}
-    shown = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=240, check=True).stdout
-    assert 'key: "precision" value { string_value: "float32" }' in shown
-    assert "# /tmp/scoremux-RUN/models/scorer/config.pbtxt" in shown
-    assert "bin/tritonserver \\\n  --model-repository=/tmp/scoremux-RUN/models" in shown
-    assert list(tmp_path.iterdir()) == []

@@ -78,9 +78,6 @@ def column_names(options: Sequence[str] | None, data: Path | None = None, **name
         name = name if equals else key
         if key not in names or not name:
             raise InputError(f"--column {value[:80]!r}: give KEY=NAME, where KEY is one of {', '.join(names)}")
-        if key == "id" and name.startswith("FILE:"):
-            more = ", or add a column administration" if "administration" in names else ""
-            raise InputError(f"--column {value[:80]!r}: prefix the ids in the files{more}")
         chosen[key] = (*chosen[key], name) if isinstance(names[key], tuple) else name
     if chosen.get("text", "") in [name for name in (chosen.get("id"), chosen.get("task")) if name]:
         raise InputError("--column: texts and ids are in one column; messages show ids, so name another column")

@@ -1,6 +1,5 @@
 """Batches → lines of the audit log, before their answers leave."""
 
-import math
 import os
 from collections.abc import Iterator
 from datetime import datetime, timezone
@@ -15,7 +14,6 @@ from scoremux_engine.backend.metrics import Recorder
 from scoremux_engine.errors import AuditError
 from scoremux_engine.model.provenance import Provenance
 from scoremux_engine.scoring.observer import ScoredBatch
-from scoremux_engine.scoring.outcomes import margin_of
 from scoremux_files.digests import read_key
 
 
@@ -72,10 +70,6 @@ class Audit:
         status, level, probabilities, version = (columns[spec.name] for spec in names)
         confidence, condition, route, level_range = (columns[spec.name] for spec in contract.DECIDED)
         widths = {r.place: r.version.outputs if r.version.outputs > 1 else 0 for r in batch.plan.rows}
-        margins = {
-            r.place: margin_of(batch.logits[r.place, : r.version.outputs], r.version.task.levels)
-            for r in batch.plan.rows
-        }
         for place, (text, task) in enumerate(zip(batch.texts, batch.plan.tasks, strict=True)):
             scored = status[place, 0] == contract.Status.OK.value.encode()
             yield {
@@ -90,6 +84,5 @@ class Audit:
                 "confidence": None if confidence[place, 0] < 0 else float(f"{confidence[place, 0]:.9g}"),
                 "level_range": level_range[place].tolist() if level_range[place, 0] >= 0 else None,
                 "probabilities": [float(f"{p:.9g}") for p in probabilities[place, : widths[place]]] if scored else None,
-                "margin": float(f"{margins[place]:.9g}") if scored and math.isfinite(margins[place]) else None,
                 **self._constant,
             }

@@ -12,10 +12,6 @@ SHORT = 12
 """Letters of a digest that a table shows; commands take digests cut like that."""
 
 
-def show_json(value: Any) -> None:
-    print(json.dumps(value, ensure_ascii=False))
-
-
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str = "", **layout: Any) -> None:
     """Print a table on standard output; layout: as for `print_table`."""
     print_table(Console(highlight=False), columns, rows, title=title, **layout)
@@ -24,7 +20,7 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str
 def show_result(as_json: bool, value: Any, *table: Any, **layout: Any) -> None:
     """Print a value as JSON, or the same as a table, which `show_table` takes."""
     if as_json:
-        show_json(value)
+        print(json.dumps(value, ensure_ascii=False))
     else:
         show_table(*table, **layout)
 

@@ -12,8 +12,6 @@ from scoremux_files.settings import read_toml
 
 RUNNERS = ("onnxruntime", "openvino")
 
-NO_TENSORRT = "plans are served by Triton's TensorRT backend alone: scoremux serve --profile gpu-tensorrt"
-
 
 @dataclass(frozen=True)
 class RunnerChoice:
@@ -69,8 +67,7 @@ class RunnerChoice:
                 raise RunnerError("openvino is not installed: pip install openvino") from error
 
             return OpenVinoRunner(backbone, self.precision, self.threads, self.streams)
-        instead = f"; {NO_TENSORRT}" if self.name == "tensorrt" else ""
-        raise RunnerError(f"runner is {self.name!r}; there are {', '.join(RUNNERS)}{instead}")
+        raise RunnerError(f"runner is {self.name!r}; there are {', '.join(RUNNERS)}")
 
 
 DEFAULT = RunnerChoice()

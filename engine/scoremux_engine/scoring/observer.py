@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import numpy as np
 import numpy.typing as npt
 
 from scoremux_engine.scoring.row_plan import RowPlan, Texts
@@ -63,13 +62,12 @@ class BatchTrace:
 
 @dataclass(frozen=True)
 class ScoredBatch:
-    """B scored rows, of requests that are answered together; logits float32 [B, L_max], NaN in rows without a score."""
+    """B scored rows, of requests that are answered together."""
 
     texts: Texts
     plan: RowPlan
     columns: Columns
     traces: Sequence[BatchTrace]
-    logits: npt.NDArray[np.float32]
 
 
 class Observer(Protocol):

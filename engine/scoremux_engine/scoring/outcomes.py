@@ -4,12 +4,9 @@ Every step is per row, so a row's bits do not depend on its neighbours.
 """
 
 import json
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -229,20 +226,6 @@ def decide(logits: Floats) -> tuple[Levels, Floats]:
     for column in powers.T[1:]:
         total += column
     return logits.argmax(axis=1).astype(np.int32), (powers / total[:, None]).astype(np.float32)
-
-
-def margin_of(logits: npt.NDArray[np.floating[Any]], points: Sequence[float]) -> float:
-    """Return how far one row's logits are from another level, as a difference of two logits.
-
-    That is the gap between the two largest, or, of a head with one output, twice its distance to the nearest point that
-    is halfway between two levels.
-    """
-    if len(logits) == 1:
-        value = float(logits[0])
-        halfway = ((low + high) / 2 for low, high in pairwise(points))
-        return 2 * min((abs(value - point) for point in halfway), default=math.inf)
-    second, first = np.sort(logits)[-2:]
-    return float(first - second)
 
 
 def _without_broken(plan: RowPlan, logits: Floats) -> RowPlan:

@@ -1,6 +1,5 @@
 """The store as its readers see it: the manifest before or after a change, never a mixture."""
 
-import os
 import re
 from collections.abc import Iterable
 from contextlib import suppress
@@ -28,10 +27,8 @@ from scoremux_engine.store.manifest import (
     parse_store_file,
 )
 from scoremux_engine.store.origin import BucketOrigin
-from scoremux_files.digests import Stamp, open_file, read_all, read_file
+from scoremux_files.digests import Stamp, read_file
 from scoremux_files.errors import reading
-
-_TRIES = 5
 
 
 class StoreReader:
@@ -114,18 +111,12 @@ class StoreReader:
         return parse_store_file(model, data, path)
 
     def manifest_bytes(self) -> bytes:
-        """Return the manifest's content as it was at one moment. Raises StoreError where there is none."""
+        """Return the manifest's content. Raises StoreError where there is none."""
         with reading(self.manifest_path, StoreError):
             try:
-                for _ in range(_TRIES):
-                    with open_file(self.manifest_path) as file:
-                        before = Stamp.of(os.fstat(file.fileno()))
-                        data = read_all(file, MAX_MANIFEST_BYTES)
-                        if Stamp.of(os.fstat(file.fileno())) == before:
-                            return data
+                return read_file(self.manifest_path, MAX_MANIFEST_BYTES)
             except FileNotFoundError as error:
                 raise StoreError(f"{self.folder} is not a store: it has no {MANIFEST_JSON}") from error
-        raise StoreError(f"{self.manifest_path} is being written to")
 
     def read_package(self, digest: str, backbone: Backbone) -> TaskPackage:
         """Read a package and check that it is what its name says. Raises PackageError."""

@@ -27,12 +27,6 @@ def folder_of(file: Path) -> Path:
     return Path(os.environ.get("RUNTIME_DIRECTORY") or usual)
 
 
-def rendered(file: Path, folder: Path) -> str:
-    """Return haproxy.cfg as a start would write it. Raises SetupError or GrantError."""
-    config = FrontDoorConfig.read(file)
-    return render(config, folder, read_key(config.grant_key))
-
-
 def prepare(file: Path, folder: Path) -> FrontDoorConfig:
     """Write what HAProxy loads; haproxy.cfg last, and only if HAProxy accepts it. Raises SetupError or GrantError."""
     program, config = haproxy.find_program(), FrontDoorConfig.read(file)

@@ -49,8 +49,8 @@ class Endpoints:
         return f"http://{_reachable(self.watch_address)}:{self.watch}"
 
     @classmethod
-    def choose(cls, *, checked: bool = True, **given: Any) -> "Endpoints":
-        """Return endpoints with the given ports, which must be free if `checked`, and a free port for each 0.
+    def choose(cls, **given: Any) -> "Endpoints":
+        """Return endpoints with the given ports, which must be free, and a free port for each 0.
 
         Raises SetupError where a port cannot be used.
         """
@@ -59,19 +59,15 @@ class Endpoints:
         hosts |= {"metrics": endpoints.metrics_host, "watch": endpoints.watch_address}
         with ExitStack() as listeners:  # all at once, so that no port is chosen twice
             for name, host in hosts.items():
-                port = getattr(endpoints, name)
-                if checked:
-                    ports[name] = _reserve(host, port, name, listeners)
-                else:
-                    ports[name] = port or _reserve(LOOPBACK, 0, name, listeners)
+                ports[name] = _reserve(host, getattr(endpoints, name), name, listeners)
         return replace(endpoints, **ports)
 
     @classmethod
-    def of(cls, profile: Profile, checked: bool = True) -> "Endpoints":
-        """Return a profile's endpoints. checked, Raises: as for `choose`."""
+    def of(cls, profile: Profile) -> "Endpoints":
+        """Return a profile's endpoints. Raises SetupError as `choose` does."""
         ports = {name: getattr(profile, f"{name}_port") for name in _NAMES}
         addresses = {name: getattr(profile, name) for name in ("address", "watch_address", "metrics_address")}
-        return cls.choose(checked=checked, **ports, **addresses)
+        return cls.choose(**ports, **addresses)
 
 
 def is_loopback(address: str) -> bool:

@@ -38,17 +38,15 @@ class Installation:
     bundled: bool
 
     @classmethod
-    def find(
-        cls, triton: str = BUNDLED, variables: Mapping[str, str] = os.environ, *, checked: bool = True
-    ) -> "Installation":
+    def find(cls, triton: str = BUNDLED, variables: Mapping[str, str] = os.environ) -> "Installation":
         """Return the bundled Triton or the one in a folder, whose release NVIDIA's container names in `variables`.
 
-        Raises SetupError where the wheel is not installed, or, if `checked`, the folder has no Triton.
+        Raises SetupError where the wheel is not installed, or the folder has no Triton.
         """
         if triton == BUNDLED:
             return cls(_bundled_folder(), BUNDLED_RELEASE, bundled=True)
         installation = cls(Path(triton), _release(variables.get(RELEASE_VARIABLE, "")), bundled=False)
-        if checked and not installation.program.is_file():
+        if not installation.program.is_file():
             raise SetupError(
                 f"{installation.program} is missing: start this inside NVIDIA's Triton container ({SAFE} or newer), "
                 "or take a profile for the bundled Triton (--profile cpu)"

@@ -22,10 +22,6 @@ MEMORY_LEAST_BYTES = 300 << 20
 _CGROUP = Path("/sys/fs/cgroup")
 
 
-RUN = "/tmp/scoremux-RUN"
-"""Stands for a run's folder in what `--print-config` prints."""
-
-
 class RunFiles:
     """The private folder of one start of Triton, and the regions that bear its name.
 

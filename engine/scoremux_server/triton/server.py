@@ -69,20 +69,18 @@ class TritonServer:
         store: Path | None = None,
         log: Path | None = None,
         profile: Profile = _DEFAULT,
-        installation: Installation | None = None,
         grant_key: bytes | None = None,
     ) -> None:
         """Raises SetupError where this Triton cannot serve at these addresses or with this backend.
 
         Args:
             log: File that Triton's output is appended to (default: ``repository/logs/triton.log``).
-            installation: The Triton, if not the profile's on this machine.
             grant_key: Requests then need a grant that is signed with it (`scoremux_engine.scoring.permission`).
         """
         self.endpoints = endpoints
         self.profile = profile
         self.log = log or repository / "logs" / "triton.log"
-        self.installation = installation or Installation.find(profile.triton)
+        self.installation = Installation.find(profile.triton)
         self.installation.check_address(endpoints.address)
         self.installation.check_address(endpoints.metrics_host, "metrics_address")
         self.installation.check_backend(profile.backend)

@@ -71,10 +71,6 @@ def test_every_row_has_a_line_that_says_what_scored_it(small_repository: Path, t
         assert (line["condition"], line["route"], line["confidence"]) == ("", outcome.route, outcome.confidence)
         kept = np.array(line["probabilities"] or [], dtype=np.float32)
         assert kept.tobytes() == np.array(outcome.probabilities, dtype=np.float32).tobytes()  # bit for bit
-        assert (line["margin"] is None) == (not outcome.ok)
-        if len(kept) > 1:
-            second, first = np.sort(kept.astype(np.float64))[-2:]
-            assert line["margin"] == pytest.approx(np.log(first / second), abs=1e-6)
         assert (line["precision"], line["runner"], line["engine"]) == ("float32", "onnxruntime", "0.1.0")
         assert line["backbone"] == "b" * 64
         assert line["time"].endswith("Z")
@@ -102,7 +98,7 @@ def test_log_of_format_1_is_continued(small_repository: Path, tmp_path: Path) ->
     *old, new = audited.lines()
     assert (old, len(old)) == (before, 4)
     assert new["digest"] == old[0]["digest"]
-    later = ("arithmetic", "margin", "salt", "number", "previous")
+    later = ("arithmetic", "salt", "number", "previous")
     assert [key for key in new if key not in later] == list(old[0])
     audited.close()
     assert not any(line.fault for line in read_log(audited.path))

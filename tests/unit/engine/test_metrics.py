@@ -32,9 +32,7 @@ def seen(tasks: list[str | None], statuses: list[Status] | None = None) -> Score
         contract.TOKENS.name: np.full((len(tasks), 1), 10, dtype=np.int32),
         contract.TRUNCATED.name: np.array([[i == 0] for i in range(len(tasks))]),
     }
-    return ScoredBatch(
-        ["text"] * len(tasks), RowPlan(statuses, tasks, []), columns, [trace], np.zeros((len(tasks), 2), np.float32)
-    )
+    return ScoredBatch(["text"] * len(tasks), RowPlan(statuses, tasks, []), columns, [trace])
 
 
 def rows(changes: Changes, counted: metrics.Metric = metrics.ROWS) -> dict[tuple[str, ...], int]:

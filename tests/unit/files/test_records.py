@@ -224,10 +224,6 @@ def test_columns_are_named_by_key() -> None:
     for wrong in ("Answer ID", "id=", "text=answer", "=id", ""):
         with pytest.raises(InputError, match=r"--column .*: give KEY=NAME"):
             column_names([wrong], **defaults)
-    with pytest.raises(InputError, match=r"'id=FILE:id': prefix the ids in the files$"):
-        column_names(["id=FILE:id"], **defaults)
-    with pytest.raises(InputError, match=r"prefix the ids in the files, or add a column administration$"):
-        column_names(["id=FILE:id"], **defaults, administration="administration")
     for given in (["id=answer", "text=answer"], ["task=text"]):
         with pytest.raises(InputError, match="texts and ids are in one column"):
             column_names(given, id="id", task="task", text="text")

@@ -57,11 +57,6 @@ def test_taken_port_is_refused_by_name(taken: int, option: str, name: str) -> No
 
 
 def test_other_machines_ports_may_be_taken_here_and_metrics_have_their_own_address(taken: int) -> None:
-    endpoints = Endpoints.choose(grpc=taken, watch=taken, checked=False)
-    assert (endpoints.grpc, endpoints.watch) == (taken, taken)
-    assert 0 not in (endpoints.http, endpoints.metrics)
-    far = Endpoints.choose(address="192.0.2.9", watch_address="192.0.2.9", metrics_address="192.0.2.8", checked=False)
-    assert far.grpc_url.startswith("192.0.2.9:") and far.metrics_url.startswith("http://192.0.2.8:")
     endpoints = Endpoints.choose(metrics_address="127.0.0.2")
     assert endpoints.metrics_url == f"http://127.0.0.2:{endpoints.metrics}/metrics"
     assert endpoints.http_url == f"http://127.0.0.1:{endpoints.http}"
@@ -96,7 +91,6 @@ def test_only_a_safe_release_may_be_reached_by_others(container: Path, release: 
 def test_missing_triton_is_answered_with_where_there_is_one(tmp_path: Path) -> None:
     with pytest.raises(SetupError, match=r"bin/tritonserver is missing: start this inside NVIDIA's Triton container"):
         Installation.find(str(tmp_path))
-    assert Installation.find(str(tmp_path), checked=False).program == tmp_path / "bin" / "tritonserver"
 
 
 def test_backends_are_the_containers_or_python_alone(container: Path, tmp_path: Path) -> None:

@@ -66,10 +66,6 @@ def test_a_file_of_ones_own_is_read_and_a_repositorys_is_the_default(tmp_path: P
         ("colour = 1", "unknown key colour; the keys are runner, backend"),
         ("threads = -1", "threads: Input should be greater than or equal to 0"),
         ('runner = "pytorch"', "runner: Input should be 'openvino', 'onnxruntime' or 'triton'"),
-        (
-            'runner = "tensorrt"',
-            "runner: plans are served by Triton.s TensorRT backend alone: .*--profile gpu-tensorrt",
-        ),
         ("grpc_port = 70000", "grpc_port: Input should be less than or equal to 65535"),
         ("threads = ", "is not TOML: Invalid value"),
         ('address = "0.0.0.0 --allow-http=false"', "address: String should match pattern"),
