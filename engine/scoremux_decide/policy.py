@@ -70,12 +70,10 @@ class GatePolicy(_Table):
     Attributes:
         verdict: Those whose verdict in a report is FAIL; or NOT ENOUGH ROWS or LEVELS as well; or none for its verdict.
         criteria: A file of criteria, relative to the policy; empty: those that come with scoremux.
-        qwk: Those with a lower quadratically weighted kappa; None: none.
     """
 
     verdict: Literal["fail", "not enough rows", "off"] = "fail"
     criteria: str = ""
-    qwk: Share | None = None
 
 
 class RowsPolicy(_Table):

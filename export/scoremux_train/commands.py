@@ -139,6 +139,6 @@ def _read(options: TrainOptions, console: Console) -> tuple[Plan, Data, list[Tas
     print_checks(console, checks)
     for line in remarks(data, checks):
         console.print(line, soft_wrap=True)
-    if without := sorted((described.keys() | plan.tasks.keys()) - data.tasks.keys() - data.items.keys()):
+    if without := sorted(described.keys() - data.tasks.keys() - data.items.keys()):
         console.print(f"no labelled row, so no adapter: {first_of(without)}; people score such tasks", soft_wrap=True)
     return plan, data, checks

@@ -1,8 +1,8 @@
-"""How to train: `train.toml`, with changes for single tasks."""
+"""How to train: `train.toml`."""
 
 import hashlib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -60,7 +60,6 @@ class Plan(_Strict):
         folds: The number of folds for out-of-fold predictions; 0 makes none.
         sites, modules_to_save: The options of `scoremux export backbone`.
         base_model: PEFT's base_model_name_or_path, by default the backbone as it was named.
-        tasks: Changes of the recipe for a task, by task id.
     """
 
     seed: int = 20241221
@@ -69,7 +68,6 @@ class Plan(_Strict):
     modules_to_save: tuple[str, ...] = ()
     base_model: str = ""
     recipe: Recipe = Recipe()
-    tasks: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
     @field_validator("folds")
     @classmethod
@@ -77,13 +75,6 @@ class Plan(_Strict):
         if folds == 1:
             raise ValueError("1 leaves no row to train on; give 2 or more, or 0")
         return folds
-
-    def of(self, task: str) -> Recipe:
-        """Return a task's own recipe. Raises RecipeError naming the key that is wrong."""
-        changes = self.tasks.get(task)
-        if not changes:
-            return self.recipe
-        return check(Recipe, {**self.recipe.model_dump(), **changes}, f"[tasks.{task}]", RecipeError)
 
     @classmethod
     def read(cls, path: Path) -> "Plan":

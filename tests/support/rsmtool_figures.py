@@ -17,14 +17,13 @@ DATA_SETS = 200
 
 @dataclass(frozen=True)
 class DataSet:
-    """Levels of a human and a machine, expected levels, levels of a second human (NaN: none), and groups.
+    """Levels of a human and a machine, levels of a second human (NaN: none), and groups.
 
     kept: 1 where the machine's level is the score of record, 0 where the human's is; length: of each text.
     """
 
     human: list[float]
     machine: list[float]
-    expected: list[float]
     second: list[float]
     group: list[str]
     kept: list[float]
@@ -52,9 +51,8 @@ def data_set(number: int) -> DataSet:
         machine = [machine[0]] * rows
     if number % 20 == 3:
         machine = list(human)
-    expected = [min(levels - 1.0, max(0.0, level + chance.gauss(0, 0.4))) for level in machine]
-    if number % 10 == 5:
-        expected = [0.3] * rows
+    for _ in machine:  # the data sets are those of before, which had a column more
+        chance.gauss(0, 0.4)
     missing = chance.choice([0.0, 0.5, 0.9, 1.0])
     second = [math.nan if chance.random() < missing else level for level in second]
     if number % 10 == 7:
@@ -67,7 +65,7 @@ def data_set(number: int) -> DataSet:
     share = {2: 0.0, 8: 1.0}.get(number % 20, 0.6)
     kept = [float(chance.random() < share) for _ in range(rows)]
     length = [7.0 if number % 20 == 9 else float(chance.randint(1, 300) * (1 + level)) for level in machine]
-    return DataSet(human, machine, expected, second, group, kept, length)
+    return DataSet(human, machine, second, group, kept, length)
 
 
 def figures(data: DataSet) -> dict[str, Any]:
@@ -79,11 +77,10 @@ def figures(data: DataSet) -> dict[str, Any]:
     from rsmtool.utils.prmse import mse_true, prmse_true, variance_of_errors
     from scipy.stats import pearsonr
 
-    human, machine, expected = (pd.Series(values) for values in (data.human, data.machine, data.expected))
-    levels, means = Analyzer.metrics_helper(human, machine), Analyzer.metrics_helper(human, expected)
+    human, machine = pd.Series(data.human), pd.Series(data.machine)
+    levels = Analyzer.metrics_helper(human, machine)
     out = {"n": levels["N"], "exact": levels["exact_agr"] / 100, "adjacent": levels["adj_agr"] / 100}
     out |= {"qwk": levels["wtkappa"], "r": levels["corr"], "smd": levels["SMD"]}
-    out |= {"qwk_expected": means["wtkappa"], "r_expected": means["corr"]}
     out |= {"sd_ratio": levels["sys_sd"] / levels["h_sd"] if levels["h_sd"] else math.nan}
     # Where humans give one level, RSMTool's R² is 0 or 1; where both raters give the same one, its kappa is 1.
     one_level = human.nunique() == 1
@@ -99,16 +96,17 @@ def figures(data: DataSet) -> dict[str, Any]:
         for ours, theirs, unit in (("exact", "exact_agr", 100), ("qwk", "wtkappa", 1), ("r", "corr", 1)):
             out[f"double_{ours}"] = same_rows[theirs] / unit
             out[f"degradation_{ours}"] = (same_rows[theirs] - humans[theirs]) / unit
-        out["r_disattenuated"] = levels["corr"] / math.sqrt(humans["corr"]) if humans["corr"] > 0 else math.nan
         ratings = np.column_stack([data.human, data.second])
-        out |= {"prmse": prmse_true(machine.to_numpy(), ratings), "true_mse": mse_true(machine.to_numpy(), ratings)}
+        out["prmse"] = prmse_true(machine.to_numpy(), ratings)
         out["sem"] = math.sqrt(variance_of_errors(ratings))
-        out["machine_sem"] = math.sqrt(max(out["true_mse"], 0)) if out["true_mse"] is not None else math.nan
+        squared = mse_true(machine.to_numpy(), ratings)
+        out["machine_sem"] = math.nan if squared is None else math.sqrt(max(squared, 0))
     out |= routed(data)
-    for name, level in (("length_r", machine), ("human_length_r", human)):
+    of_length = []
+    for level in (machine, human):
         constant = len(set(level)) == 1 or len(set(data.length)) == 1
-        out[name] = math.nan if constant else float(pearsonr(data.length, level)[0])
-    out["length_gap"] = out["length_r"] - out["human_length_r"]
+        of_length.append(math.nan if constant else float(pearsonr(data.length, level)[0]))
+    out |= {"length_r": of_length[0], "length_gap": of_length[0] - of_length[1]}
     if len(set(data.group)) > 1:
         frame = pd.DataFrame({"sc1": data.human, "machine": data.machine, "who": data.group})
         models = get_fairness_analyses(frame, "who", "machine")[1]["fairness_metrics_by_who"].loc["R2"]

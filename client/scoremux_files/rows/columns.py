@@ -108,26 +108,23 @@ class Distributions:
 
     Attributes:
         width: Number of probabilities, int32 [B].
-        mean: Mean level under the probabilities.
+        greatest: The greatest of them.
     """
 
     width: Ints32
-    mean: Floats64
     greatest: Floats64
 
 
 def distributions(column: Any, rows: int) -> Distributions:
     """Read a column of probabilities; None: no row has any."""
     width = np.zeros(rows, np.int32)
-    mean, most = np.full(rows, np.nan), np.full(rows, np.nan)
+    most = np.full(rows, np.nan)
     if column is not None and rows:
         values, width = number_lists(column)
         starts, filled = np.cumsum(width) - width, width > 0
         if filled.any():
-            places = np.arange(len(values)) - np.repeat(starts, width)
-            mean[filled] = np.add.reduceat(values * places, starts[filled])
             most[filled] = np.maximum.reduceat(values, starts[filled])
-    return Distributions(width, mean, most)
+    return Distributions(width, most)
 
 
 def number_lists(column: Any) -> tuple[Floats64, Ints32]:

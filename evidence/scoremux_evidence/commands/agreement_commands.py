@@ -45,7 +45,6 @@ def evaluate(
     tasks: TasksOption = None,
     criteria: CriteriaOption = None,
     out: Annotated[Path | None, Option("--out", help="File for all figures: .csv, .json or .parquet.")] = None,
-    rsm: Annotated[Path | None, Option("--rsm", help="CSV to write for RSMTool's rsmeval.")] = None,
 ) -> None:
     """Print agreement with 95 % intervals and a verdict, by task, by group and overall.
 
@@ -54,7 +53,7 @@ def evaluate(
     from scoremux_evidence.rows.label_columns import label_columns
     from scoremux_evidence.rows.matching import match_files
     from scoremux_evidence.show import report_tables
-    from scoremux_evidence.show.figure_tables import write_rsm, write_table
+    from scoremux_evidence.show.figure_tables import write_table
     from scoremux_evidence.verdicts.assessment import assess
     from scoremux_evidence.verdicts.verdicts import read_criteria
 
@@ -64,8 +63,6 @@ def evaluate(
     assessed = assess(matched, judging)
     if out:
         write_table(out, assessed)
-    if rsm:
-        write_rsm(rsm, matched)
     console = Console(highlight=False, markup=False)
     print_notes(console, filter(None, [matched.population]))
     verdicts = report_tables.tasks_table(assessed)
@@ -84,7 +81,7 @@ def evaluate(
         report_tables.traits_table(assessed).print(console)
     if groups := [*report_tables.lines_of_groups(assessed.groups)]:
         report_tables.figures_table("", "Group", groups, report_tables.GROUPS).print(console)
-    print_notes(console, _last_notes(matched.rows.left_out, out, rsm))
+    print_notes(console, _last_notes(matched.rows.left_out, out))
 
 
 def report(

@@ -30,9 +30,6 @@ def calibrate(
             "level or points) or student (whose rows belong together).",
         ),
     ] = None,
-    unverified: Annotated[
-        bool, Option("--unverified", help="Use predictions that may come from another adapter than the live one.")
-    ] = False,
     since: Annotated[
         datetime | None,
         Option(
@@ -71,9 +68,7 @@ def calibrate(
         why = next((f"{places[0]}: {reason}" for reason, places in rows.left_out.items()), "")
         raise InputError(f"no labelled rows: {why or 'name files of them, or --predictions'}")
     engine = Engine.open(repository)
-    calibration = calibrate_tasks(
-        engine, store, rules, rows, unverified=unverified, since=since.date() if since else None
-    )
+    calibration = calibrate_tasks(engine, store, rules, rows, since=since.date() if since else None)
     changes = publish(engine, store, calibration, dry_run=dry_run)
     after = {change.task: change.after for change in changes}
     versions = {name: after.get(of.item[0] if of.item else name) for name, of in calibration.rows.tasks.items()}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from datetime import date, timedelta
 from functools import lru_cache
 from importlib.metadata import version
@@ -18,7 +17,6 @@ from scoremux_files.errors import InputError, writing
 
 if TYPE_CHECKING:
     from scoremux_decide.decision import Decision
-    from scoremux_evidence.watch.watched_rows import WatchedTask
 
 
 ALARM_STATUS = 4
@@ -29,9 +27,6 @@ def watch(
     tasks: Annotated[Path, Option("--tasks", help="The store of tasks, REPO/store.")],
     policy: Annotated[
         Path | None, Option("--policy", help="TOML file of `scoremux calibrate`, with the table \\[watch].")
-    ] = None,
-    scored: Annotated[
-        list[Path] | None, Option("--scored", help="What jobs wrote; rows that the desk lacks are lost. Repeatable.")
     ] = None,
     papers: Annotated[Path | None, Argument(help="What `scoremux review export --papers` wrote.")] = None,
     out: Annotated[
@@ -73,12 +68,10 @@ def watch(
     findings = find(watched, rules, today.isoformat(), readings)
     if out:
         keep_alarms(findings, watched, _last_alarms(out.with_suffix(".json")))
-    tasks_alone = [task for task in watched if not task.is_total]
     morning = view.Morning(
-        tasks=tasks_alone,
+        tasks=[task for task in watched if not task.is_total],
         findings=findings,
         shifts=find_shifts(watched, rules, today.isoformat()),
-        lost=_lost(scored or [], tasks_alone),
         drawn=planned_reads(findings, rules),
         rules=rules,
         today=today.isoformat(),
@@ -120,21 +113,3 @@ def _decision(packages: Path, digest: str) -> Decision | None:
 
     path = packages / digest / "decision.json"
     return Decision.parse(path.read_bytes(), str(path)) if path.is_file() else None
-
-
-def _lost(scored: list[Path], watched: list[WatchedTask]) -> dict[str, int]:
-    """Return how many rows of each administration, as the desk names it, jobs wrote and the desk does not have."""
-    from scoremux_files.rows.columns import present_columns
-    from scoremux_files.rows.readers import cell_text
-
-    written = Counter[str]()
-    received = Counter[str]()
-    for path in scored:
-        columns = present_columns(path, ("id", "administration"), ("id",))
-        named = (
-            columns["administration"].to_pylist() if "administration" in columns else [path.name] * len(columns["id"])
-        )
-        written.update(cell_text(name) or "" for name in named)
-    for task in watched:
-        received.update(name or "" for name in task.rows.administration.texts())
-    return {name: max(0, count - received[name]) for name, count in written.items()}

@@ -167,12 +167,6 @@ def _kappa(machine: PairSums, levels: Floats) -> Floats:
     return _ratio(_ratio(same, machine.n) - chance, 1 - chance)
 
 
-def _disattenuated(humans: PairSums, machine: PairSums) -> Floats:
-    """Return r of human and machine over the root of r of two humans (Spearman 1904)."""
-    with undefined():
-        return _ratio(_r(machine), np.sqrt(_r(humans)))
-
-
 def _smd(p: PairSums) -> Floats:
     return _ratio(_ratio(p.y - p.x, p.n), x_deviation(p))
 
@@ -270,9 +264,7 @@ STATISTICS = (
     _EXACT,
     _ADJACENT,
     _QWK,
-    _QWK.on(Pair.EXPECTED, name="{}_expected", words=" of expected levels"),
     _R,
-    _R.on(Pair.EXPECTED, name="{}_expected", words=" of expected levels"),
     _SMD,
     Statistic(
         "sd_ratio",
@@ -292,9 +284,6 @@ STATISTICS = (
     Statistic("rmse", "root mean squared error", _rmse, "size", step=_by_root),
     Statistic("r2", "R²", _r2, "difference", step=_by_variance),
     Statistic("kappa", "kappa", _kappa, "difference", step=_by_variance, needs=(Pair.LEVELS,)),
-    Statistic(
-        "r_disattenuated", "disattenuated r", _disattenuated, "difference", (Pair.HUMANS, Pair.MACHINE), _by_variance
-    ),
     *(measure.on(Pair.HUMANS, name="human_{}", words=" of two humans") for measure in (_EXACT, _ADJACENT, _QWK, _R)),
     _SMD.on(Pair.HUMANS, name="human_{}", words=" of two humans", formula=_pooled_smd),
     *(measure.on(Pair.DOUBLE, name="double_{}", words=" where two humans read") for measure in (_EXACT, _QWK, _R)),
@@ -321,9 +310,6 @@ STATISTICS = (
         for measure in (_EXACT, _QWK)
     ),
     Statistic("prmse", "PRMSE of true scores", _prmse, "difference", _TRUE_SCORES, _by_variance, _NEEDS_MACHINE),
-    Statistic(
-        "true_mse", "mean squared error of true scores", _true_error, "difference", _TRUE_SCORES, needs=_NEEDS_MACHINE
-    ),
     Statistic("sem", "standard error of measurement of a human", _root(_human_error), "size", (Pair.HUMANS,), _by_root),
     Statistic(
         "machine_sem",
@@ -347,12 +333,10 @@ STATISTICS = (
         for measure in _OF_SHARES
     ),
     _R.on(Pair.LENGTH, name="length_{}", words=" of machine and length"),
-    _R.on(Pair.LENGTH_OF_HUMAN, name="human_length_{}", words=" of human and length"),
     Statistic(
         "length_gap", "correlation with length, machine minus human", _less(_r), "difference", _LENGTHS, _by_variance
     ),
 )
-OF_EXPECTED = ("qwk_expected", "r_expected")
 
 SEVERITY = Statistic("severity", "severity", lambda p: _ratio(p.y - p.x, p.n), "difference")
 """The second rater's mean level minus the first one's; no part of `STATISTICS`."""

@@ -18,9 +18,6 @@ class Pair(Enum):
     MACHINE = "machine"
     """A human and the machine."""
 
-    EXPECTED = "expected"
-    """A human and the machine's expected levels."""
-
     HUMANS = "humans"
     """Two humans."""
 
@@ -165,7 +162,7 @@ def _rated(ratings: Rows, pair: Pair) -> tuple[Floats, Floats, Mask]:
         return np.ones(len(ratings)), ratings.kept, ~np.isnan(ratings.kept)
     if pair in (Pair.LENGTH, Pair.LENGTH_OF_HUMAN):
         return ratings.length, machine if pair == Pair.LENGTH else human, ~np.isnan(ratings.length)
-    return human, ratings.expected if pair == Pair.EXPECTED else machine, ~np.isnan(human)
+    return human, machine, ~np.isnan(human)
 
 
 def sums(ratings: Rows, cell: Values, cells: int, pairs: Sequence[Pair]) -> Sums:

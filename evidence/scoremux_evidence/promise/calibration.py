@@ -29,13 +29,11 @@ class Calibration(Fitted):
     """Decisions of tasks, and the rows that they rest on.
 
     Attributes:
-        before: The decisions of the live versions, of tasks that have one.
         reasons: As those of `rows`, with those that scores give.
         failing: Tasks that go to people for their verdict.
     """
 
     rows: Eligible
-    before: dict[str, Decision]
     reasons: dict[str, CalibrationReason]
     verdicts: Verdicts
     failing: list[str]
@@ -47,18 +45,13 @@ def calibrate_tasks(
     policy: ScoringPolicy,
     labelled: Rows,
     *,
-    unverified: bool = False,
     since: date | None = None,
 ) -> Calibration:
-    """Fit the decisions of all tasks that have rows, see `eligible_rows`. engine: scores rows without a prediction."""
-    return _fit_decisions(
-        score_rows(engine, eligible_rows(store, policy, labelled, unverified=unverified, since=since))
-    )
+    """Fit the decisions of all tasks that have rows, see `eligible_rows`. engine: scores rows without a prediction.
 
-
-def _fit_decisions(rows: Eligible) -> Calibration:
-    """Return the decision of each task; rows of untrained tasks are not part of a shared threshold."""
-    policy = rows.policy
+    Rows of untrained tasks are not part of a shared threshold.
+    """
+    rows = score_rows(engine, eligible_rows(store, policy, labelled, since=since))
     items = dict[str, list[str]]()
     for name, of in rows.tasks.items():
         if of.item:
@@ -88,11 +81,9 @@ def _fit_decisions(rows: Eligible) -> Calibration:
         )
         for name, decision in sorted((_without_promise(rows, reasons) | fitted.decisions).items())
     }
-    before = {name: before for name in decisions if (before := rows.tasks[name].before) is not None}
     return Calibration(
         **vars(replace(fitted, decisions=decisions)),
         rows=rows,
-        before=before,
         reasons=reasons,
         verdicts=verdicts,
         failing=failing,

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from scoremux_decide.decision import OWN, POOLED, Decision, Threshold
+from scoremux_decide.decision import OWN, POOLED, Threshold
 from scoremux_engine.commands.printing import short, show_result
 from scoremux_engine.packages.package_files import TRAINED_JSON
 from scoremux_evidence.promise.calibration import Calibration
@@ -33,7 +33,6 @@ def show(
     notes = [
         *_rows(calibration.rows, predictions),
         *_exceptions(calibration),
-        *_changes(calibration),
         *_promises(calibration),
         *_left_out(calibration),
         *([_DRY] if dry_run else []),
@@ -53,7 +52,6 @@ def values_of(calibration: Calibration, versions: Mapping[str, str | None], dry_
     tasks = []
     for name, decision in calibration.decisions.items():
         of_task = calibration.rows.tasks[name]
-        before = calibration.before.get(name)
         verdict, fails = calibration.verdicts.get(name, (None, []))
         values = json.loads(decision.to_json()).items()
         tasks.append(
@@ -65,12 +63,11 @@ def values_of(calibration: Calibration, versions: Mapping[str, str | None], dry_
                 "verdict": verdict and str(verdict),
                 "fails": fails,
                 "origins": of_task.origins,
-                "before": before and _settings(before),
             }
         )
     reasons = {name: reason.name.lower() for name, reason in calibration.reasons.items()}
     head = {"policy": calibration.rows.policy.digest, "dry_run": dry_run, "tasks": tasks, "reasons": reasons}
-    return head | {name: getattr(calibration, name) for name in ("worse", "one_level", "below_gate")}
+    return head | {name: getattr(calibration, name) for name in ("worse", "one_level")}
 
 
 def _rows(eligible: Eligible, predictions: Path | None) -> Iterator[str]:
@@ -99,8 +96,6 @@ def _exceptions(calibration: Calibration) -> Iterator[str]:
         verdict, fails = calibration.verdicts[name]
         why = f"{verdict}{': ' if fails else ''}{', '.join(fails)}"
         yield f"{name}: people get all its responses for its verdict ([gate] verdict): {why}"
-    for name, qwk in calibration.below_gate.items():
-        yield f"{name}: its QWK of {qwk:.3f} is below the policy's [gate], so people get all its responses"
     if any(decision.threshold for decision in calibration.decisions.values()):
         yield (
             "'to people' is a share of these labelled rows, for their confidence alone, and no forecast: conditions, "
@@ -110,14 +105,6 @@ def _exceptions(calibration: Calibration) -> Iterator[str]:
 
 def _left_out(calibration: Calibration) -> Iterator[str]:
     """Name tasks and rows that the machine or the calibration leaves out."""
-    for name, miss in calibration.near_misses.items():
-        more = "many times these rows would be needed"
-        if miss.needed is not None:
-            more = f"some {miss.needed:,} labelled rows would likely do, if confidences are right"
-        yield (
-            f"{name} keeps nothing for the machine; the likeliest cut was at confidence {miss.least:.3f}, with "
-            f"{miss.errors:.1%} errors in {miss.kept:.0%} of the rows: {more}"
-        )
     for reason, rows in sorted(calibration.rows.left_out.items()):
         counts = reason in (RELABELLED, SAME_TEXT)
         yield f"{len(rows):,} rows {reason}" if counts else f"left out: {len(rows):,} rows that {reason}"
@@ -127,36 +114,6 @@ def _left_out(calibration: Calibration) -> Iterator[str]:
             f"{first_of(unchanged)}"
         )
     yield from reservations(calibration.reasons)
-
-
-def _settings(decision: Decision) -> dict[str, Any]:
-    """Return the settings that a new calibration may change most."""
-    temperature = decision.temperature
-    threshold = decision.threshold
-    return {
-        "temperature": temperature and temperature.value,
-        "threshold": threshold and threshold.least,
-        "to_people": threshold and threshold.share,
-        "rows": temperature and temperature.rows,
-    }
-
-
-def _changes(calibration: Calibration) -> Iterator[str]:
-    """Say which settings differ from the live versions, and which rows they rest on."""
-    for name, before in calibration.before.items():
-        after = calibration.decisions[name]
-        settings = zip(_settings(before).items(), _settings(after).values(), strict=True)
-        changed = [
-            f"{what.replace('_', ' ')} {_shown(old)} → {_shown(new)}" for (what, old), new in settings if old != new
-        ]
-        changed += ["policy"] if before.policy != after.policy else []
-        if changed:
-            rows = ", ".join(f"{count:,} {origin}" for origin, count in calibration.rows.tasks[name].origins.items())
-            yield f"{name} changes from the live version: {', '.join(changed)}; it rests on rows: {rows or 'none'}"
-
-
-def _shown(value: float | None) -> str:
-    return "none" if value is None else f"{value:.4g}"
 
 
 def _promises(calibration: Calibration) -> list[str]:

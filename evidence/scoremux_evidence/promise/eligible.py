@@ -28,11 +28,9 @@ from scoremux_files.rows.columns import encode
 class CalibrationReason(Enum):
     """Why a task gets no calibration, or one with a reservation. The value follows "N tasks" in a sentence."""
 
-    UNVERIFIED = "are NOT VERIFIED: their predictions may not come from the live adapters, and then all here is wrong"
     NOT_OF_LIVE_ADAPTERS = (
         "keep the calibration that they have, if any. Their predictions are not known to come from the live adapters: "
-        "publish the adapters of the same run of `scoremux train`, or use the predictions all the same with "
-        "--unverified"
+        "publish the adapters of the same run of `scoremux train`"
     )
     LACKS_SAMPLE = f"keep the calibration that they have, if any. Their {LACKS_SAMPLE}"
     TRAINED_ON = (
@@ -55,15 +53,6 @@ class CalibrationReason(Enum):
     UNTRAINED = "were trained on no labelled row; people get all of their responses"
 
 
-_LEFT_OUT = (
-    CalibrationReason.LACKS_SAMPLE,
-    CalibrationReason.NOT_OF_LIVE_ADAPTERS,
-    CalibrationReason.TRAINED_ON,
-    CalibrationReason.READ_BEFORE,
-    CalibrationReason.OTHER_TRAIT,
-)
-
-
 @dataclass(frozen=True)
 class TaskRows:
     """The rows that the calibration of one live task rests on.
@@ -72,7 +61,7 @@ class TaskRows:
         rows: All but those of texts with a condition; after `score_rows` with what the machine said of them.
         item: Where this is a trait of an item, the item's id and the trait's name.
         looks: Earlier tests of its promises.
-        reason: Why it gets no calibration, or one with a reservation.
+        reason: Why it keeps the calibration that it has; None where it gets a new one.
         scores: The rows that have probabilities, None if none has.
         count: How many these are; without probabilities, how many rows the machine scored.
         origins: How many of these come from which file, by file and by how they were chosen.
@@ -111,14 +100,11 @@ class Eligible:
     arithmetic: str | None = None
 
 
-def eligible_rows(
-    store: Store, policy: ScoringPolicy, labelled: Rows, *, unverified: bool = False, since: date | None = None
-) -> Eligible:
+def eligible_rows(store: Store, policy: ScoringPolicy, labelled: Rows, *, since: date | None = None) -> Eligible:
     """Return the rows that calibrations may rest on. Rows with a condition are left out: no machine keeps them.
 
     Args:
         labelled: From `read_labelled`; no adapter was fitted to the rows without a prediction.
-        unverified: Whether predictions may come from another adapter than the live one, or not say from which.
         since: The day from which labels count; by default, for each task, the day of its last hold, if it had one.
 
     Raises:
@@ -145,17 +131,17 @@ def eligible_rows(
             if not (store.package_folder(version) / DECISION_JSON).exists():
                 reasons[name] = CalibrationReason.NO_ROWS
             continue
-        task_rows = _eligible_of_task(name, by_task[name], policy, store, version, past[name], unverified, since)
+        task_rows = _eligible_of_task(name, by_task[name], policy, store, version, past[name], since)
         parts.append(task_rows.rows.left_out)
         if task_rows.reason:
             reasons[name] = task_rows.reason
-        if task_rows.reason not in _LEFT_OUT:
+        else:
             tasks[name] = task_rows
     for names in traits.values():
         if not all(name in tasks for name in names):
             reasons |= {name: CalibrationReason.OTHER_TRAIT for name in names if tasks.pop(name, None)}
     if by_task and not tasks:
-        raise InputError(next(reservations(reasons, _LEFT_OUT)))
+        raise InputError(next(reservations(reasons)))
     return Eligible(
         policy=policy,
         tasks=tasks,
@@ -164,11 +150,9 @@ def eligible_rows(
     )
 
 
-def reservations(
-    reasons: Mapping[str, CalibrationReason], among: Iterable[CalibrationReason] = CalibrationReason
-) -> Iterator[str]:
-    """Yield a sentence for each of some reasons that tasks have."""
-    for reason in among:
+def reservations(reasons: Mapping[str, CalibrationReason]) -> Iterator[str]:
+    """Yield a sentence for each reason that tasks have, those without a new calibration first."""
+    for reason in CalibrationReason:
         if names := [name for name, its in reasons.items() if its is reason]:
             yield f"{len(names)} tasks {reason.value}: {first_of(names)}"
 
@@ -198,7 +182,6 @@ def _eligible_of_task(
     store: Store,
     live: str,
     past: Collection[str],
-    unverified: bool,
     since: date | None,
 ) -> TaskRows:
     """Return the rows of one task or trait, all of them where it keeps the calibration that it has."""
@@ -224,8 +207,7 @@ def _eligible_of_task(
     rows = rows.without(rules.sent_to_people(rows))
     is_predicted = rows.probabilities != np.array(None)
     adapters = {*rows.adapter.take(np.flatnonzero(is_predicted)).texts()}
-    foreign = bool(adapters) and adapters != {adapter_digest(files)}
-    if foreign and not unverified:
+    if adapters and adapters != {adapter_digest(files)}:
         return replace(task_rows, rows=rows, reason=CalibrationReason.NOT_OF_LIVE_ADAPTERS)
     trained = TrainedVersions.of(task.id, TrainedRows.read(files.path / TRAINED_JSON))
     learned = rules.learned(rows, trained, np.ones(len(rows), bool))
@@ -234,11 +216,7 @@ def _eligible_of_task(
         return replace(task_rows, rows=held_out, reason=CalibrationReason.TRAINED_ON)
     rules.refuse_off_scale(held_out, len(task.levels))
     finder = Finder(policy.conditions_of(item[0] if item else task.id), task.question, task.reference, [task.language])
-    return replace(
-        task_rows,
-        rows=held_out.without(rules.has_condition(held_out, finder)),
-        reason=CalibrationReason.UNVERIFIED if foreign else None,
-    )
+    return replace(task_rows, rows=held_out.without(rules.has_condition(held_out, finder)))
 
 
 def _last_hold(history: Iterable[HistoryLine]) -> date | None:

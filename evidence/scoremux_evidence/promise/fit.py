@@ -1,7 +1,7 @@
 """Labelled rows and a policy → the decision of each task."""
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import MappingProxyType
 
 import numpy as np
@@ -9,16 +9,13 @@ import numpy as np
 from scoremux_client.contract import Reason
 from scoremux_decide.decision import NONE, OWN, Decision, Expected, Unusual
 from scoremux_decide.policy import ScoringPolicy
-from scoremux_evidence.figures.agreement import qwk
 from scoremux_evidence.promise.item_total import ItemTotal
 from scoremux_evidence.promise.ranges import Growth, fit_ranges
-from scoremux_evidence.promise.task_thresholds import everyone, promise_of, thresholds_of
+from scoremux_evidence.promise.task_thresholds import everyone, thresholds_of
 from scoremux_evidence.promise.temperature import Change, at_temperature, temperatures_of
 from scoremux_evidence.promise.thresholds import (
-    NearMiss,
     correlation,
     effective_rows,
-    nearest,
     of_same_responses,
     order_of,
     under_test,
@@ -40,15 +37,11 @@ class Fitted:
         worse: Tasks that keep a temperature of 1, as a fitted one made their confidences worse on held-out rows, with
             the change of their Brier score and its 95 % interval.
         one_level: Tasks without a threshold, as the machine gives one level to this share of their rows.
-        below_gate: Tasks without a threshold, as their QWK is below the policy's.
-        near_misses: The nearest cuts of tasks that were tested by themselves and keep nothing.
     """
 
     decisions: dict[str, Decision]
     worse: dict[str, Change]
     one_level: dict[str, float]
-    below_gate: dict[str, float]
-    near_misses: dict[str, NearMiss]
 
 
 def fit(
@@ -73,8 +66,7 @@ def fit(
     """
     temperatures, held_out, worse = temperatures_of(tasks)
     with_one_level = dict(_one_level(policy, tasks))
-    below_gate = dict(_below_gate(policy, tasks))
-    to_people = {*with_one_level, *failing, *below_gate}
+    to_people = {*with_one_level, *failing}
     # One route for all traits of a response: people get them all where they get one.
     unsure = (traits for traits in items.values() if to_people & {*traits} or {*traits} - {*tasks})
     to_people |= {name for traits in unsure for name in traits if name in tasks}
@@ -109,13 +101,7 @@ def fit(
         )
         for name, rows in tasks.items()
     }
-    near_misses = dict(_near_misses(policy, decisions, tasks))
-    return Fitted(decisions, worse, with_one_level, below_gate, near_misses)
-
-
-def _with_rows(policy: ScoringPolicy, tasks: Tasks) -> Iterator[tuple[str, Rows]]:
-    """Yield the tasks that are not new to the policy."""
-    return ((name, rows) for name, rows in tasks.items() if len(rows) >= max(1, policy.rows.new))
+    return Fitted(decisions, worse, with_one_level)
 
 
 def _one_level(policy: ScoringPolicy, tasks: Tasks) -> Iterator[tuple[str, float]]:
@@ -123,35 +109,12 @@ def _one_level(policy: ScoringPolicy, tasks: Tasks) -> Iterator[tuple[str, float
     target = policy.target
     if target is None or target.one_level == "keep" or target.human_share is not None:
         return
-    for name, rows in _with_rows(policy, tasks):
+    for name, rows in tasks.items():
+        if len(rows) < max(1, policy.rows.new):
+            continue
         share = float(np.bincount(rows.machine, rows.weight).max() / rows.weight.sum())
         if share >= _ONE_LEVEL:
             yield name, share
-
-
-def _below_gate(policy: ScoringPolicy, tasks: Tasks) -> Iterator[tuple[str, float]]:
-    """Yield tasks that have no threshold, as their QWK is below the policy's, with their QWK."""
-    if policy.gate.qwk is None:
-        return
-    for name, rows in _with_rows(policy, tasks):
-        # Undefined where both give one and the same level: nothing shows that the machine tells responses apart.
-        kappa = float(np.nan_to_num(qwk(rows.human, rows.machine, rows.weight)))
-        if kappa < policy.gate.qwk:
-            yield name, kappa
-
-
-def _near_misses(
-    policy: ScoringPolicy, decisions: Mapping[str, Decision], tasks: Tasks
-) -> Iterator[tuple[str, NearMiss]]:
-    """Yield the nearest cut of each task that was tested and keeps nothing, by itself."""
-    for name, decision in decisions.items():
-        threshold = decision.threshold
-        temperature = decision.temperature
-        if policy.target and temperature and threshold and threshold.confidence and threshold.least is None:
-            miss = nearest(under_test(tasks[name], temperature.value), promise_of(policy.target))
-            if miss is not None:
-                needed = None if miss.needed is None else max(miss.needed, policy.rows.own)
-                yield name, replace(miss, needed=needed)
 
 
 def decision_without_confidence(policy: ScoringPolicy, task: str, rows: int) -> Decision:

@@ -22,8 +22,6 @@ from scoremux_evidence.rows.table import Floats, Ints, Mask, Rows, own_numbers
 
 _CUTS = 60
 """How many cuts are tried at most: each is one exact test of the sequence."""
-_LIKELY, _TIMES = 0.8, tuple(1.15**step for step in range(1, 25))
-"""How many times the rows are tried until some cut shows a promise with a chance of 80 %."""
 
 
 def under_test(rows: Rows, temperature: float | Floats) -> Rows:
@@ -190,43 +188,6 @@ def _kept(ranked: Rows, ends: Ints, promise: Promise) -> tuple[Mask, Floats]:
         kept &= _within(ranked, ends, promise.within, promise.confidence, alike)
         chance *= _prospects(ranked, ends, promise.within)
     return kept, chance
-
-
-@dataclass(frozen=True)
-class NearMiss:
-    """The cut that most likely shows a promise, where it did not.
-
-    Attributes:
-        least: The confidence at the cut.
-        kept, errors: The share of rows above it, and the share of errors among these.
-        needed: With how many labelled rows some cut would most likely show the promise; None: with none in reach.
-    """
-
-    least: float
-    kept: float
-    errors: float
-    needed: int | None
-
-
-def nearest(rows: Rows, promise: Promise) -> NearMiss | None:
-    """Return the nearest cut; None without a limit of errors. Cuts are judged by confidences, not by lucky labels."""
-    most = promise.errors
-    if most is None or not len(rows):
-        return None
-    ranked = by_confidence(rows)
-    ends = cuts_of(ranked.confidence)
-    independent = effective_rows(ranked, correlation(rows))[ends - 1]
-    expected = shares_up_to(ranked.weight, 1 - ranked.confidence, ends)
-
-    def chances(times: float) -> Floats:
-        counts = np.floor(independent * times + 1e-9).astype(np.int64)
-        return at_most(_allowed(counts, most, promise.confidence), counts, expected)
-
-    place = int(chances(1.0).argmax())
-    least = float(ranked.confidence[ends[place] - 1])
-    errors = float(shares_up_to(ranked.weight, ranked.errors, ends)[place])
-    enough = (int(np.ceil(times * len(rows))) for times in _TIMES if chances(times).max() >= _LIKELY)
-    return NearMiss(least, 1 - share_below(rows, least), errors, next(enough, None))
 
 
 def _within(ranked: Rows, ends: Ints, most: float, confidence: float, alike: float) -> Mask:

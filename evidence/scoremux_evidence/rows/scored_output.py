@@ -2,7 +2,7 @@
 
 Columns: id (Arrow), status, task (without a pinned digest), version, condition and, where the output has it,
 administration (`Codes`), machine (the level that the machine gave) and score (its points, both NaN without a score),
-width (how many probabilities a row has), expected (the mean level under them), confidence (P(level = human's level), or
+width (how many probabilities a row has), confidence (P(level = human's level), or
 the greatest probability where the output has none), calibrated (whether it has confidences), predicted (whether they
 are out-of-fold predictions), to_people (whether a policy sends the row to people), and low and high (the range of
 levels that holds a human's).
@@ -60,7 +60,6 @@ def read_scored(path: Path) -> Rows:
         machine=np.where(has_score, level, np.nan),
         score=np.where(has_score, score, np.nan),
         width=spread.width,
-        expected=np.where(spread.width > 0, spread.mean, level),
         confidence=confidence if is_calibrated else spread.greatest,
         calibrated=np.full(len(ids), is_calibrated),
         predicted=np.full(len(ids), is_predicted),

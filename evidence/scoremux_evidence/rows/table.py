@@ -136,7 +136,7 @@ def groups_of(rows: Rows) -> dict[str, Codes]:
     return {name.removeprefix("group "): rows[name] for name in rows.columns if name.startswith("group ")}
 
 
-RATED = ("human", "machine", "second", "expected", "weight", "kept", "length", "student", "cluster")
+RATED = ("human", "machine", "second", "weight", "kept", "length", "student", "cluster")
 """Columns of rows whose levels are compared, see `rated`."""
 
 
@@ -150,7 +150,7 @@ def rated(
 ) -> Rows:
     """Return rows with the levels of humans and of the machine: the columns of `RATED`.
 
-    Of the others, the expected levels are the machine's, and which rows it keeps and their lengths are not known.
+    Which rows the machine keeps, and their lengths, are not known.
 
     Args:
         human, machine: Levels, [B].
@@ -166,7 +166,6 @@ def rated(
         human=column(human, np.nan),
         machine=column(machine, np.nan),
         second=column(second, np.nan),
-        expected=column(machine, np.nan),
         weight=column(weight, 1.0),
         kept=column(None, np.nan),
         length=column(None, np.nan),

@@ -1,4 +1,4 @@
-"""An assessment as JSON, as a table with a row for each figure, and as input of RSMTool."""
+"""An assessment as JSON, and as a table with a row for each figure."""
 
 import json
 import math
@@ -6,9 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from scoremux_evidence.figures.estimates import Estimates, Figure, Figures
 from scoremux_evidence.figures.reliability import RangeFigures, Routing
@@ -22,7 +20,6 @@ from scoremux_evidence.verdicts.totals import Totals
 from scoremux_evidence.verdicts.verdicts import Judged, Judgement, Verdict
 from scoremux_files.atomic import replace_file
 from scoremux_files.errors import InputError, writing
-from scoremux_files.rows.columns import arrow_texts
 from scoremux_files.rows.writers import write_rows
 
 SCHEMA = pa.schema(
@@ -156,27 +153,6 @@ def write_json(path: Path, content: Any) -> None:
     """Write a JSON file. Raises InputError."""
     with writing(path):
         replace_file(path, [json.dumps(content, ensure_ascii=False, indent=1).encode(), b"\n"])
-
-
-def write_rsm(path: Path, matched: Matched) -> None:
-    """Write the input of RSMTool's rsmeval: spkitemid, sc1, sc2 if there is a second human, raw, and the groups.
-
-    raw is the machine's level, which a report judges; `expected` is the mean level, and `weight`, where rows have one,
-    that of the row, neither of which RSMTool reads. It takes no id twice: where one is, ids begin with task and
-    administration.
-    """
-    rows = matched.rows
-    ids = rows.id
-    if len(ids.unique()) < len(ids):
-        names = [*(arrow_texts(rows[name]) for name in ("task", "administration") if name in rows), ids]
-        ids = pc.binary_join_element_wise(*(pc.fill_null(pc.cast(part, "string"), "") for part in names), "/")
-    columns: dict[str, Any] = {"spkitemid": ids, "sc1": rows.human}
-    columns |= {"sc2": rows.second} if not np.isnan(rows.second).all() else {}
-    columns |= {"raw": rows.machine, "expected": rows.expected}
-    columns |= {"weight": rows.weight} if (rows.weight != 1).any() else {}
-    columns |= {name: arrow_texts(codes) for name, codes in matched.groups.items()}
-    table = pa.table({n: pa.array(c, from_pandas=True) if isinstance(c, np.ndarray) else c for n, c in columns.items()})
-    write_rows(path, [table], table.schema)
 
 
 def _left_out(reasons: Reasons) -> list[Record]:

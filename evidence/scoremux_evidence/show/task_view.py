@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from math import isnan
 
-from scoremux_evidence.figures.agreement import OF_EXPECTED, STATISTICS
+from scoremux_evidence.figures.agreement import STATISTICS
 from scoremux_evidence.rows.table import Ints
 from scoremux_evidence.show.plots import Plots
 from scoremux_evidence.show.report_tables import criteria_with, group_verdicts, rows_needed
@@ -11,7 +11,6 @@ from scoremux_evidence.show.words import View, shown, verdict_shown
 from scoremux_evidence.verdicts.assessment import MOST_DROPPED, Assessment
 from scoremux_evidence.verdicts.verdicts import Verdict
 
-_IN_FILES_ALONE = (*OF_EXPECTED, "r_disattenuated", "human_length_r")
 _REASONS = {
     Verdict.FAIL: "fails",
     Verdict.NOT_ENOUGH_LEVELS: "people gave one level only for",
@@ -85,7 +84,7 @@ def _figures(assessed: Assessment, cell: int) -> Iterator[View]:
     criteria = {criterion.statistic: criterion for criterion in assessed.judged}
     for statistic in STATISTICS:
         estimate = assessed.figures[statistic.name]
-        if not estimate.n[cell] or statistic.name in _IN_FILES_ALONE:
+        if not estimate.n[cell]:
             continue
         criterion = criteria.get(statistic.name)
         yield {

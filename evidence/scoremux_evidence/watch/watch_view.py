@@ -32,7 +32,7 @@ _CAUSES = {
     "machine or people changed": "raters' validity papers cannot tell whether the machine or people have changed: let "
     "people read more of them before you calibrate again",
 }
-_STATES = ("in", "machine", "to people", "final", "pending", "held", "lost")
+_STATES = ("in", "machine", "to people", "final", "pending", "held")
 _PENDING = ("PENDING",)
 
 
@@ -41,7 +41,6 @@ class Morning:
     """The findings of one day.
 
     Attributes:
-        lost: Rows that a job wrote and the desk does not have, by administration.
         drawn: The reads that `scoremux score --read-behind` draws of each task.
         store: The store, for the commands that act.
     """
@@ -49,7 +48,6 @@ class Morning:
     tasks: Sequence[WatchedTask]
     findings: Sequence[Finding]
     shifts: Sequence[Shift]
-    lost: Mapping[str, int]
     drawn: Mapping[str, PlannedReads]
     rules: WatchPolicy
     today: str
@@ -59,8 +57,7 @@ class Morning:
 def as_json(morning: Morning) -> dict[str, Any]:
     """Return everything that the page says; holds: tasks with an alarm, for `scoremux tasks hold --from`."""
     return {
-        "rows": [dict(zip(("day", *_STATES), row, strict=True)) for row in _rows(morning.tasks, morning.lost)],
-        "lost": dict(morning.lost),
+        "rows": [dict(zip(("day", *_STATES), row, strict=True)) for row in _rows(morning.tasks)],
         "read_behind": {task: reads.share for task, reads in morning.drawn.items()},
         "warnings": [
             {"task": s.task, "share": s.name, "usual": s.usual, "recent": s.recent, "since": s.since,}
@@ -94,7 +91,6 @@ def page_values(morning: Morning) -> dict[str, Any]:
     """Return the values of the template `morning.html` beside those of `as_json`."""
     tasks = morning.tasks
     findings = morning.findings
-    lost = morning.lost
     today = morning.today
     alarms = [finding for finding in findings if finding.since or finding.is_held]
     late = sum(_late(task) for task in tasks)
@@ -106,7 +102,7 @@ def page_values(morning: Morning) -> dict[str, Any]:
     count += f", {on_hold} on hold," if on_hold else ""
     return {
         "summary": f"{count} in {len({f.watched.task for f in findings}):,} tasks with a promise; "
-        f"{sum(lost.values()):,} rows lost, {late:,} picked rows not read in time.",
+        f"{late:,} picked rows not read in time.",
         "rate": _rate(morning),
         "alarms": [{"task": f.watched.task, "words": _alarm(f, morning)} for f in alarms],
         "states": _STATES,
@@ -122,7 +118,7 @@ def page_values(morning: Morning) -> dict[str, Any]:
     }
 
 
-def _rows(tasks: Sequence[WatchedTask], lost: Mapping[str, int]) -> list[tuple[Any, ...]]:
+def _rows(tasks: Sequence[WatchedTask]) -> list[tuple[Any, ...]]:
     """Return a line for each day: its name, and rows by `_STATES`."""
     rows = Rows.joined([task.rows.only(("day", "route", "status", "on_hold")) for task in tasks])
     days, place = np.unique(rows.day, return_inverse=True)
@@ -135,8 +131,7 @@ def _rows(tasks: Sequence[WatchedTask], lost: Mapping[str, int]) -> list[tuple[A
         rows.on_hold,
     )
     columns = [np.bincount(place, state).astype(int).tolist() for state in states]
-    last = [0] * (len(days) - 1) + [sum(lost.values())]
-    return [*zip(days.tolist(), *columns, last, strict=True)]
+    return [*zip(days.tolist(), *columns, strict=True)]
 
 
 def _observed(finding: Finding) -> float | None:

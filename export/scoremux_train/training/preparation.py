@@ -260,7 +260,7 @@ def _prepare_task(
     fold_of = [WHOLE - 1] * len(rows)
     if plan.folds:
         fold_of = assign(levels, groups, plan.folds, plan.seed, task.id, "folds")
-    recipe = plan.of(task.id)
+    recipe = plan.recipe
     times = Counter(rows.id)
     examples = []
     try:

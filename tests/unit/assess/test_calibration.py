@@ -17,7 +17,6 @@ from scoremux_decide.bounds import upper_bound
 from scoremux_decide.decision import Decision, LevelRange, Threshold
 from scoremux_decide.policy import ScoringPolicy, read_policy
 from scoremux_decide.total import Total
-from scoremux_evidence.figures.agreement import qwk
 from scoremux_evidence.promise import fit as fitting
 from scoremux_evidence.promise.ranges import Growth, reach
 from scoremux_evidence.promise.temperature import (
@@ -31,7 +30,6 @@ from scoremux_evidence.promise.thresholds import (
     choose,
     correlation,
     effective_rows,
-    nearest,
     of_same_responses,
     under_test,
 )
@@ -190,22 +188,6 @@ def test_promise_on_totals_is_broken_in_ten_percent_of_calibrations_at_most() ->
     assert broken <= 0.1 * 120
 
 
-def test_rows_that_a_near_miss_asks_for_mostly_show_the_promise() -> None:
-    promise, found = Promise(0.2, None, 0.9), []
-    for seed in range(60):
-        rows = under_test(draw_rows(40, seed, 1.0), 1.0)
-        miss = nearest(rows, promise)
-        if choose(rows, promise) is None and miss is not None and miss.needed is not None:
-            assert miss.needed > 40 and 0 <= miss.errors <= 1 and 0 < miss.kept <= 1
-            later = under_test(draw_rows(miss.needed, 1000 + seed, 1.0), 1.0)
-            found.append(choose(later, promise) is not None)
-    assert len(found) >= 10 and np.mean(found) >= 0.6
-    assert nearest(rows, Promise(None, 0.1, 0.9)) is None
-    hopeless = rows.plus(confidence=np.full(len(rows), 0.5))
-    miss = nearest(hopeless, promise)
-    assert miss is not None and miss.needed is None
-
-
 @pytest.mark.parametrize("by_level", [None, (0.2, 1.0, 0.9, 0.6), (0.5,)])
 @pytest.mark.parametrize("number", [0.0, 0.5, 0.83, 0.999, 1.0])
 def test_ranges_of_calibration_are_those_of_the_scorer(number: float, by_level: tuple[float, ...] | None) -> None:
@@ -291,18 +273,6 @@ def test_a_task_of_one_level_or_an_unreachable_target_has_no_threshold() -> None
     assert people["a"] and people["a"].tasks == 2
     assert keep["alike"] and keep["alike"].least is not None and keep["alike"].tasks == 3
     assert fitting.fit(ScoringPolicy.model_validate({"target": target}), tasks).one_level == {"alike": 1.0}
-
-
-def test_gate_is_asked_of_the_weighted_kappa() -> None:
-    rows = draw_rows(200, 2)
-    weighted = rows.plus(weight=np.where((np.abs(rows.machine - rows.human) > 1), 9.0, 1.0))
-    tasks, gate = {"plain": rows, "weighted": weighted}, {"target": {"human_share": 0.1}, "gate": {"qwk": 0.5}}
-    low = fitting.fit(ScoringPolicy.model_validate(gate), tasks).below_gate
-    assert list(low) == ["weighted"]
-    repeated = rows.where(np.repeat(np.arange(200), np.where((np.abs(rows.machine - rows.human) > 1), 9, 1)))
-    assert low["weighted"] == pytest.approx(qwk(repeated.human, repeated.machine))
-    shares = {n: d.threshold.share for n, d in fit(ScoringPolicy.model_validate(gate), tasks).items() if d.threshold}
-    assert shares["weighted"] == 1.0 and shares["plain"] < 0.2
 
 
 @pytest.mark.parametrize("target", [{"exact": 0.0}, {"exact": 1.0, "critical": 0.0, "confidence": 0.9999}])

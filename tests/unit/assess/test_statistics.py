@@ -47,7 +47,7 @@ def test_every_statistic_is_rsmtools_on_random_data_sets() -> None:
     data = [data_set(number) for number in range(DATA_SETS)]
     sizes = [len(one.human) for one in data]
     columns = (np.concatenate([getattr(one, name) for one in data]) for name in ("human", "machine", "second"))
-    others = {name: np.concatenate([getattr(one, name) for one in data]) for name in ("expected", "kept", "length")}
+    others = {name: np.concatenate([getattr(one, name) for one in data]) for name in ("kept", "length")}
     ratings = rated(*columns).plus(**others)
     # All data sets at once, as tasks of one report.
     cell = np.repeat(np.arange(DATA_SETS), sizes)

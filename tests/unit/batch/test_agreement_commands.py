@@ -77,9 +77,9 @@ def test_evaluate_prints_intervals_and_a_verdict_by_task(
     assert "left out at this width: " in text
 
 
-def test_evaluate_writes_every_figure_and_the_input_of_rsmtool(files: tuple[Path, Path, Path], tmp_path: Path) -> None:
+def test_evaluate_writes_every_figure(files: tuple[Path, Path, Path], tmp_path: Path) -> None:
     for name in ("e.csv", "e.json", "e.parquet"):
-        evaluate(files[0], files[2], column=["second=again", "group=l1"], out=tmp_path / name, rsm=tmp_path / "rsm.csv")
+        evaluate(files[0], files[2], column=["second=again", "group=l1"], out=tmp_path / name)
     with (tmp_path / "e.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     found = {(row["task"], row["group"], row["statistic"]): row for row in rows}
@@ -90,11 +90,6 @@ def test_evaluate_writes_every_figure_and_the_input_of_rsmtool(files: tuple[Path
     assert found["t-1", "de", "dsm"]["verdict"] in ("PASS", "NOT ENOUGH ROWS")
     counts = len(json.loads((tmp_path / "e.json").read_text())), pq.read_table(tmp_path / "e.parquet").num_rows
     assert counts == (len(rows), len(rows))
-    with (tmp_path / "rsm.csv").open(newline="") as file:
-        first = next(csv.DictReader(file))
-    assert list(first) == ["spkitemid", "sc1", "sc2", "raw", "expected", "l1"]
-    assert first["raw"] in ("0", "1", "2")  # the level that the report judges
-    assert 0.3 <= float(first["expected"]) <= 1.9
 
 
 def test_columns_have_other_names(
@@ -444,7 +439,7 @@ def test_few_students_are_hidden_and_no_qwk_is_pooled(tmp_path: Path, capsys: py
     paths = [write(tmp_path / f"{name}.jsonl", rows) for name, rows in (("o", scored), ("t", truth))]
     names = ["student=who", "group=school", "second=again"]
     for kind in ("csv", "json", "parquet"):
-        evaluate(*paths, column=names, out=tmp_path / f"e.{kind}", rsm=tmp_path / "rsm.csv")
+        evaluate(*paths, column=names, out=tmp_path / f"e.{kind}")
     with (tmp_path / "e.csv").open(newline="") as file:
         written = [{**row, "value": float(row["value"] or "nan")} for row in csv.DictReader(file)]
     for rows in (
@@ -459,9 +454,6 @@ def test_few_students_are_hidden_and_no_qwk_is_pooled(tmp_path: Path, capsys: py
         assert few and all(value is None or value != value for value in few)
     text = capsys.readouterr().out
     assert re.match(r"school: few +< 10 +– +– ", cells(text, "school: few")), "7 students"
-    with (tmp_path / "rsm.csv").open(newline="") as file:
-        ids = [row["spkitemid"] for row in csv.DictReader(file)]
-    assert len(set(ids)) == len(ids) == 100 and {"t-1/0", "t-2/0"} <= set(ids)
     report(*paths, tmp_path / "r.html", column=names)
     page = (tmp_path / "r.html").read_text()
     few = re.findall(r'<th scope="row">school: few</th>(.*?)</tr>', page)

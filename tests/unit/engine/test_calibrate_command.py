@@ -35,7 +35,9 @@ from scoremux_evidence.rows.label_columns import LabelColumns
 from scoremux_evidence.rows.predicted import read_labelled
 from scoremux_evidence.rows.reading import read_labels
 from scoremux_evidence.rows.rules import RELABELLED
+from scoremux_evidence.rows.table import Rows
 from scoremux_evidence.rows.trained_rows import TrainedRows
+from scoremux_files.rows.codes import codes_of
 from scoremux_files.rows.readers import text_check
 from scoremux_server.serve import decision_hints, decisions_of, uncalibrated_hints
 from serving import run_here
@@ -68,6 +70,14 @@ def policy(
     """Write a policy; unless it has a gate, no verdict sends a task to people: the machine of these tests is random."""
     (tmp_path / "policy.toml").write_text(text if "[gate]" in text else f"{text}\n[gate]\nverdict = 'off'\n")
     return tmp_path / "policy.toml"
+
+
+def of_live(store: Store, *rows: Row) -> Rows:
+    """Return rows whose predictions come from the live adapters."""
+    digests = {
+        name: adapter_digest(PackageFiles(store.package_folder(v))) for name, v in store.manifest().tasks.items()
+    }
+    return rows_of(*({**row, "adapter": digests[row["task"]]} for row in rows))
 
 
 def test_new_versions_carry_a_decision(own_repository: Path, labelled: Path, tmp_path: Path) -> None:
@@ -164,9 +174,6 @@ def test_predictions_of_training_take_the_place_of_scores(own_repository: Path, 
     assert as_json["reasons"] == {"t-1": "not_of_live_adapters", **reasons}
     refused = run(*given, "--predictions", path)
     assert refused.returncode == 2 and "predictions are not known to come from the live adapters" in refused.stderr
-    done = run(labelled, *given, "--predictions", path, "--unverified")
-    assert done.returncode == 0, done.stderr
-    assert "NOT VERIFIED" in done.stdout
     store = Store(own_repository / "store")
     live = PackageFiles(store.package_folder(store.manifest().tasks["t-1"]))
     described = live.replace(TASK_JSON, live.read(TASK_JSON).replace(b'"levels"', b'"rubric": "new", "levels"'))
@@ -175,7 +182,7 @@ def test_predictions_of_training_take_the_place_of_scores(own_repository: Path, 
     pq.write_table(pa.Table.from_pylist([row | {"adapter": digest} for row in predicted]), path)
     done = run(labelled, *given, "--predictions", path)
     assert done.returncode == 0, done.stderr
-    assert "60 rows have out-of-fold predictions" in done.stdout and "NOT VERIFIED" not in done.stdout
+    assert "60 rows have out-of-fold predictions" in done.stdout
     assert "180 rows were scored by the live versions: true only if no adapter was fitted to them, wh" in done.stdout
 
 
@@ -261,7 +268,7 @@ def test_a_task_whose_calibration_is_worse_keeps_a_temperature_of_1_and_stops_no
         return [row_of(f"{n}", task, level, None, text=None, probabilities=shares) for n, level in enumerate(human)]
 
     rows = right("t-1", 14, 7) + right("t-2", 400, 1)
-    made = calibrate_tasks(engine, store, ScoringPolicy(), rows_of(*rows), unverified=True)
+    made = calibrate_tasks(engine, store, ScoringPolicy(), of_live(store, *rows))
     assert list(made.worse) == ["t-1"] and made.worse["t-1"][1] > 0
     assert {change.task for change in publish(engine, store, made)} == {"t-1", "t-2"}
     temperatures = {name: decision.temperature for name, decision in made.decisions.items()}
@@ -269,41 +276,29 @@ def test_a_task_whose_calibration_is_worse_keeps_a_temperature_of_1_and_stops_no
     assert temperatures["t-2"] and temperatures["t-2"].value < 0.9 and temperatures["t-2"].source == "own"
 
 
-def test_one_level_and_low_qwk_go_to_people(
-    own_repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """The machine gives t-1 one level, which is right in nine of ten rows, and t-2 is often wrong."""
-    engine, store, random = Engine.open(own_repository), Store(own_repository / "store"), np.random.default_rng(5)
-    (levels_1, levels_2), rows = (TASKS[task][1] for task in ("t-1", "t-2")), []
-    for n in range(200):
-        sure = [0.02] * levels_2
-        level = n % 2
-        sure[level] = 1 - sum(sure[1:])
-        of_1 = (1 - 0.02 * (levels_1 - 1), *[0.02] * (levels_1 - 1))
-        rows.append(row_of(f"a{n}", "t-1", int(n % 10 == 0), None, "read.csv, line 1", None, of_1))
-        human = level if random.random() < 0.75 else 1 - level
-        rows.append(row_of(f"b{n}", "t-2", human, None, "read.csv, line 1", None, tuple(sure)))
+def test_one_level_goes_to_people(own_repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The machine gives t-1 one level, which is right in nine of ten rows."""
+    engine, store, levels = Engine.open(own_repository), Store(own_repository / "store"), TASKS["t-1"][1]
+    shares = (1 - 0.02 * (levels - 1), *[0.02] * (levels - 1))
+    rows = [row_of(f"{n}", "t-1", int(n % 10 == 0), None, "read.csv, line 1", None, shares) for n in range(200)]
 
     def calibrate(text: str) -> Calibration:
         rules = read_policy(policy(tmp_path, f"[target]\nexact = 0.6\n{text}"))
-        return calibrate_tasks(engine, store, rules, rows_of(*rows), unverified=True)
+        return calibrate_tasks(engine, store, rules, of_live(store, *rows))
 
     kept = calibrate('one_level = "keep"\n')
-    assert [t.share for d in kept.decisions.values() if (t := d.threshold)] == [0.0, 0.0]
-    made = calibrate("[gate]\nverdict = 'off'\nqwk = 0.8\n")
+    assert [t.share for d in kept.decisions.values() if (t := d.threshold)] == [0.0]
+    made = calibrate("")
     assert [(t.least, t.share, t.reason) for d in made.decisions.values() if (t := d.threshold)] == [
         (None, 1.0, "LOW_CONFIDENCE")
-    ] * 2
-    assert (made.one_level, made.below_gate.keys(), made.near_misses) == ({"t-1": 1.0}, {"t-1", "t-2"}, {})
+    ]
+    assert made.one_level == {"t-1": 1.0}
     calibration_view.show(made, {}, None)
     said = capsys.readouterr().out
     assert "t-1: the machine gives one level to 100% of its rows" in said and '[target] one_level = "keep"' in said
-    assert f"t-2: its QWK of {made.below_gate['t-2']:.3f} is below" in said
 
 
-def test_changes_from_the_live_version(
-    own_repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_rows_that_a_decision_rests_on_are_in_the_json(own_repository: Path, tmp_path: Path) -> None:
     engine, store, random = Engine.open(own_repository), Store(own_repository / "store"), np.random.default_rng(6)
     levels = TASKS["t-1"][1]
     rows = []
@@ -316,18 +311,9 @@ def test_changes_from_the_live_version(
         where = f"{'old' if n < 60 else 'read'}.csv, line {n}"
         rows.append(row_of(str(n), "t-1", human, None, where, None, tuple(shares), **desk))
     rules = read_policy(policy(tmp_path, "[target]\nexact = 0.8\n[rows]\nown = 100\n"))
-    first = calibrate_tasks(engine, store, rules, rows_of(*rows[:60]), unverified=True)
-    assert first.before == {} and first.decisions["t-1"].threshold
-    assert first.decisions["t-1"].threshold.least is not None or "t-1" in first.near_misses
-    publish(engine, store, first)
-    second = calibrate_tasks(engine, store, rules, rows_of(*rows), unverified=True)
-    calibration_view.show(second, {}, None)
-    said = capsys.readouterr().out
-    assert "t-1 changes from the live version: temperature " in said
-    assert "rows 60 → 160; it rests on rows: 60 old.csv, 100 sample of read.csv" in said
-    assert "'to people' is a share of these labelled rows" in said
-    (as_json,) = calibration_view.values_of(second, {}, False)["tasks"]
-    assert (as_json["before"]["rows"], as_json["origins"]) == (60, {"old.csv": 60, "sample of read.csv": 100})
+    made = calibrate_tasks(engine, store, rules, of_live(store, *rows))
+    (as_json,) = calibration_view.values_of(made, {}, False)["tasks"]
+    assert as_json["origins"] == {"old.csv": 60, "sample of read.csv": 100}
 
 
 def test_labels_of_files_count_and_predictions_with_others_are_counted(tmp_path: Path) -> None:
@@ -476,13 +462,13 @@ def test_each_row_is_computed_once_at_most(own_repository: Path, tmp_path: Path)
         for n, text in enumerate(TEXTS)
     ]
     rows += [row_of(f"p{n}", "t-1", n % 5, None, text=None, probabilities=predicted) for n in range(10)]
-    made = calibrate_tasks(engine, store, read_policy(policy(tmp_path)), rows_of(*rows), unverified=True)
+    made = calibrate_tasks(engine, store, read_policy(policy(tmp_path)), of_live(store, *rows))
     assert runner.rows == len(TEXTS)
     vectors = (scores := made.rows.tasks["t-1"].scores) and scores.pooled
     assert vectors is not None
     assert np.array_equal(vectors[: len(TEXTS)], engine.embed(TEXTS, ["t-1"] * len(TEXTS)))
     assert np.isnan(vectors[len(TEXTS) :]).all()
-    plain = calibrate_tasks(engine, store, read_policy(policy(tmp_path, "")), rows_of(*rows[:40]), unverified=True)
+    plain = calibrate_tasks(engine, store, read_policy(policy(tmp_path, "")), of_live(store, *rows[:40]))
     assert (runner.rows, plain.rows.tasks["t-1"].count) == (2 * len(TEXTS) + 10, 40)
 
 
@@ -514,13 +500,13 @@ def test_a_task_without_probabilities_goes_to_people_and_is_named(own_repository
     ],
 )
 def test_wrong_probabilities_are_refused(own_repository: Path, tmp_path: Path, given: Any, why: str) -> None:
-    rows = [{"id": "a", "task": "t-1", "level": 0, "probabilities": given}]
+    rows, store = [{"id": "a", "task": "t-1", "level": 0, "probabilities": given}], Store(own_repository / "store")
     (tmp_path / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     with pytest.raises(InputError, match=why):
         known = read_labelled([], tmp_path / "p.jsonl", LabelColumns(), {})
-        calibrate_tasks(
-            Engine.open(own_repository), Store(own_repository / "store"), ScoringPolicy(), known, unverified=True
-        )
+        live = store.manifest().tasks["t-1"]
+        known = known.plus(adapter=codes_of([adapter_digest(PackageFiles(store.package_folder(live)))]))
+        calibrate_tasks(Engine.open(own_repository), store, ScoringPolicy(), known)
 
 
 @pytest.mark.parametrize(

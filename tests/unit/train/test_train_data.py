@@ -194,20 +194,17 @@ def test_a_wrong_recipe_names_its_key(tmp_path: Path) -> None:
     path.write_text("folds = 1\n")
     with pytest.raises(RecipeError, match=r"train\.toml: folds: 1 leaves no row to train on; give 2 or more, or 0"):
         Plan.read(path)
-    path.write_text("[tasks.t]\nrank = 0\n")
-    with pytest.raises(RecipeError, match=r"tasks\.t.*rank"):
-        Plan.read(path).of("t")
 
 
 def test_check_stops_before_training_and_needs_no_backbone(tmp_path: Path) -> None:
     path = _write(tmp_path / "rows.jsonl", [_row(n) for n in range(30)])
-    (tmp_path / "train.toml").write_text("[tasks.typo]\nrank = 4\n")
-    line = ["train", str(path), "--config", str(tmp_path / "train.toml"), "--check"]
+    (tmp_path / "tasks.csv").write_text("id,levels\nt,0 1 2\ntypo,0 1\n")
+    line = ["train", str(path), "--tasks", str(tmp_path / "tasks.csv"), "--check"]
     result = CliRunner().invoke(build(), line)
     assert result.exit_code == 0, result.output
     assert "so no adapter: typo" in result.output
     assert "30" in result.output
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["rows.jsonl", "train.toml"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["rows.jsonl", "tasks.csv"]
 
 
 def test_a_second_run_on_one_folder_is_refused(tmp_path: Path) -> None:
