@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -113,7 +112,6 @@ def page_values(morning: Morning) -> dict[str, Any]:
         "unwatched": f"Without a promise that can be watched: {', '.join(unwatched)}." if unwatched else "",
         "plans": list(_plans(morning)),
         "planned": _planned(morning),
-        "changes": list(_changes(tasks)),
         "today": today,
     }
 
@@ -250,13 +248,3 @@ def _plans(morning: Morning) -> Iterator[dict[str, Any]]:
             reads = finding.reads / calendar_days(finding.watched.days)
             numbers = [f"{reads:.1f}", f"{planned.a_day:.1f}", _percent(planned.share), f"{planned.days:.0f}"]
             yield {"task": finding.watched.task, "cells": numbers}
-
-
-def _changes(tasks: Sequence[WatchedTask]) -> Iterator[str]:
-    """Yield which versions came, and when holds began and ended."""
-    for task in tasks:
-        yield f"{task.days[0]}: {task.task} has rows of version {task.version[:12] or 'none'}"
-        for before, now in pairwise(task.days):
-            is_held = now in task.held_days
-            if is_held != (before in task.held_days):
-                yield f"{now}: {task.task} is {'on hold' if is_held else 'released'}"
