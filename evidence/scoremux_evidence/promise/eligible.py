@@ -246,28 +246,14 @@ def _of_other_scale(rows: Rows, store: Store, past: Collection[str], task: Task)
 def _with_census(rows: Rows, decisions: Mapping[str, Decision | None]) -> Rows:
     """Return rows of one task; those of a version that sent all responses to people are a sample of all responses.
 
-    For rows that do not say which version scored them, none of the task's versions may keep a response.
-
     Args:
         decisions: Of all versions of the task.
     """
-    is_routed = chosen(rows, ROUTE)
-    routed = {*rows.version.take(np.flatnonzero(is_routed)).texts()}
-    census = set[str | None]()
-    keep_some = False
-    for version, decision in decisions.items():
-        if decision is not None and (None in routed or version in routed):
-            if decision.threshold is not None and decision.threshold.least is None:
-                census.add(version)
-            else:
-                keep_some = True
-    if not census:
+    thresholds = {version: decision.threshold for version, decision in decisions.items() if decision}
+    census = {version for version, threshold in thresholds.items() if threshold and threshold.least is None}
+    is_census = chosen(rows, ROUTE) & rows.version.among(census)
+    if not is_census.any():
         return rows
-    if not keep_some:
-        census.add(None)
-    versions = rows.version.texts()
-    chosen_by = [
-        ALL if routed and version in census else reason
-        for routed, version, reason in zip(is_routed.tolist(), versions, rows.chosen_by.texts(), strict=True)
-    ]
+    reasons = zip(is_census.tolist(), rows.chosen_by.texts(), strict=True)
+    chosen_by = [ALL if is_all else reason for is_all, reason in reasons]
     return rows.plus(chosen_by=encode(pa.array(chosen_by, "string")))

@@ -149,9 +149,8 @@ def prepare(
         for name in chosen
     ]
     tasks += [_prepare_taught(data, name, plan, backbone, of_task) for name, of_task in (comparisons or {}).items()]
-    rank = max(task.recipe.rank for task in tasks)
     levels = max(task.levels for task in tasks)
-    layout = TableLayout(backbone.sites, backbone.head, rank, levels)
+    layout = TableLayout(backbone.sites, backbone.head, plan.recipe.rank, levels)
     model = backbone.classifier.model
     linears = {linear.name: model.get_submodule(linear.name) for linear in backbone.head}  # which opening replaces
     fresh = partial(layout.start, linears, model.config)
