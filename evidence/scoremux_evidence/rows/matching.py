@@ -15,6 +15,7 @@ from scoremux_evidence.rows.code_gaps import code_gaps
 from scoremux_evidence.rows.label_columns import LABEL_COLUMNS, LabelColumns
 from scoremux_evidence.rows.points import (
     evenly_spaced,
+    filled,
     holds_points,
     published_points,
     published_totals,
@@ -50,7 +51,7 @@ class Matched:
             weight_read (before weights are scaled to routes) and `group NAME`.
         output: The place of each row among those of the output, from 0.
         levels: How many levels each task has.
-        points: Those of each task's levels, as far as the store and the output show them, else NaN or inf, [T, L].
+        points: Those of each task's levels, as far as output and truth show them, else NaN or inf, [T, L].
         routes: How many scored rows of each task of the output the machine keeps, and how many were sent to people,
             [T, 2]; None where it keeps all, or has no routes.
         sizes: How many scored rows each task of the output has.
@@ -136,9 +137,6 @@ def match_truth(
     for task, scale in published_points(tasks, versions).items():
         if len(scale) == counts[scored.task.place(task)]:
             points[scored.task.place(task), : len(scale)] = scale
-    for code, count in enumerate(counts):
-        if count < UNKNOWN_LEVELS:
-            points[code, :count] = evenly_spaced(points[code, :count])
     if has_points:
         labels = replace(labels, rows=_with_levels(labels, scored, points))
     of_truth = "student" in labels.present
@@ -193,13 +191,16 @@ def _refuse_points(matched: Matched, column: str) -> None:
     numbers = np.append(matched.rows.human, off_level)
     is_level = (numbers == np.floor(numbers)) & (numbers >= 0) & (numbers < matched.levels[task])
     for code in np.unique(task[~is_level]):
-        if holds_points(numbers[task == code], matched.points[code], int(matched.levels[code])):
+        levels = int(matched.levels[code])
+        points = matched.points[code]
+        of_task = points if levels == UNKNOWN_LEVELS else evenly_spaced(points)
+        if holds_points(numbers[task == code], of_task, levels):
             name = matched.rows.task.values[code]
             raise InputError(f"{column} of {name} has points; name it with --column score=NAME")
 
 
 def _with_levels(labels: Labels, scored: Rows, points: Floats) -> Rows:
-    """Return rows that have points alone with the levels of these."""
+    """Return rows that have points alone with the levels of these; add points that only people gave to `points`."""
     rows = labels.rows
     if "task" in labels.present:
         place = np.array([*(scored.task.place(task) for task in rows.task.values), -1])
@@ -209,6 +210,11 @@ def _with_levels(labels: Labels, scored: Rows, points: Floats) -> Rows:
         task = np.append(scored.task.code, -1)[pc.fill_null(ids, -1)]
     if np.isinf(points).any():
         raise InputError("versions of a task in the output have levels of different points: give levels, not points")
+    with_points = np.isnan(rows.level) & ~np.isnan(rows.score)
+    for code, count in enumerate(level_counts(scored)):
+        part = with_points & (task == code)
+        given = np.stack([rows.score[part], rows.second[part]], axis=1).ravel()
+        points[code, :count] = filled(points[code, :count], given)
     return take_levels(rows, task, points.tolist())
 
 

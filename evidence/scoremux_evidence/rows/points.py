@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,21 @@ def evenly_spaced(points: Floats) -> Floats:
     step = (points[last] - points[first]) / (last - first)
     even = points[first] + step * (np.arange(len(points)) - first)
     return even if np.allclose(points[level], even[level], atol=10.0**-DIGITS) else points
+
+
+def filled(points: Floats, human_points: Floats) -> Floats:
+    """Return the points of a task's levels with those that people gave where they are not known, [L].
+
+    Points that people gave twice fill a gap between known levels if they are as many, and people gave known ones too.
+    """
+    given = human_points[~np.isnan(human_points)]
+    others, times = np.unique(np.round(given, DIGITS), return_counts=True)
+    points, others, ends = points.copy(), others[times > 1], [-np.inf, *points, np.inf]
+    for low, high in pairwise(np.flatnonzero(~np.isnan(ends)).tolist()):
+        between = others[(others > ends[low]) & (others < ends[high])]
+        if len(between) == high - low - 1 and np.isin(others, points).any():
+            points[low : high - 1] = between
+    return points
 
 
 def holds_points(numbers: Floats, points: Floats, levels: int) -> bool:

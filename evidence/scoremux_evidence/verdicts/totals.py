@@ -7,6 +7,7 @@ import numpy as np
 from scoremux_evidence.figures.estimates import Estimates, Figures
 from scoremux_evidence.figures.intervals import estimates
 from scoremux_evidence.rows.matching import Matched
+from scoremux_evidence.rows.points import evenly_spaced
 from scoremux_evidence.rows.table import LEAST_STUDENTS, Floats, Ints, rated
 from scoremux_evidence.rows.weighing import ROUTE, chosen
 
@@ -100,7 +101,7 @@ def in_points(matched: Matched) -> Floats:
     points: Floats = np.stack([matched.rows.machine, matched.rows.human, matched.rows.second])
     for code in np.unique(task):
         rows = task == code
-        of_levels = matched.points[code]
+        of_levels = evenly_spaced(matched.points[code])
         known = np.flatnonzero(np.isfinite(of_levels))
         levels = np.maximum(points[:, rows], 0)
         given = levels[~np.isnan(levels)]

@@ -50,12 +50,13 @@ class _FinalRow(BaseModel, allow_inf_nan=False, coerce_numbers_to_str=True):
     task: _Text
     status: _Text
     machine_level: int | None
-    first_level: int | None
     route: _Text
     read_behind: _Share | None
     version: Annotated[str, Field(pattern=r"^[\w.-]{0,64}$"), _OrBlank]
     decided_by: _Text
     added_at: Annotated[_Text, AfterValidator(lambda time: date.fromisoformat(time[:10]).isoformat())]
+    level: int | None = None
+    first_level: int | None = None
     confidence: _Share | None = None
     condition: _Text = ""
     student: _Text = ""
@@ -215,8 +216,8 @@ def _totals(rows: Rows) -> Rows:
 
 
 def _read_cells(path: Path, cluster: str) -> dict[str, list[Any]]:
-    """Return the cells of each column."""
-    columns: dict[str, list[Any]] = {name: [] for name in _FinalRow.model_fields}
+    """Return the cells of each column. human: of `first_level`, in older exports of `level`."""
+    columns: dict[str, list[Any]] = {name: [] for name in (*_FinalRow.model_fields, "human")}
     for number, cells in enumerate(read_rows(path), start=1):
         values = {name: None if cell == "" else cell for name, cell in cells.items()}  # CSV knows no null
         values["cluster"] = values.get(cluster)
@@ -226,6 +227,7 @@ def _read_cells(path: Path, cluster: str) -> dict[str, list[Any]]:
             raise InputError(f"{path}: row {number}: {error}; {_REMEDY}") from error
         for name, cell in row:
             columns[name].append(cell)
+        columns["human"].append(row.first_level if "first_level" in row.model_fields_set else row.level)
     return columns
 
 
@@ -235,14 +237,14 @@ def _as_rows(cells: Mapping[str, Sequence[Any]]) -> Rows:
     def codes(name: str) -> Codes:
         return codes_of([cell or None for cell in cells[name]]).take(np.arange(len(cells[name])))
 
-    human, machine = (np.array(cells[name], float) for name in ("first_level", "machine_level"))
+    human, first_level, machine = (np.array(cells[name], float) for name in ("human", "first_level", "machine_level"))
     return Rows.of(
         day=np.array(cells["added_at"], "U10"),
         **{name: codes(name) for name in _CODES},
         **{name: np.array(cells[name], float) for name in _NUMBERS},
         machine=np.where(machine < 0, np.nan, machine),
         human=np.where(human < 0, np.nan, human),
-        is_read=codes("decided_by").among(_HUMAN) | ~np.isnan(human),
+        is_read=codes("decided_by").among(_HUMAN) | ~np.isnan(first_level),
     )
 
 

@@ -81,8 +81,7 @@ class Desk:
 
 def watch(desk: Desk, store: Path, tmp_path: Path, *words: str, policy: str = "") -> tuple[dict[str, Any], str]:
     final, out, rules = tmp_path / "final.jsonl", tmp_path / "page.html", tmp_path / "policy.toml"
-    rows = ({"first_level": row["level"] if row["decided_by"] == "rater" else None, **row} for row in desk.rows)
-    final.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    final.write_text("".join(json.dumps(row) + "\n" for row in desk.rows), encoding="utf-8")
     rules.write_text(f"[watch]\n{policy}", encoding="utf-8")
     line = ["watch", str(final), "--tasks", str(store), "--policy", str(rules), "--out", str(out), *words]
     result = CliRunner().invoke(build(["watch"]), line, catch_exceptions=False)
@@ -180,8 +179,9 @@ def test_a_row_whose_dispute_waits_counts_with_its_first_reading(store: Path, tm
     settled = promise(watch(desk, store, tmp_path)[0])
     (tmp_path / "page.json").unlink()
     for row in desk.rows:
+        row["first_level"] = row["level"] if row["decided_by"] == "rater" else None
         if row["decided_by"] == "rater" and row["level"] != row["machine_level"]:
-            row |= {"status": "PENDING", "decided_by": "", "first_level": row["level"], "level": None}
+            row |= {"status": "PENDING", "decided_by": "", "level": None}
     waiting = promise(watch(desk, store, tmp_path)[0])
     assert waiting["alarm_since"] == settled["alarm_since"] and waiting["reads"] == settled["reads"]
 
@@ -363,6 +363,8 @@ def test_errors_are_those_of_the_first_reader_and_only_final_rows_are_final(stor
         for row in desk.rows[before : before + 10]:
             wrong = desk.random.random() < (0.35 if ago < 30 else 0.12)
             row |= {"first_level": 0 if wrong else 1, "decided_by": "adjudication" if wrong else "agreement"}
+        for row in desk.rows[before + 10 :]:
+            row["first_level"] = None
         desk.rows[-1] |= {"status": "UNKNOWN_TASK", "machine_level": -1, "decided_by": "", "level": -1, "route": ""}
     values, output = watch(desk, store, tmp_path)
     line = promise(values)

@@ -17,6 +17,7 @@ from scoremux_client.errors import InputError
 from scoremux_evidence.commands.agreement_commands import compare, evaluate, report
 from scoremux_evidence.figures.estimates import Estimates, mean_of
 from scoremux_evidence.rows.label_columns import label_columns
+from scoremux_evidence.rows.matching import match_files
 from scoremux_evidence.rows.trained_rows import TrainedRows
 from scoremux_evidence.show import ReportInputs, write_report
 from scoremux_evidence.show.words import shown
@@ -179,15 +180,13 @@ def test_page_hides_few_rows_and_has_no_qwk_of_several_tasks(files: tuple[Path, 
     assert 'scope="row">mean of tasks' not in (tmp_path / "one.html").read_text(encoding="utf-8")
 
 
-def test_rows_that_have_no_score_by_their_status_are_no_levels(desk: tuple[Path, Path], tmp_path: Path) -> None:
+def test_rows_that_have_no_score_by_their_status_are_no_levels(desk: tuple[Path, Path]) -> None:
     row = {"id": 3000, "task": "t-1", "status": "OK", "level": 0, "route": "machine", "confidence": 0.9}
     with desk[0].open("a") as file:
         file.write(json.dumps(row) + "\n")
-    evaluate(desk[0], desk[1], out=tmp_path / "e.json", rsm=tmp_path / "rsm.csv")
-    with (tmp_path / "rsm.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert {row["sc1"] for row in rows} == {"0", "1", "2"}
-    assert {round(float(row["weight"])) for row in rows} == {1, 5}
+    matched = match_files(*desk)
+    assert {*matched.rows.human.tolist()} == {0, 1, 2}
+    assert {*np.rint(matched.rows.weight).tolist()} == {1, 5}
 
 
 def test_trained_rows_are_left_out(
@@ -362,7 +361,7 @@ def test_totals_have_one_scale_where_the_machine_never_shows_the_points_of_a_lev
 
 @pytest.mark.parametrize("given", [[0, 1, 1, 3], [0, 1, 1, 1]])
 def test_totals_by_people_are_the_sums_of_the_points_that_they_gave(tmp_path: Path, given: list[int]) -> None:
-    scale: list[float] = [0, 1, 3, 4]
+    scale: list[float] = [0, 2, 4, 6]
     scored, truth = [], []
     for n in range(80):
         row = {"id": n, "task": f"t-{n % 2}", "status": "OK", "level": given[n // 2 % 4], "probabilities": [0.25] * 4}
