@@ -10,15 +10,18 @@ from rich.console import Console
 from scoremux_engine.packages.adapter_folders import README, WEIGHTS
 from scoremux_engine.packages.package import adapter_digest
 from scoremux_engine.packages.package_files import CARD, TASK_JSON, TRAINED_JSON, PackageFiles
+from scoremux_engine.packages.task import Task
 from scoremux_evidence.figures.agreement import BY_NAME
 from scoremux_evidence.rows.table import Rows
 from scoremux_evidence.rows.trained_rows import TrainedRows
 from scoremux_files.rows.readers import text_check
 from scoremux_files.rows.writers import write_rows
+from scoremux_files.settings import check
 from scoremux_files.terminal import print_table
 from scoremux_train.card import card, shown
 from scoremux_train.check import TaskCheck
 from scoremux_train.cross_validated import STATISTICS, OutOfFold
+from scoremux_train.errors import DataError
 from scoremux_train.run import TrainedTask
 from scoremux_train.training.adapter_files import write_adapter
 from scoremux_train.training.preparation import Prepared, PreparedTask
@@ -60,7 +63,7 @@ def write(
     plan, layout = prepared.plan, prepared.layout
     contents = []
     for task in trained:
-        described = task.prepared.task
+        described = with_total(task.prepared.task, out)
         texts = {
             TRAINED_JSON: _trained_rows(task.prepared).to_json(),
             TASK_JSON: described.model_dump_json(indent=1, exclude_defaults=True) + "\n",
@@ -76,6 +79,23 @@ def write(
         _write_predictions(out, [part for task in trained for part in task.by_trait()])
     else:  # those of an earlier run
         (out / PREDICTIONS).unlink(missing_ok=True)
+
+
+def with_total(task: Task, out: Path) -> Task:
+    """Return a task with what only people write into the `task.json` that training replaces.
+
+    That is the total, and feedback and names of traits. Raises DataError where they do not fit the task's levels.
+    """
+    path = out / task.id / TASK_JSON
+    if not path.exists():
+        return task
+    written = PackageFiles(path.parent).task.model_dump(include={"total", "feedback", "traits"}, exclude_defaults=True)
+    fields = task.model_dump(exclude_defaults=True)
+    of_traits = written.pop("traits", {})
+    if task.traits:
+        fields["traits"] = {name: {**of_traits.get(name, {}), **own} for name, own in fields["traits"].items()}
+    where = f"{path}: this run keeps its total and its feedback, which do not fit; correct or remove them"
+    return check(Task, {**written, **fields}, where, DataError)
 
 
 def _trained_rows(task: PreparedTask) -> TrainedRows:

@@ -341,9 +341,14 @@ def test_item_with_traits_in_windows_is_served_as_trained(open_repository: Path,
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     (tmp_path / "columns.toml").write_text('task = "item"\n[traits]\ngrammar = "G"\nsyntax = "S"\n')
     (tmp_path / "train.toml").write_text("folds = 2\n[recipe]\nepochs = 4\n")
+    file = tmp_path / "out/essay-1/task.json"
+    file.parent.mkdir(parents=True)
+    written = {"grammar": {"levels": [1, 1.5, 2]}, "syntax": {"levels": [0, 1], "feedback": ["No.", "Yes."], "name": "S"}}
+    total = {"weights": {"grammar": 2.0, "syntax": 1.0}}  # as a person left it after an earlier training
+    file.write_text(json.dumps({"id": "essay-1", "traits": written, "total": total, "question": "of before"}))
     train([tmp_path / "rows.jsonl"], str(model), tmp_path / "out", None, tmp_path / "train.toml")
-    described = json.loads((tmp_path / "out/essay-1/task.json").read_text())
-    assert described["traits"] == {"grammar": {"levels": [1, 1.5, 2]}, "syntax": {"levels": [0, 1]}}
+    described = json.loads(file.read_text())
+    assert (described["traits"], described["total"], described.get("question")) == (written, total, None)
     assert described["input"]["windows"]["tokens"] == 97 and described["input"]["windows"]["most"] >= 6
     card = (tmp_path / "out/essay-1/card.md").read_text()
     assert "## essay-1.syntax" in card and "would be cut without windows" in card and "- 58 responses with" in card

@@ -217,6 +217,14 @@ def test_a_second_run_on_one_folder_is_refused(tmp_path: Path) -> None:
         train([path], "a-model", tmp_path / "out")
 
 
+def test_a_written_text_that_no_longer_fits_refuses_a_run_before_it_begins(tmp_path: Path) -> None:
+    path = _write(tmp_path / "rows.jsonl", [_row(n) for n in range(30)])
+    (tmp_path / "out" / "t").mkdir(parents=True)
+    (tmp_path / "out" / "t" / "task.json").write_text('{"id": "t", "levels": [0, 1, 2], "feedback": ["a", "b", "c"]}')
+    with pytest.raises(DataError, match=r"out/t/task\.json: this run keeps .*feedback: 3 texts for 2 levels"):
+        train([path], "a-model", tmp_path / "out")
+
+
 def test_figures_weigh_rows_and_say_when_one_level_was_predicted_throughout() -> None:
     levels = [n % 3 % 2 for n in range(60)]
     rows = [
