@@ -135,8 +135,9 @@ def match_truth(
     versions = [*versions, *versions_of(scored)]
     trained = TrainedVersions.read(tasks, versions)
     for task, scale in published_points(tasks, versions).items():
-        if len(scale) == counts[scored.task.place(task)]:
-            points[scored.task.place(task), : len(scale)] = scale
+        place = scored.task.place(task)
+        if place >= 0 and len(scale) == counts[place]:
+            points[place, : len(scale)] = scale
     if has_points:
         labels = replace(labels, rows=_with_levels(labels, scored, points))
     of_truth = "student" in labels.present

@@ -74,9 +74,12 @@ class Labels:
     def require(self, columns: LabelColumns, *keys: str) -> None:
         """Raise InputError if the files lack a column that was named, or that of one of `keys`."""
         absent = [getattr(columns, key) for key in (*keys, *columns.named()) if key not in self.present]
-        absent += [name for name in columns.groups if name not in self.names]
+        groups = [name for name in columns.groups if name not in self.names]
+        absent += groups
         if absent and self.names:
             hint = column_hint(self.names) + renamed_by(self.paths[0], absent[0])
+            if absent == groups:
+                hint += f"; `scoremux score --keep {absent[0]}` brings it to scores and to the desk's exports"
             raise InputError(f"{first_of([*map(str, self.paths)])} has no column {absent[0]}{hint}")
 
 

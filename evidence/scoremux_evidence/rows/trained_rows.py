@@ -165,7 +165,12 @@ class TrainedVersions:
 
 
 def packages_of(store: Path) -> Path:
-    """Return the folder of packages of a store. Raises InputError where it is not a store."""
+    """Return the folder of packages of a store. Raises InputError where it is not a store, or may lack packages."""
+    if (store / "origin.json").exists():
+        raise InputError(
+            f"{store} follows a store in a bucket, and has only packages that servers read; give the store that is "
+            "copied there"
+        )
     if not (store / "packages").is_dir():
         raise InputError(f"{store} is not a store of tasks, as it has no folder `packages`; give REPO/store")
     return store / "packages"

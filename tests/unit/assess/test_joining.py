@@ -75,6 +75,8 @@ def test_students_and_groups_come_from_the_output_too_and_rows_without_are_each_
     assert own.rows.student.tolist() == [0, 1, 2]
     with pytest.raises(InputError, match=r"truth\.jsonl has no column pupil .*; name it with --column KEY=NAME"):
         join(scored, student="pupil")
+    with pytest.raises(InputError, match=r"no column region .*; `scoremux score --keep region` brings it"):
+        join(scored, groups=("gender", "region"))
     truth = [{**row, "who": who} for row, who in zip(TRUTH, ("ann", "", math.nan), strict=True)]
     joined = join([ok("1", 0), ok("2", 2), ok("3", 1)], truth, student="who")
     assert len(set(joined.rows.student.tolist())) == 3
@@ -351,6 +353,20 @@ def test_levels_of_a_task_that_got_another_scale_are_not_compared(tmp_path: Path
     ]
     with pytest.raises(InputError, match=r"no scored row in common .*number of levels changed"):
         compare(tmp_path / "old.jsonl", tmp_path / "newest.jsonl")
+
+
+def test_points_of_a_task_that_only_the_old_output_has_are_not_those_of_another(tmp_path: Path) -> None:
+    scales = {"t-1": [0, 1, 2], "t-2": [0, 5, 10]}
+    for task, levels in scales.items():
+        (tmp_path / "packages" / task).mkdir(parents=True)
+        (tmp_path / "packages" / task / "task.json").write_text(json.dumps({"levels": levels}))
+    old = [ok(n, n % 3, task, version=task, probabilities=[0.2, 0.5, 0.3]) for n in range(9) for task in scales]
+    truth = [{"id": str(n), "task": "t-1", "points": n % 3} for n in range(9)]
+    for name, rows in (("old", old), ("new", old[::2]), ("truth", truth)):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    paths = [tmp_path / f"{name}.jsonl" for name in ("old", "new", "truth")]
+    compared = compare(*paths, LabelColumns(score="points"), tmp_path)
+    assert compared.new["exact"].value[0] == 1
 
 
 def test_two_outputs_are_compared_by_totals_and_codes_by_group(tmp_path: Path, join: Join) -> None:

@@ -105,6 +105,9 @@ def test_a_promise_that_holds_is_not_contradicted(store: Path, tmp_path: Path) -
     assert line["interval"][0] < line["observed"] < line["interval"][1]
     assert line["reads"] == 310 and line["promised"] == pytest.approx(0.15)
     assert "No alarm" in output
+    (store / "origin.json").touch()
+    with pytest.raises(InputError, match="follows a store in a bucket"):
+        watch(desk, store, tmp_path)
 
 
 def test_totals_of_essays_are_watched_once_a_response_and_traits_say_why(store: Path, tmp_path: Path) -> None:
