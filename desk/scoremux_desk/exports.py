@@ -124,9 +124,9 @@ def export_papers(database: Database, path: Path, _: str = "") -> int:
 
 
 def _write(database: Database, path: Path, schema: Any, rows_of: _Rows, administration: str) -> int:
-    """Write rows with the columns of a schema and those that jobs kept."""
+    """Write rows with the columns of a schema and those that jobs kept, but one of an old job that has such a name."""
     with database.read() as connection:
-        kept = sorted(responses.kept_names(connection, administration))
+        kept = sorted(responses.kept_names(connection, administration) - {*schema.names})
     schema = pa.schema([*schema, *((name, pa.string()) for name in kept)])
     number = 0
 
@@ -218,7 +218,7 @@ def _final(row: Any, read: Any, points: Sequence[float]) -> Columns:
         **json.loads(row.kept or "{}"),
         **{name: getattr(row, name, None) for name in FINAL.names},
         "id": row.name,
-        "source": row.source.removeprefix(responses.place_of(row.task.rpartition(".")[2], "")),
+        "source": responses.response_of(row)[-1] if responses.item_of_trait(row) else row.source,
         "status": status,
         "level": level if scored else None if status == ODD else -1,
         "score": points[level] if scored else None,

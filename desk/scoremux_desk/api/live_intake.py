@@ -140,9 +140,8 @@ class LiveIntake:
             task, name = arrival.key
             line = lines.setdefault((task.removesuffix(f".{arrival.trait}"), name), number)
             low, high = arrival.scored.level_range or (None, None)
-            outcome = asdict(arrival.scored) | {"level_low": low, "level_high": high}
+            outcome = asdict(arrival.scored) | {"level_low": low, "level_high": high, "trait": arrival.trait}
             outcome["read_behind"] = self._share(token, arrival)
-            outcome["trait"] = arrival.trait
             origin = _origin(token, arrival)._replace(line=line)
             rows.append(intake.row_of(task, name, origin, outcome, policy, number))
         try:
@@ -179,5 +178,4 @@ def _origin(token: str, arrival: ScoredArrival) -> Origin:
     own = "" if token == LOCAL else f"{token}/"
     at = f"{own}{arrival.administration}" if arrival.administration else token
     student = f"{own}{arrival.student}" if arrival.student else ""
-    source = responses.place_of(arrival.trait, f"api {token}")
-    return Origin(source, 0, arrival.text or "", student, at, arrival.kept)
+    return Origin(f"api {token}", 0, arrival.text or "", student, at, arrival.kept)

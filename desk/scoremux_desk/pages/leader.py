@@ -1,6 +1,5 @@
 """Pages of leaders: progress, agreement, alerts, and single responses with their history."""
 
-import json
 from typing import Any
 from urllib.parse import urlencode
 
@@ -180,7 +179,6 @@ def row(visit: Visit) -> Response:
             "row.html",
             row=shown,
             item=programme.item_of(connection, shown.task),
-            probabilities=json.loads(shown.probabilities),
             history=log.entries(connection, row=number),
             messages=conversations.row_messages(connection, number),
             alerts=raised,

@@ -47,10 +47,9 @@ def queues(visit: Visit) -> Response:
 
 def start(visit: Visit) -> Response:
     """Choose a task, or a response that was put aside, and read; leaders may choose why responses are read, too."""
-    if visit.text("reason") and not visit.person.may("leader"):
+    task, reason = visit.text("task"), visit.text("reason")
+    if reason and not visit.person.may("leader"):
         raise NotAllowedError("only leaders choose why responses are read")
-    task = visit.text("task")
-    reason = visit.text("reason")
     with visit.writing() as access:
         if visit.text("token"):
             _choose_queue_with(visit, access, conversations.take_up(access, visit.text("token")))

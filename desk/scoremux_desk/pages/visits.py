@@ -1,5 +1,6 @@
 """One request to the desk: who sent it, and the fields of its form."""
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -148,7 +149,7 @@ class Visit:
         value = self.text(name)
         if not value:
             return None
-        if not value.isascii() or not value.isdecimal() or len(value) > 15:
+        if not re.fullmatch("[0-9]{1,15}", value):
             raise ReviewError("{field} is not a whole number", field=name)
         return int(value)
 

@@ -171,8 +171,6 @@ def _scored_row(path: Path, number: int, row: Columns, origin: Origin, policy: D
     if row.get("chosen_by") == DRAWN:
         origin = origin._replace(source=f"{DRAWN} {path.name}", line=number)
     with parsing(f"{where}: not what `scoremux score` writes; a numeric column has no number"):
-        trait = str(row.get("trait") or "")
-        origin = origin._replace(source=responses.place_of(trait, origin.source))
         outcome = {**row, "level": whole_number(path, number, row["level"])}
         task = str(row["task"]).partition("@")[0]
         columns = row_of(task, str(row["id"]), origin, outcome, policy, number)
@@ -190,12 +188,22 @@ def row_of(task: str, name: str, origin: Origin, outcome: Columns, policy: DeskP
 
     Args:
         name: The id of the response.
+        origin: Of a trait's row, where the response is.
         outcome: Columns as `scoremux score` writes them, and `scoremux sample` where it drew the response.
         number: Its place in time among the rows of one source.
 
     Raises:
         ValueError, TypeError, OverflowError: a numeric column has no number.
+        InputError: the file has the name of a trait's, and the row is of no trait.
     """
+    trait = str(outcome.get("trait") or "")
+    item, _, name_of_trait = task.rpartition(".")
+    if item and not trait and origin.source.startswith(responses.place_of(name_of_trait, "")):
+        raise InputError(
+            f"{origin.source}: rows of {task} cannot come from a file of this name, which the desk gives to traits; "
+            "rename it (responses: and score them again)"
+        )
+    origin = origin._replace(source=responses.place_of(trait, origin.source))
     probabilities = _numbers(outcome.get("probabilities"))
     confidence = _number(outcome.get("confidence"))
     texts = {name: str(outcome.get(name) or "") for name in ("status", "route", "condition", "version")}
@@ -205,7 +213,7 @@ def row_of(task: str, name: str, origin: Origin, outcome: Columns, policy: DeskP
     if reason == Reason.HELD.value:
         probability = 1.0
     sure = policy.sure_traits is not None and confidence is not None and confidence >= policy.sure_traits
-    if sure and reason == Reason.LOW_CONFIDENCE.value and outcome.get("trait"):
+    if sure and reason == Reason.LOW_CONFIDENCE.value and trait:
         chosen_by, reason = "", ""
     if outcome.get("chosen_by") == DRAWN:
         chosen_by, reason, probability = DRAWN, SAMPLE, _number(outcome.get("probability"))

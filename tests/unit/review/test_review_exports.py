@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from sqlalchemy import update
 
 from desks import ITEMS, Work, run_review, scored_rows, write_jsonl
 from labelled import each
@@ -24,6 +25,7 @@ from scoremux_desk import exports
 from scoremux_desk.database.connection import Database
 from scoremux_desk.database.programme import Item, save_items
 from scoremux_desk.database.reads import ADJUDICATION
+from scoremux_desk.database.schema import rows as rows_table
 from scoremux_desk.desk_policy import DeskPolicy
 from scoremux_desk.erasure import ErasureRequest, erase
 from scoremux_desk.reading import alerts
@@ -231,6 +233,10 @@ def test_rows_drawn_of_scored_responses_have_their_groups(at_work: Any, tmp_path
     for name in columns:
         with pytest.raises(InputError, match=f"column {name} cannot be kept"):
             check_kept([name], "text")
+    with work.database.write() as connection:  # as a job of 0.1 kept it
+        connection.execute(update(rows_table).values(kept='{"total": "7", "gender": "f"}'))
+    exports.export_final(work.database, tmp_path / "f.jsonl")
+    assert {(row["total"], row["gender"]) for row in read_rows(tmp_path / "f.jsonl")} == {(None, "f")}
 
 
 def test_exports_go_back_into_the_statistics(at_work: Any, tmp_path: Path) -> None:

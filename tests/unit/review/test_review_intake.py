@@ -172,6 +172,19 @@ def test_policy_file_serves_desk_and_calibration(tmp_path: Path) -> None:
     assert read_policy(example).digest
 
 
+def test_file_that_has_a_name_as_those_of_traits_is_refused_for_such_a_task(tmp_path: Path) -> None:
+    rows = [{**row, "source": "1 of May.csv"} for row in scored_rows(2)]
+    database = Database(str(tmp_path / "reviews.db"), create=True)
+    write_jsonl(tmp_path / "scored.jsonl", [{**rows[0], "task": "1"}, {**rows[1], "task": "essay.1"}])
+    with pytest.raises(InputError, match=r"1 of May\.csv: rows of essay\.1 cannot come from a file of this name"):
+        add_scored(database, tmp_path / "scored.jsonl")
+    write_jsonl(tmp_path / "scored.jsonl", [{**rows[0], "task": "1"}])
+    add_scored(database, tmp_path / "scored.jsonl")
+    export_final(database, tmp_path / "final.jsonl")
+    assert [row["source"] for row in read_rows(tmp_path / "final.jsonl")] == ["1 of May.csv"]
+    database.close()
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [({"line": 2**70}, "row 2: its line or level is out of range"), ({"line": "x"}, "row 2: not what"),
