@@ -1,4 +1,4 @@
-"""`scoremux tune`: the fastest settings for a repository on this machine, by measurement."""
+"""`scoremux tune`: the best settings for a repository on this machine, by measurement."""
 
 import os
 import time
@@ -145,7 +145,7 @@ def _row(trial: Trial, reference: Trial, best: bool) -> tuple[str, ...]:
 def _write_profile(repository: Path, best: Trial, reference: Trial) -> Path:
     path, today = repository / PROFILE, datetime.now(timezone.utc).date()
     content = (
-        f"# Written by `scoremux tune` {version('scoremux')} on {today}: the fastest on {_machine()}.\n"
+        f"# Written by `scoremux tune` {version('scoremux')} on {today}: the best on {_machine()}.\n"
         f"# {best.speed:.0f} rows/s, {best.speed / reference.speed:.2f} x the profile cpu-reference; "
         f"{best.changed_from(reference)} of {len(best.levels)} levels differ from it.\n"
         f'runner = "{best.choice.name}"\n'
