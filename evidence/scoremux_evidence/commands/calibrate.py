@@ -56,10 +56,11 @@ def calibrate(
     from scoremux_evidence.promise.calibration import calibrate_tasks, publish
     from scoremux_evidence.rows.label_columns import label_columns
     from scoremux_evidence.rows.predicted import read_labelled
+    from scoremux_evidence.rows.trained_rows import packages_of
 
     rules = read_policy(policy)
     columns = label_columns(column, "level", "score", "second", "rater", data=labelled[0] if labelled else None)
-    store = Store(repository / "store")
+    store = Store(packages_of(repository / "store").parent)
     live = store.manifest().tasks if columns.score or columns.traits else {}
     tasks = [PackageFiles(store.package_folder(version)).task for version in live.values()]
     scales = {name: levels for task in tasks for name, levels in task.scales.items()}

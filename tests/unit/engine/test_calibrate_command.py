@@ -221,6 +221,8 @@ def test_no_promise_rests_on_trained_rows(own_repository: Path, labelled: Path, 
     assert (
         "190 rows were scored by the live versions: true only if" in done.stdout and "not known of t-2" in done.stdout
     )
+    (store.folder / "origin.json").touch()
+    assert "follows a store in a bucket" in run(alone, *given).stderr
 
 
 def test_failing_task_alone_goes_to_people(
