@@ -90,12 +90,12 @@ def with_total(task: Task, out: Path) -> Task:
     if not path.exists():
         return task
     written = PackageFiles(path.parent).task.model_dump(include={"total", "feedback", "traits"}, exclude_defaults=True)
-    fields = task.model_dump(exclude_defaults=True)
     of_traits = written.pop("traits", {})
-    if task.traits:
-        fields["traits"] = {name: {**of_traits.get(name, {}), **own} for name, own in fields["traits"].items()}
+    fields = task.model_dump(exclude_defaults=True)
+    for name, own in fields.get("traits", {}).items():
+        fields["traits"][name] = of_traits.get(name, {}) | own
     where = f"{path}: this run keeps its total and its feedback, which do not fit; correct or remove them"
-    return check(Task, {**written, **fields}, where, DataError)
+    return check(Task, written | fields, where, DataError)
 
 
 def _trained_rows(task: PreparedTask) -> TrainedRows:

@@ -343,7 +343,8 @@ def test_item_with_traits_in_windows_is_served_as_trained(open_repository: Path,
     (tmp_path / "train.toml").write_text("folds = 2\n[recipe]\nepochs = 4\n")
     file = tmp_path / "out/essay-1/task.json"
     file.parent.mkdir(parents=True)
-    written = {"grammar": {"levels": [1, 1.5, 2]}, "syntax": {"levels": [0, 1], "feedback": ["No.", "Yes."], "name": "S"}}
+    syntax = {"levels": [0, 1], "feedback": ["No.", "Yes."], "name": "S"}
+    written = {"grammar": {"levels": [1, 1.5, 2]}, "syntax": syntax}
     total = {"weights": {"grammar": 2.0, "syntax": 1.0}}  # as a person left it after an earlier training
     file.write_text(json.dumps({"id": "essay-1", "traits": written, "total": total, "question": "of before"}))
     train([tmp_path / "rows.jsonl"], str(model), tmp_path / "out", None, tmp_path / "train.toml")
