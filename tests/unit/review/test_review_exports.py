@@ -1,6 +1,7 @@
 """What leaves the review desk."""
 
 import json
+import sys
 from collections import Counter
 from datetime import datetime, timezone
 from pathlib import Path
@@ -8,7 +9,6 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from sqlalchemy import update
 
 from desks import ITEMS, Work, run_review, scored_rows, write_jsonl
 from labelled import each
@@ -25,7 +25,6 @@ from scoremux_desk import exports
 from scoremux_desk.database.connection import Database
 from scoremux_desk.database.programme import Item, save_items
 from scoremux_desk.database.reads import ADJUDICATION
-from scoremux_desk.database.schema import rows as rows_table
 from scoremux_desk.desk_policy import DeskPolicy
 from scoremux_desk.erasure import ErasureRequest, erase
 from scoremux_desk.reading import alerts
@@ -233,8 +232,13 @@ def test_rows_drawn_of_scored_responses_have_their_groups(at_work: Any, tmp_path
     for name in columns:
         with pytest.raises(InputError, match=f"column {name} cannot be kept"):
             check_kept([name], "text")
-    with work.database.write() as connection:  # as a job of 0.1 kept it
-        connection.execute(update(rows_table).values(kept='{"total": "7", "gender": "f"}'))
+
+
+def test_column_total_that_a_job_of_0_1_kept_is_that_of_the_export(
+    at_work: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules["scoremux_batch.jobs.scored_rows"], "check_kept", lambda *_: None)
+    work = at_work(rows=[{**row, "total": "7", "gender": "f"} for row in scored_rows(4)], keep=["total", "gender"])
     exports.export_final(work.database, tmp_path / "f.jsonl")
     assert {(row["total"], row["gender"]) for row in read_rows(tmp_path / "f.jsonl")} == {(None, "f")}
 
