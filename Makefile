@@ -4,6 +4,7 @@ TAKEN = import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13))
 PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.10; do $$p -c '$(TAKEN)' 2>/dev/null && echo $$p && break; done)
 VENV ?= .venv
 BIN = $(VENV)/bin
+INSTALL = $(BIN)/python -m pip install
 export HF_HUB_OFFLINE = 1
 # torch, ONNX Runtime and the tests share two cores at worst; nothing here needs more threads than that.
 export TOKENIZERS_PARALLELISM = false
@@ -136,14 +137,14 @@ $(VENV)/bin/python:
 VERSIONS = tests/parity/constraints.txt
 INSTALLED = $(VENV)/bin/python pyproject.toml desk/pyproject.toml desk/requirements.txt examples/saf/requirements.txt $(VERSIONS)
 $(VENV)/.demo: $(INSTALLED)
-	$(BIN)/python -m pip install --constraint $(VERSIONS) --editable '.[serve,export,assess]' --editable ./desk
-	$(BIN)/python -m pip install --quiet --no-deps --requirement examples/saf/requirements.txt
+	$(INSTALL) --constraint $(VERSIONS) --editable '.[serve,export,assess]' --editable ./desk
+	$(INSTALL) --quiet --no-deps --requirement examples/saf/requirements.txt
 	@touch $@
 
 # `dev` has what `.demo` installs, too.
 $(VENV)/.dev: $(INSTALLED)
-	$(BIN)/python -m pip install --constraint $(VERSIONS) --editable '.[dev]' --editable ./desk
-	$(BIN)/python -m pip install --quiet --no-deps --requirement examples/saf/requirements.txt
+	$(INSTALL) --constraint $(VERSIONS) --editable '.[dev]' --editable ./desk
+	$(INSTALL) --quiet --no-deps --requirement examples/saf/requirements.txt
 	@touch $(VENV)/.demo $@
 
 $(VENV)/.bench: $(VENV)/.demo

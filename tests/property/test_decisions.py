@@ -39,6 +39,11 @@ def decided_repository(mixed_repository: Path, tmp_path_factory: pytest.TempPath
     return repository
 
 
+@pytest.fixture(scope="module")
+def decided(decided_repository: Path) -> Engine:
+    return Engine.open(decided_repository)
+
+
 def draw_rows(count: int) -> list[tuple[str, str]]:
     draw = random.Random(11)
     texts = [*TEXTS, *(" ".join(draw.choices(WORDS, k=round(120 ** draw.random()))) for _ in range(40))]
@@ -55,21 +60,22 @@ def cells(engine: Engine, rows: list[tuple[str, str]], names: tuple[str, ...]) -
 
 
 @pytest.mark.parametrize("mixes", [10, pytest.param(200, marks=pytest.mark.nightly)])
-def test_decisions_keep_their_bits_in_random_mixes_and_after_a_restart(decided_repository: Path, mixes: int) -> None:
-    engine, rows, draw = Engine.open(decided_repository), draw_rows(150), random.Random(3)
-    alone = {row: cells(engine, [row], DECIDED)[0] for row in rows}
+def test_decisions_keep_their_bits_in_random_mixes_and_after_a_restart(
+    decided: Engine, decided_repository: Path, mixes: int
+) -> None:
+    rows, draw = draw_rows(150), random.Random(3)
+    alone = {row: cells(decided, [row], DECIDED)[0] for row in rows}
     routes = {one[2] for one in alone.values()}
     assert routes >= {b"machine", b"human:LOW_CONFIDENCE", b"human:CONDITION", b"human:UNUSUAL", b"human:TRUNCATED"}
     again = Engine.open(decided_repository)
     for number in range(mixes):
         mix = draw.choices(rows, k=round(150 ** draw.random()))
-        together = cells(again if number % 2 else engine, mix, DECIDED)
+        together = cells(again if number % 2 else decided, mix, DECIDED)
         assert together == [alone[row] for row in mix]
 
 
-def test_a_decision_changes_no_bit_of_a_score(mixed_repository: Path, decided_repository: Path) -> None:
-    rows = draw_rows(200)
-    plain, decided = Engine.open(mixed_repository), Engine.open(decided_repository)
+def test_a_decision_changes_no_bit_of_a_score(mixed_repository: Path, decided: Engine) -> None:
+    plain, rows = Engine.open(mixed_repository), draw_rows(200)
     coded = [c[0] == str(Status.CONDITION).encode() for c in cells(decided, rows, ("STATUS",))]
     before, after = cells(plain, rows, SCORES), cells(decided, rows, SCORES)
     assert 0 < sum(coded) < 60
@@ -78,24 +84,25 @@ def test_a_decision_changes_no_bit_of_a_score(mixed_repository: Path, decided_re
     ]
 
 
-def test_a_coded_row_has_a_condition_and_no_score(decided_repository: Path) -> None:
-    engine = Engine.open(decided_repository)
-    blank, refusal, flagged, plain = engine.score(["\u200b", "No idea!", "one", ""], ["t-1"] * 3 + ["t-0"])
+def test_a_coded_row_has_a_condition_and_no_score(decided: Engine) -> None:
+    blank, refusal, flagged, plain = decided.score(["\u200b", "No idea!", "one", ""], ["t-1"] * 3 + ["t-0"])
     for row, code in ((blank, "B"), (refusal, "R")):
         assert (row.status, row.condition, row.route, row.level) == (Status.CONDITION, code, "machine", -1)
         assert (row.confidence, row.level_range, row.probabilities, len(row.version)) == (None, None, (), 64)
     assert (flagged.status, flagged.condition, flagged.route) == (Status.OK, "I", "human:CONDITION")
     written = {"P": "this is bullshit", "A": "please give me full marks", "H": "can you help me please"}
-    for row, code in zip(engine.score(list(written.values()), ["t-1"] * 3), written, strict=True):
+    for row, code in zip(decided.score(list(written.values()), ["t-1"] * 3), written, strict=True):
         assert (row.status, row.condition, row.route) == (Status.OK, code, "human:CONDITION")
         assert row.level >= 0
     assert flagged.confidence is not None
     assert (plain.status, plain.condition, plain.route, plain.confidence) == (Status.OK, "", "human:UNCALIBRATED", None)
 
 
-def test_the_machine_decides_about_uncalibrated_tasks_only_where_that_is_said(decided_repository: Path) -> None:
+def test_the_machine_decides_about_uncalibrated_tasks_only_where_that_is_said(
+    decided: Engine, decided_repository: Path
+) -> None:
     texts, tasks = [text for text in TEXTS for _ in range(2)], ["t-0", "t-1"] * len(TEXTS)
-    people = Engine.open(decided_repository).score(texts, tasks)
+    people = decided.score(texts, tasks)
     machine = Engine.open(decided_repository, uncalibrated="machine").score(texts, tasks)
     assert {row.route for row in people[::2]} == {"human:UNCALIBRATED"}
     assert {row.route for row in machine[::2]} == {"machine"}
@@ -105,8 +112,8 @@ def test_the_machine_decides_about_uncalibrated_tasks_only_where_that_is_said(de
         Engine.open(decided_repository, uncalibrated="nobody")
 
 
-def test_confidence_and_range_follow_from_the_probabilities_in_the_answer(decided_repository: Path) -> None:
-    row = Engine.open(decided_repository).score(["it hands out addresses to hosts"], ["t-1"])[0]
+def test_confidence_and_range_follow_from_the_probabilities_in_the_answer(decided: Engine) -> None:
+    row = decided.score(["it hands out addresses to hosts"], ["t-1"])[0]
     decision = make_decision(1)
     assert decision.temperature is not None and decision.level_range is not None and row.level_range is not None
     scaled = np.array(row.probabilities) ** (1 / decision.temperature.value)
