@@ -78,7 +78,8 @@ def test_what_triton_refuses_is_one_sentence(own_repository: Path) -> None:
 
 def test_score_says_that_no_server_answers_and_writes_nothing(tmp_path: Path) -> None:
     (tmp_path / "in.csv").write_text("task,text\nt-1,secret answer\n")
-    failed = run_here("score", tmp_path / "in.csv", "--out", tmp_path / "out.csv", "--url", "127.0.0.1:9")
+    options = ("--url", "127.0.0.1:9", "--patience", "1")
+    failed = run_here("score", tmp_path / "in.csv", "--out", tmp_path / "out.csv", *options)
     assert failed.returncode == 2
     assert "127.0.0.1:9" in failed.stderr
     assert "secret answer" not in failed.stderr

@@ -140,7 +140,7 @@ def test_full_queue_refuses_requests_with_unavailable_and_goes_on(serving: Watch
 def test_tokens_share_the_work_and_a_greedy_one_leaves_room(small_repository: Path, tmp_path: Path) -> None:
     ends = time.time() + 600
     grants = {name: Grant(name, int(ends), ("*",), weight).signed(KEY) for name, weight in (("many", 1), ("few", 3))}
-    keys: dict[str, Any] = {"grant_key": KEY, "queue_rows": 8000, "streams": 1, "threads": 1}
+    keys: dict[str, Any] = {"grant_key": KEY, "queue_rows": 4000, "streams": 1, "threads": 1}
     with watched(small_repository, tmp_path / "log", **keys) as watch, ThreadPoolExecutor(40) as callers:
         url = watch.server.endpoints.grpc_url
 
@@ -152,14 +152,14 @@ def test_tokens_share_the_work_and_a_greedy_one_leaves_room(small_repository: Pa
                     return str(error)
             return "OK"
 
-        answers = [callers.submit(send, "many", 512) for _ in range(30)]
+        answers = [callers.submit(send, "many", 256) for _ in range(30)]
         until(lambda: any(answer.done() for answer in answers))  # the others have arrived, or are on their way
         assert [callers.submit(send, "few", 1).result(240) for _ in range(5)] == ["OK"] * 5
         assert not all(answer.done() for answer in answers), "the lone rows waited for all others"
         refused = [text for text in (answer.result(240) for answer in answers) if text != "OK"]
         assert refused and all("of this token wait already: send again in" in text for text in refused)
-        wait_for_dropped(watch, "token_full", 512 * len(refused))
-        assert dropped(watch, "token_full") == 512 * len(refused)
+        wait_for_dropped(watch, "token_full", 256 * len(refused))
+        assert dropped(watch, "token_full") == 256 * len(refused)
 
 
 def test_lone_rows_pass_large_requests_and_share_micro_batches(serving: Watched, small_repository: Path) -> None:

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -217,8 +218,8 @@ def test_malformed_requests_are_answered_with_a_sentence_each(serving: Watched, 
 
 def test_a_busy_server_is_not_restarted(small_repository: Path, tmp_path: Path) -> None:
     with watched(small_repository, tmp_path / "log", canary_every_s=0.1) as watch:
-        rows = [Response("t-4", f"{n} router packet" + " router packet" * 40) for n in range(8 * 512)]
-        with ScoringClient(watch.server.endpoints.grpc_url, chunk_rows=512, window=8) as client:
+        rows = [Response("t-4", f"{n} router packet" + " router packet" * 40) for n in range(8 * 256)]
+        with ScoringClient(watch.server.endpoints.grpc_url, chunk_rows=256, window=8) as client:
             assert all(scored.ok for scored in client.score(rows))
         assert watch.reports == []
         assert watch.readyz()[0] == 200
@@ -278,5 +279,5 @@ def test_killed_watcher_takes_triton_with_it_and_frees_its_ports(small_repositor
         first.process.kill()
     until(lambda: not list(filter(processes.alive, group)))
     assert not list(SHARED_MEMORY.glob(f"{prefix}*"))  # Triton ended by itself, and removed them
-    with unwatched(small_repository, ports, log=tmp_path / "log2") as again:
-        assert scores(again)
+    for port in (ports.grpc, ports.http, ports.metrics, ports.watch):
+        socket.create_server(("127.0.0.1", port)).close()

