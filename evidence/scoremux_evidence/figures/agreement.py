@@ -66,7 +66,7 @@ def statistics(ratings: Rows, cell: Values, cells: int) -> dict[str, Floats]:
 
 
 def pairs_of(chosen: Sequence[Statistic]) -> list[Pair]:
-    """Return the pairs of raters that statistics, and their intervals, need the sums of; `Pair.LEVELS` is the last."""
+    """Return the pairs of raters that statistics, and their intervals, need the sums of."""
     needed = {Pair.MACHINE, *(pair for statistic in chosen for pair in (*statistic.pairs, *statistic.needs))}
     return [pair for pair in Pair if pair in needed]
 
@@ -157,14 +157,6 @@ def _rmse(p: PairSums) -> Floats:
 def _r2(p: PairSums) -> Floats:
     """Return the share of the human's variance that the machine's levels, as predictions, explain."""
     return 1 - _ratio(p.n * _squared_distance(p), x_spread(p))
-
-
-def _kappa(machine: PairSums, levels: Floats) -> Floats:
-    """Return (p − e) / (1 − e): p is the agreement of rounded levels, e that of levels drawn from each one's."""
-    *of_levels, same = levels
-    of_human, of_machine = np.split(np.array(of_levels), 2)
-    chance = _ratio((of_human * of_machine).sum(axis=0), machine.n**2)
-    return _ratio(_ratio(same, machine.n) - chance, 1 - chance)
 
 
 def _smd(p: PairSums) -> Floats:
@@ -283,7 +275,6 @@ STATISTICS = (
     Statistic("far_above", "two levels or more above", lambda p: 1 - _ratio(p.near + p.far_below, p.n), "share"),
     Statistic("rmse", "root mean squared error", _rmse, "size", step=_by_root),
     Statistic("r2", "R²", _r2, "difference", step=_by_variance),
-    Statistic("kappa", "kappa", _kappa, "difference", step=_by_variance, needs=(Pair.LEVELS,)),
     *(measure.on(Pair.HUMANS, name="human_{}", words=" of two humans") for measure in (_EXACT, _ADJACENT, _QWK, _R)),
     _SMD.on(Pair.HUMANS, name="human_{}", words=" of two humans", formula=_pooled_smd),
     *(measure.on(Pair.DOUBLE, name="double_{}", words=" where two humans read") for measure in (_EXACT, _QWK, _R)),
@@ -360,7 +351,6 @@ class Agreement:
     r: float
     smd: float
     sd_ratio: float
-    kappa: float
     human_exact: float
     human_adjacent: float
     human_qwk: float

@@ -38,7 +38,7 @@ from scoremux_evidence.figures.estimates import (
     wilson,
     within,
 )
-from scoremux_evidence.figures.sums import Pair, PairSums, Sums, balanced, level_range, of_rows, slices, sums
+from scoremux_evidence.figures.sums import Pair, PairSums, Sums, balanced, of_rows, slices, sums
 from scoremux_evidence.rows.table import Floats, Mask, Rows, Values, by_cell, own_numbers, rated, undefined, units_of
 
 
@@ -110,11 +110,10 @@ class _Units:
 
 def _units(ratings: Rows, cell: Values, pairs: Sequence[Pair]) -> Iterator[_Units]:
     """Yield the units of all rows, a block at a time."""
-    levels = level_range(ratings)
     student = units_of(ratings)
     if student is None:
         for rows in slices(len(ratings)):
-            yield _Units(cell[rows], of_rows(ratings.where(rows), pairs, levels))
+            yield _Units(cell[rows], of_rows(ratings.where(rows), pairs))
         return
     order = np.lexsort((student, cell))
     new = np.flatnonzero(np.diff(cell[order], prepend=-1) | np.diff(student[order], prepend=-1))
@@ -124,7 +123,7 @@ def _units(ratings: Rows, cell: Values, pairs: Sequence[Pair]) -> Iterator[_Unit
         rows = order[starts[0] : starts[-1]]
         place = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
         first = order[starts[:-1]]
-        of_units = of_rows(ratings.where(rows), pairs, levels).total(place, len(first))
+        of_units = of_rows(ratings.where(rows), pairs).total(place, len(first))
         yield _Units(cell[first], of_units, student[first])
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -42,9 +42,6 @@ class Pair(Enum):
     LENGTH_OF_HUMAN = "length of human"
     """The length of the text and the level of a human."""
 
-    LEVELS = "levels"
-    """The weights of rows with each level of a human, of the machine, and the same of both, rounded: [2 L + 1, C]."""
-
 
 class PairSums(NamedTuple):
     """Sums over the rows of each cell that two raters both rated, float64 [C] each. A cell is a task, a group, …
@@ -78,17 +75,15 @@ class Sums:
 
     Attributes:
         pairs: In the order of `Pair`.
-        table: The fields of `PairSums` of each pair, float64 [12 P, C]; those of `Pair.LEVELS` are the last.
+        table: The fields of `PairSums` of each pair, float64 [12 P, C].
     """
 
     pairs: Sequence[Pair]
     table: Floats
 
-    def of(self, pair: Pair) -> Any:
-        """Return the sums of one pair: `PairSums`, or an array for `Pair.LEVELS`."""
+    def of(self, pair: Pair) -> PairSums:
+        """Return the sums of one pair."""
         first = len(PairSums._fields) * self.pairs.index(pair)
-        if pair is Pair.LEVELS:
-            return self.table[first:]
         return PairSums(*self.table[first : first + len(PairSums._fields)])
 
     def take(self, cells: Ints) -> "Sums":
@@ -104,23 +99,10 @@ class Sums:
         return Sums(self.pairs, np.stack([by_cell(cell, row, cells) for row in self.table]))
 
 
-def level_range(ratings: Rows) -> range:
-    """Return the levels from 0, or a human's lowest below it, to the highest that a human or the machine gave."""
-    lowest = np.nanmin(ratings.human, initial=0)
-    highest = max(np.nanmax(ratings.human, initial=0), ratings.machine.max(initial=0))
-    return range(int(np.rint(lowest)), int(np.rint(highest)) + 1)
-
-
-def of_rows(ratings: Rows, pairs: Sequence[Pair], levels: range) -> Sums:
-    """Return the sums of each row alone, [B]. levels: those that there are, L."""
+def of_rows(ratings: Rows, pairs: Sequence[Pair]) -> Sums:
+    """Return the sums of each row alone, [B]."""
     tables = list[Floats]()
     for pair in pairs:
-        if pair is Pair.LEVELS:
-            human = np.rint(ratings.human)
-            machine = np.rint(ratings.machine)
-            hits = [level == np.array(levels)[:, None] for level in (human, machine)]
-            tables.append(np.concatenate([*hits, (human == machine)[None]]) * ratings.weight)
-            continue
         x, y, rated = _rated(ratings, pair)
         x = np.where(rated, x, 0.0)
         y = np.where(rated, y, 0.0)
@@ -167,11 +149,10 @@ def _rated(ratings: Rows, pair: Pair) -> tuple[Floats, Floats, Mask]:
 
 def sums(ratings: Rows, cell: Values, cells: int, pairs: Sequence[Pair]) -> Sums:
     """Return the sums of each of `cells` cells; cell: which one a row is in, [B]."""
-    levels = level_range(ratings)
-    total = of_rows(ratings.where(slice(0, 0)), pairs, levels).total(cell[:0], cells)
+    total = of_rows(ratings.where(slice(0, 0)), pairs).total(cell[:0], cells)
     for rows in slices(len(ratings)):
         part = ratings.where(rows)
-        total.table[:] += of_rows(part, pairs, levels).total(cell[rows], cells).table
+        total.table[:] += of_rows(part, pairs).total(cell[rows], cells).table
     return total
 
 
