@@ -295,7 +295,7 @@ def trained(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_labelled(folder / "rows.jsonl")
     described = [f"{task},the {word} ?,{{question}},{{response}}\n" for task, word in RIGHT.items()]
     (folder / "tasks.csv").write_text("id,question,first,second\n" + "".join(described))
-    (folder / "train.toml").write_text("folds = 3\n[recipe]\nepochs = 4\n[tasks.t-b]\nepochs = 5\n")
+    (folder / "train.toml").write_text("folds = 3\n[recipe]\nepochs = 4\n")
     train([folder / "rows.jsonl"], str(model), folder / "out", folder / "tasks.csv", folder / "train.toml")
     return folder / "out"
 
@@ -397,7 +397,7 @@ def test_every_row_gets_one_prediction_out_of_its_fold_and_every_adapter_a_card(
         assert row["adapter"] == adapter_digest(PackageFiles(trained / row["task"]))
     assert {row["fold"] for row in found} == {0, 1, 2}
     text = (trained / "t-b" / "card.md").read_text()
-    made_of = "40 responses", "epochs 5", "lr 0.002, spread"
+    made_of = "40 responses", "epochs 4", "lr 0.002, spread"
     for part in (*made_of, "Known limits", "of 40 responses", "| QWK |"):
         assert part in text, part
 
