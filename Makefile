@@ -109,7 +109,8 @@ pages: $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet 'zensical>=0.0.50'
 	$(BIN)/python tests/support/site_pages.py
 
-# What the images install, what builds the package for them, and the extras of other machines, for CPython 3.10 to 3.12.
+# What the images install and what builds the package for them, for the CPythons of `tool.uv`; and the extras of other
+# machines, for each CPython from 3.10 on.
 LOCKS = server_config/requirements
 LOCK = $(BIN)/uv pip compile --universal --python-version 3.10 --generate-hashes --no-header --no-emit-index-url --quiet
 lock: $(VENV)/bin/python
@@ -118,9 +119,9 @@ lock: $(VENV)/bin/python
 	$(LOCK) pyproject.toml --extra gpu --override $(LOCKS)/images.override --output-file $(LOCKS)/gpu.txt
 	$(LOCK) pyproject.toml --extra serve --output-file $(LOCKS)/serve.txt
 	$(LOCK) $(LOCKS)/build.in --output-file $(LOCKS)/build.txt
-	$(LOCK) pyproject.toml --extra cli --output-file $(LOCKS)/cli.txt
-	$(LOCK) pyproject.toml --extra assess --output-file $(LOCKS)/assess.txt
-	$(LOCK) pyproject.toml desk/requirements.txt --extra assess --output-file $(LOCKS)/review.txt
+	$(LOCK) --no-config pyproject.toml --extra cli --output-file $(LOCKS)/cli.txt
+	$(LOCK) --no-config pyproject.toml --extra assess --output-file $(LOCKS)/assess.txt
+	$(LOCK) --no-config pyproject.toml desk/requirements.txt --extra assess --output-file $(LOCKS)/review.txt
 
 # Ten minutes on 2 cores, or everything; then the plots and both READMEs. The corpora are in $SCOREMUX_DATA.
 bench: $(VENV)/.bench
