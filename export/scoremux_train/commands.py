@@ -91,7 +91,7 @@ def train_as(options: TrainOptions, checkpoint_s: float = 60.0) -> None:
     if not plain and not data.unlabelled:
         raise DataError("no task has enough rows to be trained")
     for task in (*data.tasks.values(), *data.items.values()):
-        output.with_total(task, out)  # which may refuse the run before it begins
+        output.with_hand_written(task, out)  # refuses the run before it begins where they do not fit
     start = ReferenceComparison.read(options.start) if options.start else None
     learned, comparison_of = comparisons(data, start)
     if shipped := [name for name, comparison in comparison_of.items() if comparison is shipped_start()]:

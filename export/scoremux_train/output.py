@@ -63,7 +63,7 @@ def write(
     plan, layout = prepared.plan, prepared.layout
     contents = []
     for task in trained:
-        described = with_total(task.prepared.task, out)
+        described = with_hand_written(task.prepared.task, out)
         texts = {
             TRAINED_JSON: _trained_rows(task.prepared).to_json(),
             TASK_JSON: described.model_dump_json(indent=1, exclude_defaults=True) + "\n",
@@ -81,10 +81,10 @@ def write(
         (out / PREDICTIONS).unlink(missing_ok=True)
 
 
-def with_total(task: Task, out: Path) -> Task:
-    """Return a task with what only people write into the `task.json` that training replaces.
+def with_hand_written(task: Task, out: Path) -> Task:
+    """Return a task with the fields of the earlier `task.json` that people write by hand.
 
-    That is the total, and feedback and names of traits. Raises DataError where they do not fit the task's levels.
+    These are the total, the feedback and the names of traits. Raises DataError where they do not fit the task's levels.
     """
     path = out / task.id / TASK_JSON
     if not path.exists():
@@ -92,8 +92,8 @@ def with_total(task: Task, out: Path) -> Task:
     written = PackageFiles(path.parent).task.model_dump(include={"total", "feedback", "traits"}, exclude_defaults=True)
     of_traits = written.pop("traits", {})
     fields = task.model_dump(exclude_defaults=True)
-    for name, own in fields.get("traits", {}).items():
-        fields["traits"][name] = of_traits.get(name, {}) | own
+    for name, trained in fields.get("traits", {}).items():
+        fields["traits"][name] = of_traits.get(name, {}) | trained
     where = f"{path}: this run keeps its total and its feedback, which do not fit; correct or remove them"
     return check(Task, written | fields, where, DataError)
 

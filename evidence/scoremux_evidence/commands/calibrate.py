@@ -60,7 +60,8 @@ def calibrate(
 
     rules = read_policy(policy)
     columns = label_columns(column, "level", "score", "second", "rater", data=labelled[0] if labelled else None)
-    store = Store(packages_of(repository / "store").parent)
+    packages_of(repository / "store")  # refuses a store that may lack packages
+    store = Store(repository / "store")
     live = store.manifest().tasks if columns.score or columns.traits else {}
     tasks = [PackageFiles(store.package_folder(version)).task for version in live.values()]
     scales = {name: levels for task in tasks for name, levels in task.scales.items()}
