@@ -44,7 +44,7 @@ _KEPT_ENTRIES = 250
 _LARGE, _GIVEN_BACK_S = 1 << 18, 20.0
 
 _COMPARED_ROWS = 8
-"""How many rows of a shape have to have the same bits on all cores as on a stream."""
+"""How many rows of a shape have to have the same bits beside the streams as on a stream."""
 
 
 _MARK = np.uint32(0x7FC0DEAD)
@@ -94,11 +94,12 @@ class OpenVinoRunner(BackboneRunner):
 
         # The same model: one whose adapters read a lone row's packed tokens as they are, without segments, is faster,
         # but had other bits in bfloat16 for one row in some hundred.
-        def on_all_cores() -> _Request:
-            compiled = self._compiled(core, model, Streams(1, shared.count * shared.threads))
+        def with_threads(threads: int) -> _Request:
+            compiled = self._compiled(core, model, Streams(1, threads))
             return _Request(compiled.create_infer_request(), self.dtypes)
 
-        self._all_cores = AllCores(on_all_cores) if shared.count > 1 else None
+        self._all_cores = BesideStreams(partial(with_threads, shared.count * shared.threads))
+        self._one_more = BesideStreams(partial(with_threads, shared.threads))
         self._kept = backbone.spec.kept
         # The last to be free is the first to be used again: its caches are warm.
         self._idle: queue.LifoQueue[_Request] = queue.LifoQueue()
@@ -164,10 +165,15 @@ class OpenVinoRunner(BackboneRunner):
             finally:
                 self._idle.put(request)
 
-        if not (rows.alone and self._all_cores):
+        def beside(request: _Request) -> list[Floats]:
+            return request.infer(tables, feeds, outputs)
+
+        if not rows.alone or self.streams == 1:
             return on_a_stream()
+        if self._idle.empty():  # it would wait for a stream; with as many threads as one, kernels are the same
+            return self._one_more.run("any", beside, on_a_stream)
         shape = tuple(outputs), tables.sizes, *(array.shape for array in feeds.values())
-        return self._all_cores.run(shape, lambda request: request.infer(tables, feeds, outputs), on_a_stream)
+        return self._all_cores.run(shape, beside, on_a_stream)
 
     def _give_back(self, shape: tuple[int, ...]) -> None:
         """Give memory back if no large micro-batch is computed any more. shape: of the one that is next."""
@@ -249,10 +255,10 @@ def _tensor(array: npt.NDArray[Any]) -> Any:
     return openvino.Tensor(array, True)
 
 
-class AllCores(Generic[Request]):
-    """One request that has all cores, beside the streams.
+class BesideStreams(Generic[Request]):
+    """One request for lone rows, beside the streams: on all cores, or with the threads of one more stream.
 
-    With several threads a library may split a sum, which then has other bits. So the first eight rows of a shape are
+    With more threads a library may split a sum, which then has other bits. So the first eight rows of a shape are
     computed on a stream too. Only if all eight had the same bits are further rows of the shape computed here alone.
 
     Args:
@@ -276,7 +282,7 @@ class AllCores(Generic[Request]):
             on_a_stream: Computes the row as one of several.
         """
         if self._make:
-            pool = ThreadPoolExecutor(1, "all-cores")
+            pool = ThreadPoolExecutor(1, "beside-streams")
             self._request, self._make = pool.submit(self._make), None
             pool.shutdown(wait=False)
         if not self._request.done() or self._request.exception():

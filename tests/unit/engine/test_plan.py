@@ -28,7 +28,7 @@ from scoremux_engine.model.plan import PLAN, PLAN_LAYERS, PlanSpec
 from scoremux_engine.runners import precisions
 from scoremux_engine.runners.int8 import int8_constant, quantise, rounded
 from scoremux_engine.runners.norm_ranges import RangeRunner
-from scoremux_engine.runners.openvino import AllCores, OpenVinoRunner
+from scoremux_engine.runners.openvino import BesideStreams, OpenVinoRunner
 from scoremux_engine.runners.packing import FIRST, PACK, ROWS, STEP, UNPACK, pack_tokens, packed_feeds
 from scoremux_engine.runners.portable_math import make_portable
 from scoremux_engine.runners.runner import Floats, RowInputs
@@ -417,8 +417,8 @@ class Ways:
         return [ONE]
 
 
-def ready(make: Callable[[], str]) -> AllCores[str]:
-    cores = AllCores(make)
+def ready(make: Callable[[], str]) -> BesideStreams[str]:
+    cores = BesideStreams(make)
     assert cores.run("first", Ways(ONE).here, Ways(ONE).on_a_stream) == [ONE]
     cores._request.exception()
     return cores
@@ -447,7 +447,7 @@ def test_eight_rows_of_a_shape_are_compared_and_with_equal_bits_computed_on_all_
 @pytest.mark.parametrize("precision", computed_precisions())
 def test_a_row_alone_has_the_bits_of_a_row_in_company(backbone: Backbone, precision: str) -> None:
     runner = OpenVinoRunner(backbone, precision, threads=4, streams=4)
-    assert runner._all_cores is not None
+    assert runner.streams > 1
     runner._all_cores.run("first", lambda _: [], lambda: [])
     runner._all_cores._request.result()
     draw = np.random.default_rng(5)
@@ -462,3 +462,23 @@ def test_a_row_alone_has_the_bits_of_a_row_in_company(backbone: Backbone, precis
             assert alone.logits.tobytes() == expected.logits.tobytes()
             assert alone.pooled is not None and expected.pooled is not None
             assert alone.pooled.tobytes() == expected.pooled.tobytes()
+
+
+@pytest.mark.parametrize("precision", computed_precisions())
+def test_a_lone_row_waits_for_no_stream_and_has_its_bits(backbone: Backbone, precision: str) -> None:
+    runner = OpenVinoRunner(backbone, precision, threads=2, streams=2)
+    draw = np.random.default_rng(6)
+    tables = random_tables(backbone.spec, groups=3, rank=8)
+    ids = {tokens: draw.integers(5, 90, (1, tokens)) for tokens in (8, 16, 40, 64)}
+    rows = [RowInputs(some, np.ones_like(some), np.array([1]), np.zeros_like(some)) for some in ids.values()]
+    expected = [runner.run(row, tables, pooled=True) for row in rows]
+    runner._one_more.run("any", lambda _: [], lambda: [])
+    runner._one_more._request.result()
+    for _ in range(8):
+        runner._one_more.run("any", lambda request: [ONE], lambda: [ONE])
+    busy = [runner._idle.get() for _ in range(runner.streams)]
+    for row, out in zip(rows, expected, strict=True):
+        alone = runner.run(replace(row, alone=True), tables, pooled=True)
+        assert alone.pooled is not None and out.pooled is not None
+        assert (alone.logits.tobytes(), alone.pooled.tobytes()) == (out.logits.tobytes(), out.pooled.tobytes())
+    assert len(busy) == runner.streams
