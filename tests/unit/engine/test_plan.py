@@ -475,7 +475,7 @@ def test_a_lone_row_waits_for_no_stream_and_has_its_bits(backbone: Backbone, pre
     runner._one_more.run("any", lambda _: [], lambda: [])
     runner._one_more._request.result()
     for _ in range(8):
-        runner._one_more.run("any", lambda request: [ONE], lambda: [ONE])
+        runner._one_more.run("any", lambda _: [ONE], lambda: [ONE])
     busy = [runner._idle.get() for _ in range(runner.streams)]
     for row, out in zip(rows, expected, strict=True):
         alone = runner.run(replace(row, alone=True), tables, pooled=True)
