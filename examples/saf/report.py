@@ -66,6 +66,7 @@ def main() -> None:
             write_rows(work / "scored.jsonl", output),
             write_rows(work / "saf-test.jsonl", truth),
             LabelColumns(groups=("length",)),
+            tasks=arguments.repository / "store",
         )
         write_report(inputs, arguments.out, title="27 example tasks on SAF's test split")
 
