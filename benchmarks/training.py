@@ -40,6 +40,10 @@ OF_TASKS = {
 }
 BATCHES = (8, 16, 32)
 LOOPS = ("in random order", "of like length")
+EPOCHS, LR, HEAD_LR = 15, 1e-4, 1e-3
+"""Of full fine-tuning."""
+PART_TOKENS = 512
+"""The most tokens that are computed at once, padding included."""
 
 
 def read(arguments: argparse.Namespace) -> Any:
@@ -237,16 +241,17 @@ def full_finetuning(words: list[str]) -> None:
     parser = argparse.ArgumentParser("python -m benchmarks full_finetuning")
     parser.add_argument("--data", default="SAF", help="SAF, SCIENTSBANK (folders in $SCOREMUX_DATA), or a path")
     parser.add_argument("--predictions", type=Path, help="write predictions for the test rows here, as JSONL")
-    parser.add_argument("--epochs", type=int, default=15)
-    parser.add_argument("--lr", type=float, default=1e-4)
-    parser.add_argument("--head-lr", type=float, default=1e-3)
+    parser.add_argument("--epochs", type=int, default=EPOCHS)
+    parser.add_argument("--lr", type=float, default=LR)
+    parser.add_argument("--head-lr", type=float, default=HEAD_LR)
     arguments = parser.parse_args(words)
     folder = data_folder(arguments.data)
     train, test = data.read_rows(folder, "train"), data.read_rows(folder)
     rows: list[Labelled] = []
     levels: list[int] = []
     for task, fields in sorted(described(folder).items()):
-        model = _whole_model([row for row in train if row.task == task], len(fields["levels"]), arguments)
+        own = [row for row in train if row.task == task]
+        model = whole_model(own, len(fields["levels"]), arguments.epochs, arguments.lr, arguments.head_lr)
         rows += [row for row in test if row.task == task]
         levels += _levels(model, rows[len(levels) :])
         print(task, flush=True)
@@ -256,20 +261,31 @@ def full_finetuning(words: list[str]) -> None:
         arguments.predictions.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def _whole_model(rows: Sequence[Labelled], levels: int, arguments: argparse.Namespace) -> Any:
-    """Return a transformers classifier with all of its weights trained on one task's rows."""
+def whole_model(
+    rows: Sequence[Labelled],
+    levels: int,
+    epochs: int = EPOCHS,
+    lr: float = LR,
+    head_lr: float = HEAD_LR,
+    frozen: str | None = None,
+) -> Any:
+    """Return a transformers classifier with all of its weights trained on one task's rows.
+
+    Args:
+        levels: The width of its head.
+        frozen: Parts of the encoder whose names begin so are not trained.
+    """
     import torch
     import transformers
 
     from scoremux_train.recipe import Plan, Recipe
-    from scoremux_train.training import objective
-    from scoremux_train.training.batches import Example, TrainingSet, padded, step_rows
+    from scoremux_train.training.batches import Example, TrainingSet
 
     torch.manual_seed(Plan().seed)
     model: Any = transformers.AutoModelForSequenceClassification.from_pretrained(
         data.minilm(), num_labels=levels, attn_implementation="eager"
     )
-    recipe = Recipe(epochs=arguments.epochs, batch=16)
+    recipe = Recipe(epochs=epochs, batch=16)
     examples = [
         Example(n, row.level, ids) for n, (row, ids) in enumerate(zip(rows, batches.TokenIds().of(rows), strict=True))
     ]
@@ -277,22 +293,37 @@ def _whole_model(rows: Sequence[Labelled], levels: int, arguments: argparse.Name
     body: list[Any] = []
     head: list[Any] = []
     for name, parameter in model.named_parameters():
-        (head if name.startswith("classifier") else body).append(parameter)
-    groups = [{"params": body, "lr": arguments.lr}, {"params": head, "lr": arguments.head_lr}]
+        if frozen and name.startswith(f"bert.{frozen}"):
+            parameter.requires_grad_(False)
+        else:
+            (head if name.startswith("classifier") else body).append(parameter)
+    descend(model.train(), [{"params": body, "lr": lr}, {"params": head, "lr": head_lr}], training_set)
+    return model.eval()
+
+
+def descend(model: Any, groups: list[dict[str, Any]], training_set: Any) -> None:
+    """Train groups of a model's parameters on the rows of a TrainingSet, with the loss of `scoremux train`.
+
+    The rows of a step are computed in parts of like length; their gradients add up to that of the step.
+    """
+    import torch
+
+    from scoremux_train.training import objective
+    from scoremux_train.training.batches import micro_batches, padded, step_rows
+
     optimizer = torch.optim.AdamW(groups, weight_decay=objective.WEIGHT_DECAY, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: objective.learning_rate(step, training_set.steps)
     )
-    model.train()
+    trained = [parameter for group in groups for parameter in group["params"]]
     for step in range(training_set.steps):
-        batch = step_rows(0, training_set, step)
-        loss = objective.loss(model(**padded([row.example for row in batch], 0)).logits, batch)
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(model.parameters(), objective.CLIP)
+        for rows in micro_batches(step_rows(0, training_set, step), PART_TOKENS):
+            logits = model(**padded([row.example for row in rows], 0)).logits
+            objective.loss(logits, rows).backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(trained, objective.CLIP)
         optimizer.step()
+        optimizer.zero_grad()
         schedule.step()
-    return model.eval()
 
 
 def _levels(model: Any, rows: Sequence[Labelled]) -> list[int]:
