@@ -72,8 +72,8 @@ def import_full(arguments: argparse.Namespace, work: Path) -> Iterator[Row]:
     for task in in_turn(list(fields), folder):
         if time.monotonic() - began_s > arguments.minutes * 60:
             break
-        own = [[row for row in rows if row.task == task] for rows in (train, test)]
-        found[task] = _of_task(task, len(fields[task]["levels"]), *own, arguments, work)
+        own_train, own_test = ([row for row in rows if row.task == task] for rows in (train, test))
+        found[task] = _of_task(task, len(fields[task]["levels"]), own_train, own_test, arguments, work)
         print(task, {way: round(_kept(found[task], way), 3) for way in WAYS[1:]}, flush=True)
     rows = [row for task in found for row in test if row.task == task]
     of_parts = {part: float(np.mean([of["parts"][part] for of in found.values()])) for part in ("embeddings", "norms")}
