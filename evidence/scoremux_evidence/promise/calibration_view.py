@@ -60,7 +60,7 @@ def values_of(calibration: Calibration, versions: Mapping[str, str | None], dry_
                 "rows": of_task.count,
                 "version": versions.get(name),
                 **{key: value for key, value in values if key not in _LEFT_OUT_OF_JSON},
-                "verdict": verdict and str(verdict),
+                "verdict": None if verdict is None else str(verdict),
                 "fails": fails,
                 "origins": of_task.origins,
             }

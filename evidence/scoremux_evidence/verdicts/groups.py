@@ -126,7 +126,9 @@ def _figures(rows: Rows) -> tuple[Ints, Ints, Ints, Figures]:
         dsm = dsm_estimates(beside, at[beside.cell], beside.group == group, len(cells))
         others = beside.where((beside.group >= 0) & (beside.group != group))
         rest = estimates(GAPS.values(), others, at[others.cell], len(cells))
-        gaps = {gap: difference(figures[name].take(cells), rest[name]) for gap, name in GAPS.items()}
+        # A group's figure less its gap is the figure of the others.
+        few = students_in(at[others.cell], len(cells), others.get("student")) < LEAST_STUDENTS
+        gaps = {gap: difference(figures[name].take(cells), rest[name]).without(few) for gap, name in GAPS.items()}
         parts.append({"dsm": dsm, **gaps})
         order.append(cells)
     every = figures | taken(joined_figures(parts), np.argsort(np.concatenate(order)))

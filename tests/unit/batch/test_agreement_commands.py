@@ -451,6 +451,8 @@ def test_few_students_are_hidden_and_no_qwk_is_pooled(tmp_path: Path, capsys: py
         assert found["t-1", "others", "degradation_qwk"] != 0
         few = [value for (_, group, _), value in found.items() if group == "few"]
         assert few and all(value is None or value != value for value in few)
+        gaps = [found[task, "others", gap] for task in ("t-1", "all rows") for gap in ("gap_exact", "gap_qwk")]
+        assert all(value is None or value != value for value in gaps), "the few's figure follows from a gap"
     text = capsys.readouterr().out
     assert re.match(r"school: few +< 10 +– +– ", cells(text, "school: few")), "7 students"
     report(*paths, tmp_path / "r.html", column=names)

@@ -253,6 +253,8 @@ def test_failing_task_alone_goes_to_people(
         "t-1": "PASS", "t-2": "FAIL", "t-4": "NOT ENOUGH ROWS"
     }  # fmt: skip
     assert to_people == {"t-2"} and made.verdicts["t-2"][1][0] == "QWK ≥ 0.70"
+    of_json = json.loads(json.dumps(calibration_view.values_of(made, {}, False)["tasks"]))
+    assert {of["task"]: of["verdict"] for of in of_json}["t-2"] == "FAIL"
     calibration_view.show(made, {}, None)
     said = capsys.readouterr().out
     assert "t-2: people get all its responses for its verdict ([gate] verdict): FAIL: QWK ≥ 0.70" in said
