@@ -38,7 +38,7 @@ from benchmarks.data import Labelled, described
 from benchmarks.peers import batches
 from benchmarks.quality import overall
 from benchmarks.rows import Row
-from benchmarks.training import descend, whole_model
+from benchmarks.training import descend, levels_of, whole_model
 from scoremux_files.atomic import replacing
 
 WHOLE, SVD, DISTILLED = "whole models", "SVD", "SVD, distilled"
@@ -211,11 +211,6 @@ def probabilities_of(model: Any, ids: Sequence[Sequence[int]]) -> list[list[floa
 
     with torch.inference_mode():
         return [model(input_ids=torch.tensor([row])).logits[0].softmax(0).tolist() for row in ids]
-
-
-def levels_of(model: Any, rows: Sequence[Labelled]) -> list[int]:
-    """Return each row's likeliest level."""
-    return [int(np.argmax(row)) for row in probabilities_of(model, batches.TokenIds().of(rows))]
 
 
 def distil(adapter: Any, whole: Any, rows: Sequence[Labelled], epochs: int, lr: float) -> None:

@@ -253,7 +253,7 @@ def full_finetuning(words: list[str]) -> None:
         own = [row for row in train if row.task == task]
         model = whole_model(own, len(fields["levels"]), arguments.epochs, arguments.lr, arguments.head_lr)
         rows += [row for row in test if row.task == task]
-        levels += _levels(model, rows[len(levels) :])
+        levels += levels_of(model, rows[len(levels) :])
         print(task, flush=True)
     print({name: round(value, 3) for name, value in overall(rows, levels).items()})
     if arguments.predictions:
@@ -326,8 +326,8 @@ def descend(model: Any, groups: list[dict[str, Any]], training_set: Any) -> None
         schedule.step()
 
 
-def _levels(model: Any, rows: Sequence[Labelled]) -> list[int]:
-    """Return each row's level, rows one at a time."""
+def levels_of(model: Any, rows: Sequence[Labelled]) -> list[int]:
+    """Return each row's likeliest level, rows one at a time."""
     import torch
 
     with torch.inference_mode():

@@ -99,7 +99,7 @@ class OpenVinoRunner(BackboneRunner):
             return _Request(compiled.create_infer_request(), self.dtypes)
 
         self._all_cores = BesideStreams(partial(with_threads, shared.count * shared.threads))
-        self._one_more = BesideStreams(partial(with_threads, shared.threads))
+        self._extra_stream = BesideStreams(partial(with_threads, shared.threads))
         self._kept = backbone.spec.kept
         # The last to be free is the first to be used again: its caches are warm.
         self._idle: queue.LifoQueue[_Request] = queue.LifoQueue()
@@ -170,8 +170,8 @@ class OpenVinoRunner(BackboneRunner):
 
         if not rows.alone or self.streams == 1:
             return on_a_stream()
-        if self._idle.empty():  # it would wait for a stream; with as many threads as one, kernels are the same
-            return self._one_more.run("any", beside, on_a_stream)
+        if self._idle.empty():  # no wait; it has the threads of a stream, so its kernels are the same
+            return self._extra_stream.run("any", beside, on_a_stream)
         shape = tuple(outputs), tables.sizes, *(array.shape for array in feeds.values())
         return self._all_cores.run(shape, beside, on_a_stream)
 

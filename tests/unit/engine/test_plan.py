@@ -472,10 +472,10 @@ def test_a_lone_row_waits_for_no_stream_and_has_its_bits(backbone: Backbone, pre
     ids = {tokens: draw.integers(5, 90, (1, tokens)) for tokens in (8, 16, 40, 64)}
     rows = [RowInputs(some, np.ones_like(some), np.array([1]), np.zeros_like(some)) for some in ids.values()]
     expected = [runner.run(row, tables, pooled=True) for row in rows]
-    runner._one_more.run("any", lambda _: [], lambda: [])
-    runner._one_more._request.result()
+    runner._extra_stream.run("any", lambda _: [], lambda: [])
+    runner._extra_stream._request.result()
     for _ in range(8):
-        runner._one_more.run("any", lambda _: [ONE], lambda: [ONE])
+        runner._extra_stream.run("any", lambda _: [ONE], lambda: [ONE])
     busy = [runner._idle.get() for _ in range(runner.streams)]
     for row, out in zip(rows, expected, strict=True):
         alone = runner.run(replace(row, alone=True), tables, pooled=True)
