@@ -28,7 +28,16 @@ from scoremux_engine.runners.arithmetic import name_of, probe_digest
 from scoremux_engine.runners.int8 import quantise, stored_ranges
 from scoremux_engine.runners.packing import fold_constants, pack_tokens, packed_feeds
 from scoremux_engine.runners.portable_math import make_portable
-from scoremux_engine.runners.runner import BackboneRunner, Floats, Ints, Outputs, RowInputs, Streams, at_once
+from scoremux_engine.runners.runner import (
+    MORE_MEMORY,
+    BackboneRunner,
+    Floats,
+    Ints,
+    Outputs,
+    RowInputs,
+    Streams,
+    at_once,
+)
 
 Request = TypeVar("Request")
 _BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
@@ -51,7 +60,6 @@ _MARK = np.uint32(0x7FC0DEAD)
 """The bits of a float32, a NaN, that no kernel writes."""
 
 _NO_MEMORY = re.compile(r"\bmemory|alloc", re.IGNORECASE)
-_MORE_MEMORY = "give the server more memory, or serve with fewer threads: --set threads=1"
 
 
 def read(backbone: Backbone) -> openvino.Model:
@@ -219,7 +227,7 @@ class _Request:
         outputs = [np.array(out[name], dtype=np.float32) for name in names_out]
         rows = len(feeds[names.GROUP])
         if any(len(output) != rows or (output.view(np.uint32) == _MARK).any() for output in outputs):
-            raise RunnerError(f"OpenVINO computed nothing and gave no error, as where memory is short; {_MORE_MEMORY}")
+            raise RunnerError(f"OpenVINO computed nothing and gave no error, as where memory is short; {MORE_MEMORY}")
         return outputs
 
     def _bind(self, tables: Tables) -> None:
@@ -236,7 +244,7 @@ def cause_of(error: Exception) -> str:
     """Return the line of OpenVINO's message that says why; the lines above it name its own files. With a remedy."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     out_of_memory = next((line.strip() for line in lines if _NO_MEMORY.search(line)), "")
-    return f"{out_of_memory}; {_MORE_MEMORY}" if out_of_memory else lines[-1].strip()
+    return f"{out_of_memory}; {MORE_MEMORY}" if out_of_memory else lines[-1].strip()
 
 
 def _with_bfloat16_inputs(model: Any, inputs: Iterable[str]) -> Any:

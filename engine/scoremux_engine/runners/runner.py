@@ -21,6 +21,8 @@ from scoremux_engine.model.backbone import BackboneSpec
 from scoremux_engine.model.tables import DTypes, Tables
 from scoremux_engine.model.tokens import Tokens
 
+MORE_MEMORY = "give the server more memory, or serve with fewer threads: --set threads=1"
+
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 Ints = npt.NDArray[np.int64]
@@ -129,9 +131,12 @@ class BackboneRunner:
     def run(self, rows: RowInputs, tables: Tables, *, pooled: bool = False) -> Outputs:
         """Return the logits of the rows, and with `pooled` the vectors that the head read.
 
-        A row's outputs depend on that row and its group's tables alone, bit for bit.
+        A row's outputs depend on that row and its group's tables alone, bit for bit. Raises RunnerError.
         """
-        return Outputs(*self._compute(rows, tables, [names.LOGITS, names.POOLED][: 1 + pooled]))
+        try:
+            return Outputs(*self._compute(rows, tables, [names.LOGITS, names.POOLED][: 1 + pooled]))
+        except MemoryError as error:
+            raise RunnerError(f"a micro-batch cannot be computed: {error}; {MORE_MEMORY}") from error
 
     def run_on_each_stream(self, rows: RowInputs, tables: Tables) -> list[Outputs]:
         """Return the logits and vectors of the rows, computed by each stream at the same moment."""

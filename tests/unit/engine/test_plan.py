@@ -338,9 +338,11 @@ from scoremux_engine.runners.runner import RowInputs
 
 backbone = Backbone.open(Path(sys.argv[1]))
 tables = random_tables(backbone.spec, groups=2)
-def run(rows, tokens):
+def inputs(rows, tokens):
     ones = np.ones((rows, tokens), np.int64)
-    bits = runner.run(RowInputs(ones, ones, np.zeros(rows, np.int64), np.zeros_like(ones)), tables).logits.tobytes()
+    return RowInputs(ones, ones, np.zeros(rows, np.int64), np.zeros_like(ones))
+def run(rows, tokens):
+    bits = runner.run(inputs(rows, tokens), tables).logits.tobytes()
     return bits, psutil.Process().memory_info().rss
 """
 SHAPES = f"""{BEGIN}
@@ -386,16 +388,18 @@ LITTLE = f"""{BEGIN}
 import resource
 runner = openvino.OpenVinoRunner(backbone, threads=1)
 run(1, 8)
-limit = psutil.Process().memory_info().vms + (1 << 20)
+large = inputs(2048, 64)
+limit = psutil.Process().memory_info().vms + (int(sys.argv[2]) << 10)
 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-run(2048, 64)
+runner.run(large, tables)
 """
 
 
-def test_a_micro_batch_that_finds_no_memory_says_so_and_what_to_do(exported: Path) -> None:
-    command = [sys.executable, "-c", LITTLE, str(exported / "backbone" / "1")]
+@pytest.mark.parametrize("left_kib", [256, 1024, 4096])
+def test_a_micro_batch_that_finds_no_memory_says_so_and_what_to_do(exported: Path, left_kib: int) -> None:
+    command = [sys.executable, "-c", LITTLE, str(exported / "backbone" / "1"), str(left_kib)]
     ended = subprocess.run(command, cwd=ROOT / "tests" / "support", capture_output=True, text=True)
-    assert re.search(r"RunnerError: .*(allocate \d+ bytes of|short;).*memory.*--set threads=1$", ended.stderr.strip())
+    assert re.search(r"RunnerError: .*(allocate \d|short;).*memory.*--set threads=1$", ended.stderr.strip())
 
 
 ONE, NEXT = np.float32([1.0]), np.nextafter(np.float32([1.0]), np.float32(2))
