@@ -331,7 +331,7 @@ def planned_reads(findings: Sequence[Finding], rules: WatchPolicy) -> dict[str, 
         if not finding.leads or not kept_a_day:
             continue
         # Reads of one cluster tell less than as many independent ones.
-        told = finding.observations.independent_rows() / finding.reads if finding.watched.has_clusters else 1.0
+        told = finding.observations.independent_rows() / max(finding.reads, 1) if finding.watched.has_clusters else 1.0
         reads = 10.0
         for _ in range(3):  # with more reads, there are more that must raise no alarm
             reads = _reads_for(finding.promised, rules.find_loss, term * reads) / rules.find_days / (told or 1.0)

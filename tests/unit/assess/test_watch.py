@@ -234,6 +234,15 @@ def test_clusters_are_what_alarms_rest_on(store: Path, tmp_path: Path, kind: str
     assert line["clusters"] == (60 if alarmed else 9)
 
 
+def test_reads_are_planned_before_anyone_has_read_a_row_of_a_cluster(store: Path, tmp_path: Path) -> None:
+    desk = Desk()
+    desk.day(0, 0.1, reads=0)
+    without, _ = watch(desk, store, tmp_path)
+    for row in desk.rows:
+        row["cluster"] = "a school"
+    assert watch(desk, store, tmp_path)[0]["read_behind"] == without["read_behind"] != {}
+
+
 def test_shares_that_change_are_warned_of_and_hold_nothing(store: Path, tmp_path: Path) -> None:
     """One row in five has level 0, as in the calibration, then two in five; one in ten has a code, then three."""
     desk = Desk()
