@@ -36,7 +36,7 @@ class ScoreOptions:
     """The options of `scoremux score`."""
 
     sources: Annotated[list[str], Argument(help="Files (.jsonl, .csv, .tsv, .parquet), folders.")]
-    out: Annotated[Path, Option("--out", help="Folder for Parquet parts, or one .jsonl, .csv or .parquet file.")]
+    out: Annotated[Path, Option(help="Folder for Parquet parts, or one .jsonl, .csv or .parquet file.")]
     url: Annotated[
         list[str] | None, Option(help="HOST:PORT or URL of a server; may be repeated.", envvar="SCOREMUX_URL")
     ] = None
@@ -54,7 +54,6 @@ class ScoreOptions:
     column: Annotated[
         list[str] | None,
         Option(
-            "--column",
             metavar="KEY=NAME",
             help=f"{COLUMN_HELP}, without which rows are numbered, task, text or student (who wrote it).",
         ),

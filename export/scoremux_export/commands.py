@@ -31,7 +31,7 @@ _MAX_TOKENS = "Most tokens of a text (default: the model's limit, 2,048 at most)
 def backbone(
     model: Annotated[str | None, Argument(help=_MODEL)] = None,
     *,
-    out: Annotated[Path, Option("--out", help="Repository to write into.")],
+    out: Annotated[Path, Option(help="Repository to write into.")],
     adapters: Annotated[list[Path] | None, Option("--for", help=_FOR, metavar="DIR…")] = None,
     same_weights: Annotated[bool, Option("--same-weights", help=_SAME_WEIGHTS)] = False,
     sites: Annotated[str | None, Option(help=_SITES)] = None,

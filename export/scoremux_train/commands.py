@@ -53,7 +53,7 @@ class TrainOptions:
     cores: Annotated[int, Option(min=0, help=_CORES)] = 0
     unlabelled: Annotated[list[Path] | None, Option(help=_UNLABELLED)] = None
     start: Annotated[Path | None, Option(help=_START)] = None
-    column: Annotated[list[str] | None, Option("--column", metavar="KEY=NAME", help=_COLUMN)] = None
+    column: Annotated[list[str] | None, Option(metavar="KEY=NAME", help=_COLUMN)] = None
 
 
 @takes(TrainOptions)

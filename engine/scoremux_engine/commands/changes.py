@@ -25,7 +25,7 @@ from scoremux_files.atomic import replace_file
 from scoremux_files.errors import InputError, reading, writing
 from scoremux_files.settings import parse_file
 
-ByOption = Annotated[str, Option("--by", metavar="NAME", help="Who decides it; the history keeps the name.")]
+ByOption = Annotated[str, Option(metavar="NAME", help="Who decides it; the history keeps the name.")]
 
 
 def add(
@@ -53,7 +53,7 @@ def add(
 def follow(
     url: Annotated[str, Argument(help="The store in a bucket: s3://BUCKET/store, gs://…, or another URL of fsspec.")],
     store: StoreOption,
-    keep_gib: Annotated[float, Option("--keep-gib", min=0.001, help="Most GiB of packages to keep here.")] = 20,
+    keep_gib: Annotated[float, Option(min=0.001, help="Most GiB of packages to keep here.")] = 20,
 ) -> None:
     """Let a folder follow a store in a bucket: servers that read the folder fetch packages as rows need them.
 
@@ -74,7 +74,7 @@ def follow(
 def rollback(
     task: Annotated[str, Argument(help="Id of the task; one that was retired comes back.")],
     store: StoreOption,
-    to: Annotated[str | None, Option("--to", help="Digest of the version (default: the one before).")] = None,
+    to: Annotated[str | None, Option(help="Digest of the version (default: the one before).")] = None,
 ) -> None:
     """Make the version before the last change live again. A second rollback undoes the first.
 
@@ -95,7 +95,7 @@ def retire(tasks: Annotated[list[str], Argument(help="Ids of live tasks.")], sto
 
 def gc(
     store: StoreOption,
-    keep_days: Annotated[float, Option("--keep-days", min=0, help="Keep what was live in the last days.")] = 30,
+    keep_days: Annotated[float, Option(min=0, help="Keep what was live in the last days.")] = 30,
     dry_run: DryRunOption = False,
 ) -> None:
     """Remove packages that are not live and were not live lately, and what crashed writers left.

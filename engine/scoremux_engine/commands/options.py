@@ -7,14 +7,10 @@ from typer import Argument, Option
 
 from scoremux_engine.model.backbone import Backbone
 
-StoreOption = Annotated[Path, Option("--store", help="Folder of the store (REPO/store).")]
+StoreOption = Annotated[Path, Option(help="Folder of the store (REPO/store).")]
 RepositoryArgument = Annotated[Path, Argument(help="Model repository with a backbone and a store.")]
-OtherStoreOption = Annotated[
-    Path | None, Option("--store", help="Folder of task packages (default: REPOSITORY/store).")
-]
-BackboneOption = Annotated[
-    Path | None, Option("--backbone", help="Folder of the exported backbone (default: next to the store).")
-]
+OtherStoreOption = Annotated[Path | None, Option(help="Folder of task packages (default: REPOSITORY/store).")]
+BackboneOption = Annotated[Path | None, Option(help="Folder of the exported backbone (default: next to the store).")]
 JsonOption = Annotated[bool, Option("--json", help="Print JSON instead of a table.")]
 DryRunOption = Annotated[bool, Option("--dry-run", help="Check everything, change nothing.")]
 

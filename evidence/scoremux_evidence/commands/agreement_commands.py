@@ -19,11 +19,10 @@ if TYPE_CHECKING:
 _KEYS = ("level", "score", "second", "rater")
 
 ScoredOption = Annotated[Path, Argument(help="What `scoremux score` wrote.")]
-TruthOption = Annotated[Path, Option("--truth", help="File with the columns id and level.")]
+TruthOption = Annotated[Path, Option(help="File with the columns id and level.")]
 ColumnOption = Annotated[
     list[str] | None,
     Option(
-        "--column",
         metavar="KEY=NAME",
         help=f"{LABELS_HELP}, task (without one, rows match by id alone), level, score (points, for rows without a "
         "level), second (another human's level or points), student (whose rows belong together), group (of students; "
@@ -31,10 +30,16 @@ ColumnOption = Annotated[
     ),
 ]
 TasksOption = Annotated[
-    Path | None, Option("--tasks", help="Store of tasks, REPO/store: rows that an adapter was trained on are left out.")
+    Path | None, Option(help="Store of tasks, REPO/store: rows that an adapter was trained on are left out.")
+]
+CutOption = Annotated[
+    list[float] | None,
+    Option(
+        metavar="TOTAL", help="A total from which students pass; repeatable. By default the tenths of totals."
+    ),
 ]
 CriteriaOption = Annotated[
-    Path | None, Option("--criteria", help="TOML file of criteria, in place of those that come with scoremux.")
+    Path | None, Option(help="TOML file of criteria, in place of those that come with scoremux.")
 ]
 
 
@@ -44,7 +49,7 @@ def evaluate(
     column: ColumnOption = None,
     tasks: TasksOption = None,
     criteria: CriteriaOption = None,
-    out: Annotated[Path | None, Option("--out", help="File for all figures: .csv, .json or .parquet.")] = None,
+    out: Annotated[Path | None, Option(help="File for all figures: .csv, .json or .parquet.")] = None,
 ) -> None:
     """Print agreement with 95 % intervals and a verdict, by task, by group and overall.
 
@@ -87,10 +92,11 @@ def evaluate(
 def report(
     scored: ScoredOption,
     truth: TruthOption,
-    out: Annotated[Path, Option("--out", help="HTML file; .json and .parquet files are written beside it.")],
+    out: Annotated[Path, Option(help="HTML file; .json and .parquet files are written beside it.")],
     column: ColumnOption = None,
     tasks: TasksOption = None,
     criteria: CriteriaOption = None,
+    cut: CutOption = None,
 ) -> None:
     """Write a page with a verdict for each task, and everything that it rests on.
 
@@ -102,17 +108,18 @@ def report(
     if out.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"{out}: a report is an .html file")
     columns = label_columns(column, *_KEYS, group="group", data=truth)
-    write_report(ReportInputs(scored, truth, columns, criteria, tasks), out)
+    write_report(ReportInputs(scored, truth, columns, criteria, tasks, cut or ()), out)
     print_notes(Console(highlight=False, markup=False), _last_notes({}, out))
 
 
 def compare(
     old: Annotated[Path, Argument(help="An output of `scoremux score`.")],
     new: Annotated[Path, Argument(help="Another one, of the same rows.")],
-    truth: Annotated[Path | None, Option("--truth", help="File with the columns id and level.")] = None,
+    truth: Annotated[Path | None, Option(help="File with the columns id and level.")] = None,
     column: ColumnOption = None,
     tasks: TasksOption = None,
-    out: Annotated[Path | None, Option("--out", help="JSON file for all figures.")] = None,
+    cut: CutOption = None,
+    out: Annotated[Path | None, Option(help="JSON file for all figures.")] = None,
 ) -> None:
     """Print how many levels moved, how far and where to, by task and group; with a truth, what it did to agreement.
 
@@ -124,9 +131,10 @@ def compare(
     from scoremux_evidence.verdicts.comparison import ALL
     from scoremux_evidence.verdicts.comparison import compare as compare_outputs
 
-    if column and truth is None:
-        raise InputError("--column names columns of the truth: give --truth as well")
-    comparison = compare_outputs(old, new, truth, label_columns(column, *_KEYS, group="group", data=truth), tasks)
+    if (column or cut) and truth is None:
+        raise InputError("--column and --cut are about the truth: give --truth as well")
+    columns = label_columns(column, *_KEYS, group="group", data=truth)
+    comparison = compare_outputs(old, new, truth, columns, tasks, cut or ())
     console = Console(highlight=False, markup=False)
     moves = ", ".join(f"{step:+d}: {rows:,}" for step, rows in comparison.moves.items() if step)
     notes = [f"rows by the levels that they moved: {moves}" if moves else "no level moved"]

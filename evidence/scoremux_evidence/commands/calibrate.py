@@ -16,15 +16,12 @@ def calibrate(
         list[Path] | None, Argument(help="Files (.jsonl, .csv, .parquet) with id, task, text and level.")
     ] = None,
     *,
-    repository: Annotated[Path, Option("--repository", help="Folder with backbone/ and store/.")],
-    policy: Annotated[Path, Option("--policy", help="The programme's rules, a TOML file.")],
-    predictions: Annotated[
-        Path | None, Option("--predictions", help="Out-of-fold predictions that `scoremux train` wrote.")
-    ] = None,
+    repository: Annotated[Path, Option(help="Folder with backbone/ and store/.")],
+    policy: Annotated[Path, Option(help="The programme's rules, a TOML file.")],
+    predictions: Annotated[Path | None, Option(help="Out-of-fold predictions that `scoremux train` wrote.")] = None,
     column: Annotated[
         list[str] | None,
         Option(
-            "--column",
             metavar="KEY=NAME",
             help=f"{LABELS_HELP}, task, text, level, score (points, for rows without a level), second (another human's "
             "level or points) or student (whose rows belong together).",
@@ -33,7 +30,6 @@ def calibrate(
     since: Annotated[
         datetime | None,
         Option(
-            "--since",
             formats=["%Y-%m-%d"],
             help="Use only labels that people gave on this day or later (column decided_at). By default the day of a "
             "task's last hold; a task without one takes all labels.",

@@ -21,8 +21,8 @@ _QUEUES = (".parquet", ".jsonl")
 
 
 def sample(
-    sources: Annotated[list[str], Argument(help="Files (.jsonl, .csv, .tsv, .parquet), folders, globs.")],
-    out: Annotated[Path, Option("--out", help="The queue for the review desk: .parquet or .jsonl.")],
+    sources: Annotated[list[str], Argument(help="Files (.jsonl, .csv, .tsv, .parquet) and folders.")],
+    out: Annotated[Path, Option(help="The queue for the review desk: .parquet or .jsonl.")],
     count: Annotated[int, Option(min=1, help="Responses to choose of each task.")] = 100,
     without: Annotated[
         list[Path] | None,
@@ -34,7 +34,6 @@ def sample(
     column: Annotated[
         list[str] | None,
         Option(
-            "--column",
             metavar="KEY=NAME",
             help=f"{COLUMN_HELP}, administration (tells equal ids apart), task, text, student (one response of each "
             "per task) or stratum (such as a school).",

@@ -24,15 +24,12 @@ ALARM_STATUS = 4
 
 def watch(
     final: Annotated[Path, Argument(help="What `scoremux review export --out` wrote.")],
-    tasks: Annotated[Path, Option("--tasks", help="The store of tasks, REPO/store.")],
-    policy: Annotated[
-        Path | None, Option("--policy", help="TOML file of `scoremux calibrate`, with the table \\[watch].")
-    ] = None,
+    tasks: Annotated[Path, Option(help="The store of tasks, REPO/store.")],
+    policy: Annotated[Path | None, Option(help="TOML file of `scoremux calibrate`, with the table \\[watch].")] = None,
     papers: Annotated[Path | None, Argument(help="What `scoremux review export --papers` wrote.")] = None,
     out: Annotated[
         Path | None,
         Option(
-            "--out",
             help="HTML page to write; beside it the same as .json, for `scoremux tasks hold --from` and `score "
             "--read-behind`.",
         ),

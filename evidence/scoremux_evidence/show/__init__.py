@@ -1,6 +1,6 @@
 """The acceptance report: one HTML page that needs nothing else, with the same figures as JSON and Parquet beside it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from importlib.metadata import version
@@ -22,13 +22,14 @@ from scoremux_files.rows.readers import files_of
 
 @dataclass(frozen=True)
 class ReportInputs:
-    """The inputs of a report; see `matching.match_files` and `verdicts.read_criteria`."""
+    """The inputs of a report; see `match_files`, `read_criteria` and `measure_totals`."""
 
     output: Path
     truth: Path
     columns: LabelColumns = LABEL_COLUMNS
     criteria: Path | None = None
     tasks: Path | None = None
+    cuts: Sequence[float] = ()
 
 
 def write_report(inputs: ReportInputs, out: Path, title: str = "Agreement of machine and human") -> Assessment:
@@ -42,7 +43,7 @@ def write_report(inputs: ReportInputs, out: Path, title: str = "Agreement of mac
     """
     criteria = read_criteria(inputs.criteria)
     matched = match_files(inputs.output, inputs.truth, inputs.columns, inputs.tasks)
-    assessed = assess(matched, criteria)
+    assessed = assess(matched, criteria, inputs.cuts)
     provenance = _provenance(inputs, title)
     write_json(out.with_suffix(".json"), as_json(assessed, matched, provenance))
     write_table(out.with_suffix(".parquet"), assessed)

@@ -74,7 +74,7 @@ class Assessment:
     versions: tuple[tuple[str, ...], ...]
 
 
-def assess(matched: Matched, criteria: Sequence[Criterion]) -> Assessment:
+def assess(matched: Matched, criteria: Sequence[Criterion], cuts: Sequence[float] = ()) -> Assessment:
     """Return figures, intervals, and verdicts: of each task by itself, and of the file (Holm 1979).
 
     Raises InputError where a column of groups has too many values.
@@ -118,7 +118,7 @@ def assess(matched: Matched, criteria: Sequence[Criterion]) -> Assessment:
         confidence=measure_confidence(rows.confidence, right, rows.weight, task, cells, units_of(rows)),
         ranges=measure_ranges(rows.low, rows.high, rows.human, rows.weight, task, cells),
         routing=measure_routing(figures["people"].value, rows.weight * rows.kept, right, task),
-        totals=measure_totals(matched, task, cells),
+        totals=measure_totals(matched, task, cells, cuts),
         items=measure_items(matched),
         versions=tuple(tuple(version for of, version in versions if of == name and version) for name in tasks),
     )

@@ -1,6 +1,6 @@
 """Two outputs of the same rows: which levels moved, how far, in which direction, and whether agreement changed."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -99,8 +99,9 @@ def compare(
     truth: Path | None = None,
     columns_of_truth: LabelColumns = LABEL_COLUMNS,
     tasks: Path | None = None,
+    cuts: Sequence[float] = (),
 ) -> Comparison:
-    """Compare two outputs of `scoremux score`, row by row. tasks: the store, see `match_files`.
+    """Compare two outputs of `scoremux score`, row by row. tasks: the store, see `match_files`. cuts: of totals.
 
     Raises:
         InputError: a file cannot be read, or the outputs have no row in common.
@@ -126,13 +127,13 @@ def compare(
         new=now,
         changes=changes,
         population=known.population if known else "",
-        totals=_totals(pairs, known, len(after)) if known else "",
+        totals=_totals(pairs, known, len(after), cuts) if known else "",
         moves=dict(zip(steps.astype(int).tolist(), counts.tolist(), strict=True)),
         left_out=left_out,
     )
 
 
-def _totals(pairs: Matched, known: Matched, rows: int) -> tuple[Totals, Totals] | str:
+def _totals(pairs: Matched, known: Matched, rows: int, cuts: Sequence[float]) -> tuple[Totals, Totals] | str:
     """Return totals of the rows with a known level, by the old and the new levels. rows: of the new output."""
     old = np.full(rows, np.nan)
     old[pairs.output] = pairs.rows.human
@@ -141,7 +142,7 @@ def _totals(pairs: Matched, known: Matched, rows: int) -> tuple[Totals, Totals] 
     new = replace(known, rows=known.rows.where(both), output=known.output[both])
     used, task = np.unique(new.rows.task.code, return_inverse=True)
     before, after = (
-        measure_totals(of, task, len(used)) for of in (replace(new, rows=new.rows.plus(machine=old[both])), new)
+        measure_totals(of, task, len(used), cuts) for of in (replace(new, rows=new.rows.plus(machine=old[both])), new)
     )
     return before if isinstance(before, str) else (before, after) if not isinstance(after, str) else after
 

@@ -1,5 +1,6 @@
 """Students' totals over the tasks of a form: how the machine changes them, and who passes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,7 +30,7 @@ class Totals:
         figures: Of the machine's totals beside those of people; and of those as routed, and of the same people, beside
             those of the second person; one cell.
         students: How many students there are, with and without a row in each task.
-        cuts: The least total of a student of each tenth, by people.
+        cuts: Totals from which students pass: by default the least of each tenth, by people.
         same: The share of students who pass and fail at each cut as they do by the other person.
     """
 
@@ -48,10 +49,10 @@ class Totals:
         return np.asarray((self.by[name] >= self.cuts[:, None]).mean(axis=1))
 
 
-def measure_totals(matched: Matched, task: Ints, cells: int) -> Totals | str:
+def measure_totals(matched: Matched, task: Ints, cells: int, own_cuts: Sequence[float] = ()) -> Totals | str:
     """Return totals, in points where the output has them, else in levels; or why there are none.
 
-    The reason is empty without students, or with one task.
+    The reason is empty without students, or with one task. own_cuts: Of the programme, in place of tenths.
     """
     rows = matched.rows
     student = rows.get("student")
@@ -68,7 +69,8 @@ def measure_totals(matched: Matched, task: Ints, cells: int) -> Totals | str:
         )
     machine, human, second = in_points(matched)
     people = np.bincount(student, human)
-    cuts = np.unique(np.quantile(people[complete], np.arange(1, 10) / 10, method="higher"))
+    tenths = np.quantile(people[complete], np.arange(1, 10) / 10, method="higher")
+    cuts = np.unique(np.array(own_cuts) if len(own_cuts) else tenths)
     compared = {"machine": (np.bincount(student, machine)[complete], people[complete])}
     twice = complete & ~np.isnan(np.bincount(student, second))
     if (rows.kept == 0).any() and twice.sum() >= LEAST_STUDENTS:

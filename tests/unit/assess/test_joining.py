@@ -10,7 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
+from scoremux.app import build
 from scoremux_client.errors import InputError
 from scoremux_evidence.rows.label_columns import LabelColumns
 from scoremux_evidence.rows.matching import UNNAMED, Matched, match_files
@@ -393,6 +395,17 @@ def test_two_outputs_are_compared_by_totals_and_codes_by_group(tmp_path: Path, j
         ["Pass from 4", "33.0%", "33.0%", "33.0%", "0.0%"],
     ]
     assert compare(*paths).totals == ""
+    own = compare(*paths, columns, cuts=[3.5, 1]).totals
+    assert not isinstance(own, str)
+    assert [[cell.text for cell in row] for row in changed_totals_table(*own).rows[1:]] == [
+        ["Pass from 1", "66.0%", "66.0%", "75.0%", "9.0%"],
+        ["Pass from 3.5", "33.0%", "33.0%", "33.0%", "0.0%"],
+    ]
+    report = ["report", *map(str, paths[1:2]), "--truth", str(paths[2]), "--column", "student=student"]
+    CliRunner().invoke(build(["report"]), [*report, "--cut", "3.5", "--out", str(tmp_path / "r.html")])
+    assert json.loads((tmp_path / "r.json").read_text())["totals"]["cuts"] == [3.5]
+    without = CliRunner().invoke(build(["compare"]), ["compare", *map(str, paths[:2]), "--cut", "3"])
+    assert "give --truth" in str(without.exception)
     coded = [
         {**row, "status": "CONDITION", "condition": "C"} if (n % 10 in (1, 3, 5) if n % 2 else n == 0) else row
         for row, (_, n) in zip(old, keys, strict=True)
