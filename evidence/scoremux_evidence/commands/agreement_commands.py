@@ -34,9 +34,7 @@ TasksOption = Annotated[
 ]
 CutOption = Annotated[
     list[float] | None,
-    Option(
-        metavar="TOTAL", help="A total from which students pass; repeatable. By default the tenths of totals."
-    ),
+    Option(metavar="TOTAL", help="A total from which students pass; repeatable. By default the tenths of totals."),
 ]
 CriteriaOption = Annotated[
     Path | None, Option(help="TOML file of criteria, in place of those that come with scoremux.")
