@@ -3,6 +3,7 @@
     python -m benchmarks start --work FOLDER     from the command to ready, 27 and 1,000 tasks
     python -m benchmarks store --work FOLDER     10,000 and 100,000 tasks: start, publishing
     python -m benchmarks wide --work FOLDER      a job over 100,000 tasks, with room for 3,000, against one over 1,000
+    python -m benchmarks two_servers --work FOLDER    tasks that one client gives to both of two servers
 
 `load` is the machine's load average: where others compute too, seconds are longer than they need be.
 """
@@ -18,6 +19,7 @@ import statistics
 import subprocess
 import time
 import urllib.request
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -27,6 +29,8 @@ from benchmarks.rows import Row, load
 from benchmarks.serving import SCOREMUX, Served, processor_s, serving
 from benchmarks.stores import pool_of, store_of
 from scoremux_client import Response, ScoringClient
+from scoremux_client.rows import Answer, Columns
+from scoremux_client.transports.grpc import GrpcTransport
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.packages.package_files import CONFIG_JSON, TASK_JSON, TENSORS
 from scoremux_engine.store.store import Store
@@ -125,6 +129,58 @@ def wide(arguments: argparse.Namespace, work: Path) -> Iterable[Row]:
                 "times_few": rates[tasks] / rates[few], "reads_a_task": (_packages_read(served) - read) / tasks,
                 "server_ms": 1e3 * (processor_s(served.process) - used) / arguments.rows, "load": load(),
             }  # fmt: skip
+
+
+class _Noting(GrpcTransport):
+    """Counts the rows of each task that go to a server."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.rows_of = Counter[bytes]()
+
+    def submit(self, inputs: Columns, timeout_s: float | None) -> Answer:
+        self.rows_of.update(inputs["TASK"][:, 0])
+        return super().submit(inputs, timeout_s)
+
+
+@case(
+    columns=(
+        "servers; tasks = tasks:,; rows = rows:,; rows a call = call_rows; calls in flight = calls; "
+        "tasks on both, % = both_percent:.1f; rows, more / fewer = uneven:.3f; rows/s = rows_per_s:,.0f; load"
+    ),
+    keys="servers tasks call_rows calls",
+    options={**ONE_PROFILE, "--tasks": {"type": int, "default": 800, "help": "default: %(default)s"}},
+    defaults={"rows": 12_000},
+)
+def two_servers(arguments: argparse.Namespace, work: Path) -> Iterable[Row]:
+    """Two servers of one client: tasks that both compute, and how evenly rows spread. Tasks by Zipf's law."""
+    repository = store_of(arguments.tasks, work)
+    names, draw = [f"task-{number:06}" for number in range(arguments.tasks)], random.Random(1)
+    texts = [text for _, text in draw.choices(pool_of("SCIENTSBANK"), k=arguments.rows)]
+    settings = ("--profile", arguments.profile)
+    with (
+        serving(repository, work / "first.log", *settings) as first,
+        serving(repository, work / "second.log", *settings) as second,
+    ):
+        for servers in ("just started", "after as many rows"):
+            drawn = zip(data.popular("zipf", names, arguments.rows, draw), texts, strict=True)
+            rows = [Response(task, f"{text} {servers}") for task, text in drawn]
+            for call_rows, calls in ((64, 16), (1, 16)):
+                transports = [_Noting(served.grpc_url) for served in (first, second)]
+                part = rows[: max(arguments.rows // 4, len(rows) * call_rows // 64)]
+                begun = time.perf_counter()
+                with ScoringClient(transports, chunk_rows=call_rows, window=calls) as client:
+                    failed = [scored for scored in client.score(part) if not scored.ok]
+                seconds = time.perf_counter() - begun
+                if failed:
+                    raise RuntimeError(f"{len(failed)} rows failed: {failed[0].status}")
+                one, other = (transport.rows_of for transport in transports)
+                yield {
+                    "servers": servers, "tasks": arguments.tasks, "rows": len(part), "call_rows": call_rows,
+                    "calls": calls, "both_percent": 100 * len(one.keys() & other) / len(one.keys() | other),
+                    "uneven": max(one.total(), other.total()) / min(one.total(), other.total()),
+                    "rows_per_s": len(part) / seconds, "load": load(),
+                }  # fmt: skip
 
 
 def _settle(served: Served) -> None:

@@ -64,6 +64,7 @@ CASES: tuple[Case, ...] = (
     own_check.wrong_products,
     many_tasks.store,
     many_tasks.wide,
+    many_tasks.two_servers,
     many_servers.client,
     many_servers.through_door,
     many_servers.ray,

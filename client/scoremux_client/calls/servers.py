@@ -139,7 +139,7 @@ class Servers:
     ) -> Attempt | None:
         """Send rows to a server that is up, not to `avoid` if there is another; None if no server is up.
 
-        It is `home`, unless that has more than twice the requests of the one with the fewest, else the latter.
+        It is `home`, unless `home` has more requests than 1.5 times the servers' mean and 2: then the one with fewest.
 
         `deadline` is that of the call, by `time.monotonic`. `notify` is called, from any thread, after the attempt.
         `alone`: never in one request with rows of other calls.
@@ -153,7 +153,8 @@ class Servers:
             if not up:
                 return None
             server = min(up, key=lambda server: (server is avoid, len(server.attempts), server.rows))
-            if home in up and home is not avoid and len(home.attempts) <= 2 * len(server.attempts) + 2:
+            most = 1.5 * sum(len(one.attempts) for one in up) / len(up) + 2
+            if home in up and home is not avoid and len(home.attempts) <= most:
                 server = home
             server.rows += len(responses)
             expires_at = None if timeout_s is None else now + timeout_s + _GRACE_S
