@@ -165,6 +165,46 @@ def test_lone_row_gets_all_cores_where_nothing_was_beside_another_lately(quiet_s
     assert recorded.alone == [True, False, alone]
 
 
+SHORTER = [(number, 64, 8) for number in range(30, 40)]
+
+
+@pytest.mark.parametrize("beside", [SHORTER, [(30, 512, 8)]], ids=["shorter rows", "a lone long row"])
+def test_one_stream_is_kept_free_of_an_essay_for_shorter_and_lone_rows(beside: list[tuple[int, int, int]]) -> None:
+    parts = essay_beside(beside, streams=2, lone_before=True)
+    assert parts[0] == [1] and parts[1][0] >= 30
+
+
+@pytest.mark.parametrize(("streams", "lone_before", "batch"), [(2, False, False), (2, True, True), (1, True, False)])
+def test_essay_takes_every_stream_where_nobody_sends_lone_rows_or_one_stream_is_all(
+    streams: int, lone_before: bool, batch: bool
+) -> None:
+    parts = essay_beside(SHORTER, streams, lone_before, batch)
+    assert all(part[0] < 30 for part in parts[:streams])
+
+
+def essay_beside(
+    rows: list[tuple[int, int, int]], streams: int, lone_before: bool, batch: bool = False
+) -> list[list[int]]:
+    """Return the micro-batches of six windows and of rows that come when no more of the windows begin."""
+    gate = threading.Event()
+    gate.set()
+    recorded = Recorded(gate=gate)
+    scheduler = Scheduler(recorded.compute, streams, streams, BUDGET)
+    scheduler.run(make_request([(0, 8, 8)] if lone_before else [(0, 512, 8), (9, 512, 8)]))
+    until(lambda: scheduler.stats.rows == 0)
+    recorded.parts.clear()
+    gate.clear()
+    requests = [make_request([(number, 256, 8) for number in range(1, 7)], Terms(batch=batch)), make_request(rows)]
+    for request in requests:
+        scheduler.submit(request)
+        time.sleep(0.05)
+    gate.set()
+    for request in requests:
+        wait_for(request)
+    assert sorted(name for part in recorded.parts for name in part) == [*range(1, 7), *(row[0] for row in rows)]
+    return recorded.parts
+
+
 def order_of(*requests: RowRequest) -> list[list[int]]:
     """Return the micro-batches that these requests become behind one that is computed."""
     scheduler, recorded, gate = blocked()

@@ -138,6 +138,12 @@ class Shares:
         share = min(waiting, key=lambda share: (share.time + share.first.tokens / share.weight, share.parts[0][:2]))
         return share.first
 
+    def first_below(self, bucket: int) -> Part | None:
+        """Return the part of shorter rows that should be answered first; None where there is no such part."""
+        firsts = (next(iter(parts)) for parts in self._by_shape.values())
+        shorter = (part for part in firsts if part.rows[0].bucket < bucket)
+        return min(shorter, key=lambda part: part.request.rank, default=None)
+
     def companions(self, lead: Part) -> Iterator[Part]:
         """Yield parts of other requests with the lead's shape that may share its micro-batch, first come first.
 
@@ -195,12 +201,16 @@ class Shares:
             return True
         return any(share.waiting and not share.short for share in self._shares.values())
 
+    def senders(self, now: float) -> int:
+        """Return how many shares send small requests."""
+        return sum(share.sends_small(now) for share in self._shares.values())
+
     def wants_short(self, lead: Part, now: float) -> bool:
         """Whether a long micro-batch would make others wait too long.
 
         Another share sends small requests, or the lead's share is next only since it has waited long.
         """
-        senders = sum(share.sends_small(now) for share in self._shares.values())
+        senders = self.senders(now)
         return senders > 1 or (senders > 0 and self._large > 0) or self._of(lead.request).is_overdue(now, self._turn)
 
     def _forget_idle(self, now: float) -> None:

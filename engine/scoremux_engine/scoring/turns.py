@@ -15,6 +15,9 @@ _MOST_CANDIDATES = 256
 _SHORT_TOKENS = 512
 """Padded tokens of a micro-batch for which others should not wait long."""
 
+_LONG_ROW = 256
+"""Padded tokens of a row, such as an essay's window, that makes lone rows wait if every stream computes such rows."""
+
 Dropped = list[tuple[RowRequest, DroppedError]]
 
 
@@ -27,6 +30,7 @@ class Turns:
     def __init__(self, streams: int, overlap: int, budget_tokens: int) -> None:
         self.shares = Shares()
         self.running = 0
+        self._running_large = 0
         self.running_alone = False
         self._running_express = False
         self._apart: deque[Part] = deque()  # of rows that may kill
@@ -43,11 +47,13 @@ class Turns:
 
     def begin(self, lead: Part) -> None:
         self.running += 1
+        self._running_large += not lead.request.small
         self.running_alone = lead.alone
         self.shares.begin(lead)
 
     def end(self, lead: Part) -> None:
         self.running -= 1
+        self._running_large -= not lead.request.small
         self.running_alone = False
         self._running_express = self._running_express and not lead.express
         self.shares.end(lead)
@@ -62,6 +68,7 @@ class Turns:
                                       └─ nothing runs ─────────→ that row
             all streams are taken ────── the lead is a lone row → that row, one at a time
                                       └─ it is not ────────────→ none
+            one stream is left for lone rows, the lead has long ones → the first part with shorter rows, if any
             a stream is free ──────────────────────────────────→ the lead, with companions of its shape
         """
         if self.running_alone:
@@ -90,7 +97,7 @@ class Turns:
         return []
 
     def _next_batch(self, now: float, dropped: Dropped) -> list[Part]:
-        while (lead := self.shares.lead(now)) and not self._is_wanted(lead, now, dropped):
+        while (lead := self._lead(now)) and not self._is_wanted(lead, now, dropped):
             self.shares.remove(lead)
         if lead is None:
             return []
@@ -111,6 +118,18 @@ class Turns:
             if not room:
                 break
         return parts
+
+    def _lead(self, now: float) -> Part | None:
+        """Return the part whose turn it is.
+
+        While somebody sends lone rows, one stream is kept free of large requests with long rows: rows of less tokens
+        may pass them.
+        """
+        lead = self.shares.lead(now)
+        if lead is None or lead.request.small or lead.request.terms.batch or lead.rows[0].bucket < _LONG_ROW:
+            return lead
+        last = self._running_large >= self._overlap - 1 > 0
+        return self.shares.first_below(_LONG_ROW) if last and self.shares.senders(now) else lead
 
     def _is_wanted(self, part: Part, now: float, dropped: Dropped) -> bool:
         """Whether the rest of a part's request is still to be computed."""
