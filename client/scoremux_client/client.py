@@ -139,7 +139,7 @@ class Client(BaseClient):
         """Return one `Scored` for each row, in order. A row that cannot be scored comes back with its status.
 
         A row is a `Response`, or a dict with `task`, `text` and, if you like, `id`; its other keys are ignored. The
-        list has `to_frame()`, and a notebook shows it as a table.
+        list has `to_frame()`.
 
         Raises:
             TransportError: some rows got no outcome until patience ended; `rows` has their positions.

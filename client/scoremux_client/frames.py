@@ -1,11 +1,10 @@
-"""Outcomes as a table: in a notebook, and as a data frame of pandas, Polars or pyarrow.
+"""Outcomes as a data frame of pandas, Polars or pyarrow.
 
 pyarrow is imported only where a frame is asked for.
 """
 
 import importlib
-from collections.abc import Iterator, Sequence
-from html import escape
+from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any
 
@@ -23,12 +22,9 @@ _TYPES = {
 COLUMNS = tuple(_TYPES)
 """Columns that are added, in this order."""
 
-_SHOWN = ("id", "task", "status", "level", "score", "confidence", "condition", "route")
-_SHOWN_ROWS = 20
-
 
 class Scores(list[Scored]):
-    """Outcomes in the order of the rows: a list, which a notebook shows as a table."""
+    """Outcomes in the order of the rows."""
 
     def to_frame(self) -> Any:
         """Return a data frame with `id`, `task` and `COLUMNS`, a row for each outcome.
@@ -46,21 +42,6 @@ class Scores(list[Scored]):
         if find_spec("pandas"):
             return table.to_pandas()
         return importlib.import_module("polars").from_arrow(table) if find_spec("polars") else table
-
-    def _repr_html_(self) -> str:
-        head = "".join(f"<th>{name}</th>" for name in _SHOWN)
-        rows = "".join(f"<tr>{''.join(map(_cell, _values(scored)))}</tr>" for scored in self[:_SHOWN_ROWS])
-        more = f"<p>{len(self):,} rows; the first {_SHOWN_ROWS} are shown</p>" if len(self) > _SHOWN_ROWS else ""
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>{more}"
-
-
-def _values(scored: Scored) -> Iterator[Any]:
-    return (getattr(scored, name) for name in _SHOWN)
-
-
-def _cell(value: Any) -> str:
-    shown = "" if value is None else f"{value:.2f}" if isinstance(value, float) else str(value)
-    return f"<td>{escape(shown)}</td>"
 
 
 def columns_of(scored: Sequence[Scored]) -> dict[str, list[Any]]:

@@ -1,4 +1,4 @@
-"""`to_frame`: outcomes as a frame of pandas, Polars or pyarrow, and as a table of a notebook."""
+"""`to_frame`: outcomes as a frame of pandas, Polars or pyarrow."""
 
 import subprocess
 import sys
@@ -16,9 +16,9 @@ from scoremux_client.testing import FakeTransport
 TASKS = {"t-1": [0, 0.5, 1], "t-2": [0, 1]}
 
 
-def test_outcomes_become_a_frame_and_a_table_of_a_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_outcomes_become_a_frame_of_the_library_that_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     with ScoringClient(FakeTransport(TASKS)) as client:
-        scores = client.score([{"task": "t-1", "text": "secret", "id": f"<r{n}>"} for n in range(30)])
+        scores = client.score([{"task": "t-1", "text": "x", "id": f"<r{n}>"} for n in range(30)])
     frame = scores.to_frame()
     assert type(frame) is pd.DataFrame and list(frame.columns) == ["id", "task", *COLUMNS]
     assert list(frame["level"]) == [2] * 30 and frame["id"][29] == "<r29>"
@@ -26,9 +26,6 @@ def test_outcomes_become_a_frame_and_a_table_of_a_notebook(monkeypatch: pytest.M
     assert type(scores.to_frame()) is pl.DataFrame
     monkeypatch.setattr(frames, "find_spec", lambda _name: None)
     assert type(scores.to_frame()) is pa.Table
-    shown = scores._repr_html_()
-    assert shown.count("<tr>") == 21 and "30 rows; the first 20 are shown" in shown
-    assert "<td>&lt;r0&gt;</td><td>t-1</td><td>OK</td><td>2</td><td>1.00</td>" in shown and "secret" not in shown
     assert scores[:2] == list(scores)[:2]
 
 
