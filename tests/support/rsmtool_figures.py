@@ -82,9 +82,6 @@ def figures(data: DataSet) -> dict[str, Any]:
     out = {"n": levels["N"], "exact": levels["exact_agr"] / 100, "adjacent": levels["adj_agr"] / 100}
     out |= {"qwk": levels["wtkappa"], "r": levels["corr"], "smd": levels["SMD"]}
     out |= {"sd_ratio": levels["sys_sd"] / levels["h_sd"] if levels["h_sd"] else math.nan}
-    # Where humans give one level, RSMTool's R² is 0 or 1.
-    one_level = human.nunique() == 1
-    out |= {"rmse": levels["RMSE"], "r2": math.nan if one_level else levels["R2"]}
     second = pd.Series(data.second)
     both = second.notnull()
     if both.any():

@@ -149,16 +149,6 @@ def _r(p: PairSums) -> Floats:
     return _ratio(p.n * p.xy - p.x * p.y, np.sqrt(x_spread(p)) * np.sqrt(y_spread(p)))
 
 
-def _rmse(p: PairSums) -> Floats:
-    """Return the root of the mean squared distance of both levels."""
-    return np.asarray(np.sqrt(np.maximum(_ratio(_squared_distance(p), p.n), 0)))
-
-
-def _r2(p: PairSums) -> Floats:
-    """Return the share of the human's variance that the machine's levels, as predictions, explain."""
-    return 1 - _ratio(p.n * _squared_distance(p), x_spread(p))
-
-
 def _smd(p: PairSums) -> Floats:
     return _ratio(_ratio(p.y - p.x, p.n), x_deviation(p))
 
@@ -273,8 +263,6 @@ STATISTICS = (
     Statistic("above", "machine above people", lambda p: 1 - _ratio(p.same + p.below, p.n), "share"),
     Statistic("far_below", "two levels or more below", lambda p: _ratio(p.far_below, p.n), "share"),
     Statistic("far_above", "two levels or more above", lambda p: 1 - _ratio(p.near + p.far_below, p.n), "share"),
-    Statistic("rmse", "root mean squared error", _rmse, "size", step=_by_root),
-    Statistic("r2", "R²", _r2, "difference", step=_by_variance),
     *(measure.on(Pair.HUMANS, name="human_{}", words=" of two humans") for measure in (_EXACT, _ADJACENT, _QWK, _R)),
     _SMD.on(Pair.HUMANS, name="human_{}", words=" of two humans", formula=_pooled_smd),
     *(measure.on(Pair.DOUBLE, name="double_{}", words=" where two humans read") for measure in (_EXACT, _QWK, _R)),
