@@ -34,6 +34,7 @@ class FeedChange(Described):
         condition=None,
         reason="LOW_CONFIDENCE",
         machine_level=1,
+        total=None,
         at="2026-11-30T09:00:00Z",
     )
 
@@ -52,6 +53,8 @@ class FeedChange(Described):
     reason: str | None
     """Why people read the row, such as `LOW_CONFIDENCE`."""
     machine_level: int | None
+    total: float | None
+    """Of a trait, its item's total by the levels that count when you ask; null while a trait has no score."""
     at: datetime
 
 

@@ -143,6 +143,11 @@ def rows_of_traits(connection: Connection, row: Any) -> Sequence[Any]:
     return [other for other in same if response_of(other) == response_of(row)]
 
 
+def final_level(row: Any) -> int | None:
+    """Return the level that counts, of people or the machine; None while people have not decided."""
+    return row.final_level if row.state == "done" else row.level if row.state == "machine" else None
+
+
 def rows_named(connection: Connection, name: str, most: int) -> Sequence[Any]:
     """Return the rows whose id in their file is `name`."""
     return connection.execute(select(rows).where(ROW.name == name).limit(most)).all()

@@ -12,7 +12,8 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select
 
-from scoremux_desk.database import log, programme
+from scoremux_decide.total import Total
+from scoremux_desk.database import log, programme, responses
 from scoremux_desk.database.schema import (
     API_ROW,
     ENTRY,
@@ -75,8 +76,12 @@ def changes_after(connection: Connection, token: str, cursor: str | None) -> Cha
     found = connection.execute(query.order_by(ENTRY.number).limit(MOST_CHANGES)).all()
     settled = [(row, body) for row in found if (body := json.loads(row.entry)) and _settles(body)]
     first = _first_settled(connection, {row.row for row, _ in settled})
+    totals = _totals(connection, first)
     items = {task: programme.item_of(connection, task) for task in {row.task for row, _ in settled}}
-    changes = [_change(row, entry, items[row.task], row.number > first[row.row]) for row, entry in settled]
+    changes = [
+        {**_change(row, entry, items[row.task], row.number > first[row.row]), "total": totals.get(row.row)}
+        for row, entry in settled
+    ]
     if len(found) == MOST_CHANGES:
         until = found[-1].number
     return ChangePage(changes, until, _cursor_of(connection, until), until == last)
@@ -119,6 +124,21 @@ def _first_settled(connection: Connection, chosen: Collection[int]) -> dict[int,
         if _settles(json.loads(row.entry)):
             first.setdefault(row.row, row.number)
     return first
+
+
+def _totals(connection: Connection, chosen: Collection[int]) -> dict[int, float]:
+    """Return the totals, by the levels that count now, of the responses whose traits some rows are."""
+    totals: dict[int, float] = {}
+    for row in responses.rows_of(connection, chosen):
+        if row.id not in totals and (rule := programme.item_of(connection, row.task).total):
+            points = {}
+            traits = responses.rows_of_traits(connection, row)
+            for trait in traits:
+                item = programme.item_of(connection, trait.task)
+                points[trait.task.rpartition(".")[2]] = item.worth(responses.final_level(trait))
+            total = Total.model_validate_json(rule).of(points)
+            totals |= {trait.id: total for trait in traits if total is not None}
+    return totals
 
 
 def _change(row: Any, entry: Columns, item: programme.Item, is_again: bool) -> Columns:

@@ -188,7 +188,7 @@ def test_decision_tells_level_reason_and_the_machines_level(told: Told) -> None:
     )
     assert change == {
         "type": "final", "task": "t-1", "id": name, "level": 2, "score": 1.0, "condition": None,
-        "reason": "LOW_CONFIDENCE", "machine_level": 1,
+        "reason": "LOW_CONFIDENCE", "machine_level": 1, "total": None,
     }  # fmt: skip
     assert told.client.get(path).json()["score"] == 1.0
     said = told.client.get("/v1/changes").text + told.client.get(path).text

@@ -1,10 +1,12 @@
 """`GET /v1/changes`: pages, cursors, waiting, restored backups, erasure, and whose changes come."""
 
+import asyncio
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,13 @@ from fastapi.testclient import TestClient
 
 from apis import KEY, RoutedTransport, api, grant, row, score
 from desks import Work
+from scoremux_client import Scored, Status
 from scoremux_desk.api import followers
+from scoremux_desk.api.callers import LOCAL
+from scoremux_desk.api.live_intake import LiveIntake, ScoredArrival
 from scoremux_desk.api.services import Services
 from scoremux_desk.database.connection import Database
+from scoremux_desk.database.programme import Item, save_items
 from scoremux_desk.database.verification import copy_database
 from scoremux_desk.erasure import ErasureRequest, erase
 from scoremux_desk.reading import change_feed
@@ -171,6 +177,40 @@ def test_erased_row_leaves_a_change_without_its_id(running: Running) -> None:
     assert decide(work, 2) == decided[0]
     assert [(change["type"], change["id"]) for change in follow(client, cursor)[0]] == [("final", decided[0])]
     work.verify()
+
+
+def test_total_follows_the_traits(running: Running) -> None:
+    client, services, work = running
+    traits = ("grammar", "syntax")
+    rule = '{"weights": {"grammar": 2, "syntax": 1}}'
+    with services.database.write() as connection:
+        items = [Item(f"essay-1.{trait}", (1.0, 1.5, 2.0), item="essay-1", total=rule) for trait in traits]
+        save_items(connection, items, "test")
+    scored = Scored("", 1, 1.5, (0.5, 0.5), Status.OK, "ab", 9, False, route="human:LOW_CONFIDENCE")
+    arrivals = [
+        ScoredArrival(f"Essay {n}", replace(scored, task=f"essay-1.{trait}", id=f"r{n}"), trait=trait)
+        for n in range(2)
+        for trait in traits
+    ]
+    asyncio.run(LiveIntake(services.database).commit(LOCAL, arrivals))
+
+    def totals(cursor: str | None = None) -> list[tuple[str, float | None]]:
+        return [(change["id"], change["total"]) for change in follow(client, cursor)[0]]
+
+    first = decide(work, 2)
+    assert totals() == [(first, None)]
+    decide(work, 0)
+    assert totals() == [(first, 5.0)] * 2
+    other = decide(work, 1)
+    cursor = follow(client)[1]
+    decide(work, 1)
+    assert totals(cursor) == [(other, 4.5)]
+    work.undo("anna")
+    assert totals()[2:] == [(other, None)] * 2
+    decide(work, 2)
+    assert totals(cursor) == [(other, 5.0)] * 2
+    erase(services.database, ErasureRequest([first]), "dana")
+    assert totals()[:2] == [(None, None)] * 2
 
 
 def test_changes_are_those_of_the_token_until_it_is_revoked(tmp_path: Path) -> None:
