@@ -62,6 +62,12 @@ def parse_file(data: bytes, path: Path, raises: type[Exception] = InputError) ->
         raise raises(f"{path}: {error}") from error
 
 
+def read_json(path: Path) -> Values:
+    """Return the JSON object in a file. Raises InputError where it cannot be read, or is something else."""
+    with reading(path):
+        return parse_file(path.read_bytes(), path)
+
+
 def check(model: type[Model], values: Mapping[str, Any], where: str, raises: type[Exception] = InputError) -> Model:
     """Return `values` as a model.
 

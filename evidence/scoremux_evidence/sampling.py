@@ -76,7 +76,7 @@ def choose(pool: Labels, labelled: Labels, count: int, seed: int) -> list[TaskSa
             for place, value in enumerate(codes.texts()):
                 strata[place] += value or ""
         drawn = draw(
-            related([text or "" for text in both.text], both.student.texts()),
+            related([text or "" for text in both.text], both.student.code),
             strata,
             count,
             seed,

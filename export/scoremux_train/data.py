@@ -158,7 +158,7 @@ def training_rows(rows: Rows) -> TrainingRows:
     keys = chosen.response_keys()
     chosen = chosen.where(sorted(range(len(keys)), key=keys.__getitem__))
     texts = [text or "" for text in chosen.text]
-    return TrainingRows(chosen, related(texts, chosen.student.texts()) if texts else [])
+    return TrainingRows(chosen, related(texts, chosen.student.code) if texts else [])
 
 
 def _levels(task: str, rows: Rows) -> list[float]:

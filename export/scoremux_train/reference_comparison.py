@@ -5,7 +5,6 @@ over a basis of the scale that is learned on the labels of *other* tasks. Kernel
 corrects its probabilities by the labels that the task has.
 """
 
-import hashlib
 import math
 import re
 import unicodedata
@@ -23,8 +22,9 @@ from pydantic import BaseModel
 
 from scoremux_engine.packages.task import Task
 from scoremux_evidence.rows.table import Floats, Ints, Rows
-from scoremux_files.errors import first_of, reading
-from scoremux_files.settings import check, parse_file
+from scoremux_evidence.rows.trained_rows import short_digest
+from scoremux_files.errors import first_of
+from scoremux_files.settings import check, read_json
 from scoremux_train.data import Data
 from scoremux_train.errors import DataError
 
@@ -101,7 +101,7 @@ class ReferenceComparison(BaseModel, extra="forbid", frozen=True):
     def learn(cls, tasks: Sequence[tuple[Task, Rows]]) -> "ReferenceComparison":
         """Learn the head from tasks with a reference and their labelled rows."""
         counts = Counter(word for _, rows in tasks for text in rows.text for word in _read(text).words)
-        kept = {_digest(word): count for word, count in counts.items() if count >= _LEAST_ANSWERS}
+        kept = {short_digest(word): count for word, count in counts.items() if count >= _LEAST_ANSWERS}
         untrained = cls(
             tasks=tuple(sorted(task.id for task, _ in tasks)),
             answers=sum(len(rows) for _, rows in tasks),
@@ -119,9 +119,7 @@ class ReferenceComparison(BaseModel, extra="forbid", frozen=True):
     @classmethod
     def read(cls, path: Path) -> "ReferenceComparison":
         """Read a `start.json`. Raises InputError."""
-        with reading(path):
-            content = path.read_bytes()
-        return check(cls, parse_file(content, path), str(path))
+        return check(cls, read_json(path), str(path))
 
     def numbers(self, task: Task, texts: Iterable[str]) -> Floats:
         """Return what compares each answer with the task's reference and question, [N, F]; no number is a length."""
@@ -154,7 +152,9 @@ class ReferenceComparison(BaseModel, extra="forbid", frozen=True):
         return self._rarity(part & other) / whole if (whole := self._rarity(part)) else 0.0
 
     def _rarity(self, words: Iterable[str]) -> float:
-        return math.fsum(math.log((self.answers + 1) / (self.frequencies.get(_digest(word), 0) + 1)) for word in words)
+        return math.fsum(
+            math.log((self.answers + 1) / (self.frequencies.get(short_digest(word), 0) + 1)) for word in words
+        )
 
     def compare(self, task: Task, texts: Sequence[str]) -> "Compared":
         """Compare the answers of a task, labelled or not."""
@@ -324,7 +324,3 @@ def _likely(values: Floats) -> Floats:
 def normalised(values: Floats) -> Floats:
     """Return positive numbers as probabilities. values: [N, L]."""
     return np.asarray(values / values.sum(1, keepdims=True))
-
-
-def _digest(word: str) -> str:
-    return hashlib.sha256(word.encode()).hexdigest()[:16]

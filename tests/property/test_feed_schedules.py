@@ -16,7 +16,7 @@ import pytest
 from scoremux_desk.api import change_endpoints
 from scoremux_desk.api.followers import Followers
 from scoremux_desk.api.problems import ApiProblem
-from scoremux_desk.reading.change_feed import ChangePage
+from scoremux_desk.reading.change_feed import ChangePage, changes_after
 from seeded_loop import SeededLoop, cancel_all_others
 
 MOST_LATE_S = 3.0
@@ -53,18 +53,18 @@ class OnRecord(Followers):
         super().__init__(None)  # type: ignore[arg-type]
         self._record = record
 
-    def _page(self, token: str, cursor: str | None) -> ChangePage:
+    def _changes_after(self, token: str, cursor: str | None) -> ChangePage:
         after, last = int(cursor or 0), self._record.last
         changes = [{"n": n} for n, (of, _) in sorted(self._record.committed.items()) if of == token and n > after]
         return ChangePage(changes, last, str(last), is_last=True)
 
-    def _changed(self, seen: int) -> tuple[int, dict[str, int]]:
+    def _tokens_changed(self, seen: int) -> tuple[int, dict[str, int]]:
         newer = sorted((n, token) for n, (token, _) in self._record.committed.items() if n > seen)
         return self._record.last, {token: n for n, token in newer}
 
-    async def _in_thread(self, work: Callable[..., Any], *arguments: object) -> Any:
+    async def _read(self, question: Callable[..., Any], *arguments: Any) -> Any:
         await asyncio.sleep(self._record.draw.uniform(0, 0.1))
-        answer = work(*arguments)
+        answer = (self._changes_after if question is changes_after else self._tokens_changed)(*arguments)
         await asyncio.sleep(self._record.draw.uniform(0, 0.1))
         return answer
 

@@ -18,7 +18,8 @@ def responses(rows: int = 40) -> tuple[list[str | None], list[int], list[str]]:
     for n in range(0, rows, 5):
         texts[n] = f"{texts[0]}!"
     students = [f"s{n // 2}" if 10 < n < 20 else None for n in range(rows)]
-    return students, related(texts, students), ["rare" if n in (22, 23, 31) else str(n % 3) for n in range(rows)]
+    who = np.array([-1 if student is None else int(student[1:]) for student in students])
+    return students, related(texts, who), ["rare" if n in (22, 23, 31) else str(n % 3) for n in range(rows)]
 
 
 @pytest.mark.parametrize("seed", range(4))

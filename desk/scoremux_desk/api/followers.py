@@ -39,7 +39,7 @@ class Followers:
         """Return the changes after a cursor; equal questions at the same time are asked once. Raises as `read` does."""
         asked = token, cursor
         if asked not in self._reading:
-            self._reading[asked] = reading = asyncio.ensure_future(self._in_thread(self._page, token, cursor))
+            self._reading[asked] = reading = asyncio.ensure_future(self._read(changes_after, token, cursor))
             reading.add_done_callback(lambda _: self._reading.pop(asked))
         return await asyncio.shield(self._reading[asked])
 
@@ -71,7 +71,7 @@ class Followers:
         while self._waiting:
             seen = self._seen
             try:
-                last, changed = await self._in_thread(self._changed, seen)
+                last, changed = await self._read(tokens_changed, seen)
             except DatabaseError as error:
                 _log.warning("changes wait: %s", error)
             else:
@@ -89,16 +89,14 @@ class Followers:
                     await asyncio.sleep(_PAUSE_S)
             await asyncio.sleep(_LOOK_S)
 
-    def _page(self, token: str, cursor: str | None) -> ChangePage:
-        with self._database.read() as connection:
-            return changes_after(connection, token, cursor)
+    async def _read(self, question: Callable[..., _Answer], *arguments: object) -> _Answer:
+        """Return what the database answers, in one of the feed's own threads."""
 
-    def _changed(self, seen: int) -> tuple[int, dict[str, int]]:
-        with self._database.read() as connection:
-            return tokens_changed(connection, seen)
+        def ask() -> _Answer:
+            with self._database.read() as connection:
+                return question(connection, *arguments)
 
-    async def _in_thread(self, work: Callable[..., _Answer], *arguments: object) -> _Answer:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, ask)
 
 
 def _wake(woken: asyncio.Future[None]) -> None:

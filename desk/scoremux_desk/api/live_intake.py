@@ -97,10 +97,10 @@ class LiveIntake:
             raise DatabaseError("the database is busy; the rows may be stored later") from None
 
     def _commit(self, token: str, arrivals: Sequence[ScoredArrival]) -> None:
-        chosen = [place for place, arrival in enumerate(arrivals) if self._is_for_people(token, arrival)]
-        self._learn_points({arrivals[place].key[0] for place in chosen})
-        with (self._database.write if chosen else self._database.read)() as connection:
-            known = api_rows.owned(connection, token, {name for _, name in (arrival.key for arrival in arrivals)})
+        for_people = [arrival for arrival in arrivals if self._is_for_people(token, arrival)]
+        self._learn_points({arrival.key[0] for arrival in for_people})
+        with (self._database.write if for_people else self._database.read)() as connection:
+            known = api_rows.owned(connection, token, {arrival.key[1] for arrival in arrivals})
             before = {key: tuple(getattr(row, name) for name in _COMPARED) for key, row in known.items()}
             taken = dict[str, set[str]]()
             for arrival in arrivals:
@@ -116,7 +116,6 @@ class LiveIntake:
                 other = " or ".join("other kept columns" if name == "kept" else f"another {name}" for name in names)
                 detail = f"rows with {other} have these ids: {first_of([*taken])}"
                 raise ApiProblem(409, "Row exists", f"{detail}; give new ids, which no administration has")
-            for_people = [arrivals[place] for place in chosen]
             new = {arrival.key: arrival for arrival in for_people if arrival.key not in known}
             numbers = {key: row.id for key, row in known.items()} | self._insert(connection, token, new.values())
             for arrival in for_people:

@@ -15,7 +15,7 @@ from scoremux_desk.api.callers import Caller
 from scoremux_desk.api.live_intake import ScoredArrival
 from scoremux_desk.api.problems import ApiProblem, Described, declared
 from scoremux_desk.api.services import CallerOf, Services, ServicesOf
-from scoremux_desk.api.shapes import ROW_ID, ScoreAnswer, ScoreRequest, as_json_row, body_shape, example, parsed
+from scoremux_desk.api.shapes import ROW_ID, SCORE_REQUEST, ScoreAnswer, as_json_row, example, parsed
 from scoremux_desk.database import api_rows, log, programme
 from scoremux_desk.database.connection import Connection
 from scoremux_desk.reading import intake
@@ -79,7 +79,7 @@ class RowOut(RowChange):
     summary="Score responses",
     response_model=ScoreAnswer,
     responses=declared(408, 409, 413, 429, 502, 504),
-    openapi_extra=body_shape(ScoreRequest),
+    openapi_extra=SCORE_REQUEST,
 )
 async def score(request: Request, services: ServicesOf, caller: CallerOf) -> Response:
     """Score up to 512 rows; a row that cannot be scored gets a status, and its neighbours their scores."""
@@ -88,7 +88,7 @@ async def score(request: Request, services: ServicesOf, caller: CallerOf) -> Res
 
 
 async def _score(services: Services, caller: Caller, body: bytes) -> Response:
-    rows = parsed(ScoreRequest, body).rows
+    rows = parsed(body).rows
     services.intake.check_kept(caller.namespace, {name for row in rows for name in row.keep})
     sent = [Row(row.task, row.text, row.id) for row in rows]
     scored, alerts = await asyncio.gather(services.scorer.score(caller, sent), services.alerts(caller, sent))

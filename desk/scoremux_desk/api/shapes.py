@@ -2,7 +2,7 @@
 
 import json
 import re
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -13,7 +13,6 @@ from scoremux_desk.api.problems import ApiProblem, Described
 from scoremux_files import InputError
 from scoremux_files.row_files import check_kept
 
-Shape = TypeVar("Shape", bound=BaseModel)
 _MOST_VALUES = 32 * MAX_BATCH_ROWS
 _MOST_GROUPS = 20
 _MOST_LETTERS = 200
@@ -168,10 +167,9 @@ class ScoreAnswer(BaseModel):
     rows: list[ScoredRow]
 
 
-def body_shape(shape: type[BaseModel]) -> dict[str, Any]:
-    """Return the part of FastAPI's `openapi_extra` that says what a body of bytes is."""
-    content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{shape.__name__}"}}}
-    return {"requestBody": {"required": True, "content": content}}
+_CONTENT = {"application/json": {"schema": {"$ref": "#/components/schemas/ScoreRequest"}}}
+SCORE_REQUEST = {"requestBody": {"required": True, "content": _CONTENT}}
+"""The part of FastAPI's `openapi_extra` that says what a body of bytes is."""
 
 
 def as_json_row(scored: Scored) -> dict[str, Any]:
@@ -196,15 +194,15 @@ def as_json_row(scored: Scored) -> dict[str, Any]:
     }
 
 
-def parsed(shape: type[Shape], body: bytes) -> Shape:
-    """Read JSON. Raises ValidationError; ApiProblem (422) where it is not JSON, or has too many values."""
+def parsed(body: bytes) -> ScoreRequest:
+    """Read a request. Raises ValidationError; ApiProblem (422) where it is not JSON, or has too many values."""
     try:
         if len(text := body.decode()) > _MOST_VALUES and _has_many_values(text):
             raise ValueError(f"more than {_MOST_VALUES:,} values; a request has at most {MAX_BATCH_ROWS} rows")
         members = json.loads(text)  # unlike pydantic's parser, it takes half of a surrogate pair
     except (ValueError, RecursionError) as error:
         raise ApiProblem(422, "Invalid request", f"Invalid JSON: {error}") from None
-    return shape.model_validate(members)
+    return ScoreRequest.model_validate(members)
 
 
 def _has_many_values(text: str) -> bool:

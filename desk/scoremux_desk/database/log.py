@@ -15,6 +15,7 @@ from sqlalchemy import Connection, select
 
 from scoremux_desk.database.schema import ENTRY, REMARK, ROW, Columns, inserted, record, remarks, time_of
 from scoremux_desk.errors import BrokenRecordError, ReviewError
+from scoremux_files import parsing
 
 ERASURE = "erasure"
 ROWS_ERASED = "rows erased"
@@ -55,7 +56,7 @@ def append(
         body = {**body, "remark": remark_digest(salt, remark)}
     values = {
         "number": number,
-        "at": iso_time(time_of(connection)),
+        "at": datetime.fromtimestamp(time_of(connection), timezone.utc).isoformat(timespec="milliseconds"),
         "by": by,
         "action": action,
         "body": body,
@@ -130,12 +131,10 @@ def read_entries(connection: Connection, expected: tuple[int, str] | None = None
 
 
 def _entry(text: str, digest: str, remark: str = "") -> LogEntry:
-    try:
+    with parsing(f"the entry with digest {digest} of the record cannot be understood", BrokenRecordError):
         entry = json.loads(text)
         body = {**entry["body"], "row": entry["row"]}
         number, at, by, action = (entry[name] for name in ("number", "at", "by", "action"))
-    except (ValueError, KeyError, TypeError) as error:
-        raise BrokenRecordError(f"the entry with digest {digest} of the record cannot be understood") from error
     # Entries of format 1 hold the remark itself.
     remark = remark or str(body.get("note") or body.get("why") or "")
     return LogEntry(number, at, by, action, body, digest, remark)
@@ -144,8 +143,3 @@ def _entry(text: str, digest: str, remark: str = "") -> LogEntry:
 def sha256_of(text: str) -> str:
     """Return the sha256 of a text, in hex."""
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def iso_time(at: float) -> str:
-    """Return a time in UTC as ISO 8601, to the millisecond."""
-    return datetime.fromtimestamp(at, timezone.utc).isoformat(timespec="milliseconds")

@@ -160,11 +160,6 @@ def rows_beyond(connection: Connection, task: str, levels: int, most: int) -> Se
     return connection.execute(query.where(ROW.state.in_(("done", "machine"))).order_by(ROW.id).limit(most)).all()
 
 
-def set_row(connection: Connection, row: int, **values: Any) -> None:
-    """Change columns of a row."""
-    changed(connection, rows, ROW.id == row, **values)
-
-
 def settled_by(connection: Connection, person: int, task: str, since: float) -> Sequence[int]:
     """Return the rows whose final score is a decision of this person's since then; `task`: of all if it is empty."""
     query = (

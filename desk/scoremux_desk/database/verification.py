@@ -64,10 +64,8 @@ def verify(connection: Connection, expected: tuple[int, str] | None = None) -> t
     recorded = RecordedState()
     head = log.head(connection)
     for entry in log.read_entries(connection, expected):
-        try:
+        with parsing(f"entry {entry.number} of the record cannot be understood", BrokenRecordError):
             recorded.add(entry)
-        except (KeyError, ValueError, TypeError) as error:
-            raise BrokenRecordError(f"entry {entry.number} of the record cannot be understood") from error
     _check_programme(connection, recorded)
     _compare("account", recorded.tables["people"], _accounts(connection))
     for name, what in _COMPARED.items():
@@ -103,10 +101,8 @@ def copy_database(source: Database, target: Database) -> tuple[int, str]:
 
 def _check_programme(connection: Connection, recorded: RecordedState) -> None:
     stored = schema.as_dict(connection, select(schema.settings))
-    try:
+    with parsing("the policy is not what the record says", BrokenRecordError):
         policy = json.loads(stored.pop(programme.POLICY, "{}"))
-    except ValueError:
-        policy = None
     stored.pop(schema.IDENTITY, None)
     if policy != recorded.policy or stored != {"format": str(schema.FORMAT)}:
         raise BrokenRecordError("the policy or the format is not what the record says")

@@ -13,7 +13,6 @@ from scoremux_desk.database.schema import (
     ROW,
     Columns,
     all_where,
-    changed,
     decisions,
     people,
     rows,
@@ -56,11 +55,6 @@ def pace_since(connection: Connection, person: int, since: float) -> tuple[int, 
     )
     number, mean_s = connection.execute(chosen).one()
     return number, mean_s
-
-
-def mark(connection: Connection, decision: int, **values: bool) -> None:
-    """Change `undone` or `compared` of a decision."""
-    changed(connection, decisions, DECISION.id == decision, **values)
 
 
 _CHOICES: dict[str, Callable[[str], ColumnElement[bool]]] = {

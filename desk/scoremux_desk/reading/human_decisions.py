@@ -9,7 +9,7 @@ from typing import Any
 
 from scoremux_client.contract import CONDITION_CODES
 from scoremux_desk.database import programme, reads, responses
-from scoremux_desk.database.schema import ERASED, PAPERS, READ, Columns, decisions, inserted
+from scoremux_desk.database.schema import DECISION, ERASED, PAPERS, READ, Columns, changed, decisions, inserted
 from scoremux_desk.errors import LeaseLostError, ReviewError, TooLateError, TooSoonError
 from scoremux_desk.reading import decision_rows, leases
 from scoremux_desk.reading.settling import settle
@@ -74,7 +74,7 @@ def undo(access: TaskAccess) -> int:
     group = _to_undo(access)
     reads.release(connection, access.person)
     for decision in group:
-        decision_rows.mark(connection, decision.id, undone=True)
+        changed(connection, decisions, DECISION.id == decision.id, undone=True)
         lead = None if decision is group[0] else group[0].read
         reads.take_back(connection, decision, access.now, access.policy.lease_s, lead)
         body = {"decision": decision.id, "level": decision.level, "code": decision.code}
@@ -95,7 +95,7 @@ def compare(access: TaskAccess) -> Any:
     if last is None:
         raise ReviewError("this response has no decision to compare")
     if not last.compared:
-        decision_rows.mark(access.connection, last.id, compared=True)
+        changed(access.connection, decisions, DECISION.id == last.id, compared=True)
         access.log("compared", {"decision": last.id}, row=last.row)
     return last
 

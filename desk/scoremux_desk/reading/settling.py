@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from scoremux_desk.database import reads, responses
 from scoremux_desk.database.reads import ADJUDICATION, REOPENED
-from scoremux_desk.database.schema import PAPERS, Columns
+from scoremux_desk.database.schema import PAPERS, ROW, Columns, changed, rows
 from scoremux_desk.desk_policy import DeskPolicy
 from scoremux_desk.errors import ReviewError
 from scoremux_desk.reading import decision_rows
@@ -36,7 +36,7 @@ def settle(access: TaskAccess, kind_of_read: str, number: int) -> Columns:
         "final_code": counts.code if counts else "",
         "final_decision": counts and counts.id,
     }
-    responses.set_row(connection, row.id, state=state, **final)
+    changed(connection, rows, ROW.id == row.id, state=state, **final)
     if state == "second":
         _add_second_reads(connection, number)
     for kind in ("second", "adjudication"):
@@ -80,7 +80,7 @@ def reopen(access: TaskAccess, row: int, why: str) -> None:
         raise ReviewError(f"row {row} is not settled; only a settled row can be reopened")
     unsettled = {"final_level": None, "final_code": "", "final_decision": None}
     now = {"state": "waiting", "round": before.round + 1}
-    responses.set_row(connection, row, **now, **unsettled)
+    changed(connection, rows, ROW.id == row, **now, **unsettled)
     again = responses.row_of(connection, row)
     not_for = decision_rows.last_rater(connection, row)
     reads.add_read(connection, again, "first", before.reason or REOPENED, priority=-1.0, not_for=not_for)

@@ -6,16 +6,16 @@ from pathlib import Path
 from scoremux_decide.total import Total
 from scoremux_desk.database.programme import TEXTS, Item
 from scoremux_desk.database.schema import Columns
-from scoremux_files import InputError, reading
+from scoremux_files import InputError
 from scoremux_files.row_files import read_rows, whole_number
-from scoremux_files.settings import parse_file
+from scoremux_files.settings import read_json
 
 
 def read_items(folder: Path) -> Iterator[Item]:
     """Yield the live tasks of a store, or those of the task folders in `folder`. Raises InputError."""
     manifest = folder / "manifest.json"
     if manifest.is_file():
-        digests = _read_object(manifest).get("tasks")
+        digests = read_json(manifest).get("tasks")
         live = digests.values() if isinstance(digests, dict) else ()
         paths = [folder / "packages" / str(digest) / "task.json" for digest in live]
     else:
@@ -23,7 +23,7 @@ def read_items(folder: Path) -> Iterator[Item]:
     if not paths:
         raise InputError(f"{folder} is neither a store of tasks nor a folder of task folders")
     for path in paths:
-        values = _read_object(path)
+        values = read_json(path)
         try:
             rule = values.pop("total", None)
             texts: Columns = {name: str(values.get(name) or "") for name in TEXTS}
@@ -62,8 +62,3 @@ def read_anchors(path: Path) -> list[Columns]:
             raise InputError(f"{path}, row {number}: the anchor paper has no text")
         papers.append({"task": task, "text": text, "level": level, "note": str(row.get("note") or "")})
     return papers
-
-
-def _read_object(path: Path) -> Columns:
-    with reading(path):
-        return parse_file(path.read_bytes(), path)

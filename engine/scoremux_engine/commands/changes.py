@@ -22,8 +22,8 @@ from scoremux_engine.store.origin import ORIGIN_JSON, OriginFile
 from scoremux_engine.store.store import Store
 from scoremux_engine.store.upkeep import collect
 from scoremux_files.atomic import replace_file
-from scoremux_files.errors import InputError, reading, writing
-from scoremux_files.settings import parse_file
+from scoremux_files.errors import InputError, writing
+from scoremux_files.settings import read_json
 
 ByOption = Annotated[str, Option(metavar="NAME", help="Who decides it; the history keeps the name.")]
 
@@ -211,8 +211,7 @@ def _decision(store: Store, task: str, digest: str) -> Decision:
 
 def _from(path: Path, store: Store) -> list[str]:
     """Return the tasks of a file of holds whose version is still live; the others were changed since."""
-    with reading(path):
-        listed = parse_file(path.read_bytes(), path).get("holds")
+    listed = read_json(path).get("holds")
     if not isinstance(listed, list) or not all(isinstance(item, dict) and "task" in item for item in listed):
         raise InputError(f"{path} is not what `scoremux watch --out` wrote beside its page")
     live = store.manifest().tasks

@@ -15,7 +15,8 @@ from rich.console import Console
 from typer import Argument, Option
 
 from scoremux_files.digests import file_digest
-from scoremux_files.errors import InputError, parsing, reading, writing
+from scoremux_files.errors import InputError, parsing, writing
+from scoremux_files.settings import read_json
 from scoremux_files.terminal import print_notes
 
 Facts = dict[str, Any]
@@ -83,9 +84,9 @@ def dossier(
     if unknown := sorted(said.keys() - STATEMENTS.keys()):
         raise InputError(f"{statements}: unknown key {unknown[0]}; the keys are {', '.join(STATEMENTS)}")
     task, _, digest = task.partition("@")
-    live = _object(store / "manifest.json").get("tasks", {}).get(task, "")
+    live = read_json(store / "manifest.json").get("tasks", {}).get(task, "")
     beginning = digest or live or "-"
-    found = [path for path in packages_of(store).glob(f"{beginning}*") if _object(path / "task.json")["id"] == task]
+    found = [path for path in packages_of(store).glob(f"{beginning}*") if read_json(path / "task.json")["id"] == task]
     if len(found) != 1:
         raise InputError(f"{store} has {len(found)} versions {digest} of {task}; give the digest of one, as ID@DIGEST")
     of_package = {path.name: path for path in found[0].iterdir()}
@@ -115,28 +116,19 @@ def dossier(
 
 def _write(out: Path, files: Sequence[Path], values: Facts) -> None:
     """Write the folder: the page, its values as JSON, and copies of files. Raises InputError where it exists."""
-    from scoremux_evidence.show import render
+    from scoremux_evidence.show import write_page
     from scoremux_evidence.show.figure_tables import write_json
-    from scoremux_files.atomic import replace_file
 
     digests = {path.name: file_digest(path) for path in files}
     if len(digests) < len(files):
         raise InputError(f"two files have the same name, and the folder has room for one: {', '.join(map(str, files))}")
-    page = render("scoremux_evidence.show", "dossier.html", values | {"files": digests})
     with writing(out):
         out.mkdir(parents=True)
         for path in files:
             shutil.copy(path, out)
-        replace_file(out / "dossier.html", [page.encode()], mode=None)
-    write_json(out / "dossier.json", values | {"files": digests})
-
-
-def _object(path: Path) -> Facts:
-    """Return the JSON object in a file. Raises InputError."""
-    from scoremux_files.settings import parse_file
-
-    with reading(path):
-        return parse_file(path.read_bytes(), path)
+    values = values | {"files": digests}
+    write_page(out / "dossier.html", "scoremux_evidence.show", "dossier.html", values)
+    write_json(out / "dossier.json", values)
 
 
 def _changes(path: Path, task: str) -> list[Facts]:
@@ -168,7 +160,7 @@ def _chooser(task: str, package: Path, changes: Sequence[Facts]) -> Callable[[Fa
 
 def _read(path: Path | None, command: str, keys: Sequence[str], is_own: Callable[[Facts], bool]) -> Facts:
     """Return the JSON that a command wrote; of its lists `keys`, the lines about the version; none without a file."""
-    content = _object(path) if path else dict.fromkeys(keys, ())
+    content = read_json(path) if path else dict.fromkeys(keys, ())
     with parsing(f"{path} is not what `scoremux {command}` writes"):
         return content | {key: [line for line in content[key] if is_own(line)] for key in keys}
 
@@ -179,11 +171,11 @@ def _of_package(files: Mapping[str, Path], policy: Path | None) -> Facts:
     from scoremux_evidence.rows.trained_rows import TrainedRows
 
     rows = TrainedRows.read(files["trained.json"]) if "trained.json" in files else None
-    decision = _object(files["decision.json"]) if "decision.json" in files else {}
+    decision = read_json(files["decision.json"]) if "decision.json" in files else {}
     decision.get("unusual", {}).pop("centres", None)
     rules = read_policy(policy) if policy else None
     return {
-        "described": _object(files["task.json"]),
+        "described": read_json(files["task.json"]),
         "card": files["card.md"].read_text(encoding="utf-8") if "card.md" in files else "",
         "trained": rows and {"rows": rows.count, "labelled": rows.labelled},
         "decision": decision,

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer import Argument, Option
 
-from scoremux_files.atomic import replace_file
-from scoremux_files.errors import InputError, writing
+from scoremux_files.errors import InputError
 
 if TYPE_CHECKING:
     from scoremux_decide.decision import Decision
@@ -45,7 +44,8 @@ def watch(
     """
     from scoremux_decide.policy import WatchPolicy, read_policy
     from scoremux_evidence.rows.trained_rows import packages_of
-    from scoremux_evidence.show import render
+    from scoremux_evidence.show import write_page
+    from scoremux_evidence.show.figure_tables import write_json
     from scoremux_evidence.watch import watch_view as view
     from scoremux_evidence.watch.findings import find, find_shifts, keep_alarms, planned_reads
     from scoremux_evidence.watch.watched_rows import read_papers, read_watched
@@ -78,8 +78,8 @@ def watch(
     if out:
         named = {"title": f"Promises on {today}", "source": final.name, "version": version("scoremux")}
         figures = view.as_json(morning)
-        _write(out, render("scoremux_evidence.watch", "morning.html", figures | values | named))
-        _write(out.with_suffix(".json"), json.dumps(figures, indent=1) + "\n")
+        write_page(out, "scoremux_evidence.watch", "morning.html", figures | values | named)
+        write_json(out.with_suffix(".json"), figures)
     print(values["summary"])
     for alarm in values["alarms"]:
         print(f"{alarm['task']}: {alarm['words']}")
@@ -98,11 +98,6 @@ def _last_alarms(path: Path) -> dict[tuple[str, str, str], str]:
         raise InputError(
             f"{path} is not what `scoremux watch` writes: move it, or name another page with --out"
         ) from None
-
-
-def _write(path: Path, content: str) -> None:
-    with writing(path):
-        replace_file(path, [content.encode()], mode=None)
 
 
 def _decision(packages: Path, digest: str) -> Decision | None:

@@ -71,9 +71,9 @@ def pairs_of(chosen: Sequence[Statistic]) -> list[Pair]:
     return [pair for pair in Pair if pair in needed]
 
 
-def qwk(human: Levels, machine: Levels, weight: Values | None = None) -> float:
+def qwk(human: Levels, machine: Levels) -> float:
     """Return the quadratic weighted kappa of two raters, NaN if both give one and the same level throughout."""
-    ratings = rated(human, machine, weight=weight)
+    ratings = rated(human, machine)
     totals = sums(ratings, np.zeros(len(ratings), np.int64), 1, [Pair.MACHINE])
     return float(_qwk(totals.of(Pair.MACHINE))[0])
 
@@ -126,11 +126,6 @@ def _y_deviation(p: PairSums) -> Floats:
     return _deviation(y_spread(p), p.n)
 
 
-def _squared_distance(p: PairSums) -> Floats:
-    """Return the sum of the squared distances of both levels."""
-    return p.xx - 2 * p.xy + p.yy
-
-
 def _exact(p: PairSums) -> Floats:
     return _ratio(p.same, p.n)
 
@@ -166,7 +161,7 @@ def _squares(single: PairSums, double: PairSums) -> Floats:
 
 def _human_error(p: PairSums) -> Floats:
     """Return the variance of a human's errors: half the mean squared difference of two humans."""
-    return _ratio(_squared_distance(p), 2 * p.n)
+    return _ratio(p.xx - 2 * p.xy + p.yy, 2 * p.n)
 
 
 def _true_variance(single: PairSums, double: PairSums) -> Floats:

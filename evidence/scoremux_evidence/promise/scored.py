@@ -13,7 +13,7 @@ from scoremux_engine.engine import Engine
 from scoremux_engine.errors import EngineError
 from scoremux_evidence.promise.eligible import Eligible
 from scoremux_evidence.rows.similar_texts import fold
-from scoremux_evidence.rows.table import Mask, Rows
+from scoremux_evidence.rows.table import Rows, by_reason
 from scoremux_files.digests import digest_of
 from scoremux_files.rows.readers import same_text
 
@@ -71,7 +71,7 @@ def _with_probabilities(rows: Rows, answers: Sequence[Scored | None]) -> Rows:
     machine = np.zeros(len(rows), np.int64)
     probabilities = rows.probabilities.copy()
     vectors = np.full(len(rows), None, object)
-    reasons: dict[str, Mask] = {}
+    reasons = [""] * len(rows)
     for place, answer in enumerate(answers):
         if probabilities[place] is not None:
             machine[place] = int(np.argmax(probabilities[place]))
@@ -80,15 +80,12 @@ def _with_probabilities(rows: Rows, answers: Sequence[Scored | None]) -> Rows:
             machine[place] = answer.level
         elif answer is not None:
             status = "are of a task whose head gives one value and no probabilities"
-            mask = reasons.setdefault(
-                status if answer.ok else f"have no score: {answer.status}", np.zeros(len(rows), bool)
-            )
-            mask[place] = True
+            reasons[place] = status if answer.ok else f"have no score: {answer.status}"
         vectors[place] = None if answer is None else answer.embedding
-    return rows.plus(machine=machine, probabilities=probabilities, vector=vectors).without(reasons)
+    return rows.plus(machine=machine, probabilities=probabilities, vector=vectors).without(by_reason(reasons))
 
 
-def as_columns(rows: Rows, width: int | None, numbers: dict[str, int] | None = None) -> Rows:
+def as_columns(rows: Rows, width: int | None, numbers: dict[str, int]) -> Rows:
     """Return the columns of one task's rows that a fit needs.
 
     Columns: probabilities (those of the machine before a temperature, float64 [B, L]), machine and human (their levels,
@@ -105,7 +102,6 @@ def as_columns(rows: Rows, width: int | None, numbers: dict[str, int] | None = N
     """
     keys = zip(rows.text, rows.response_keys(), strict=True)
     texts = [repr(key[1:]) if text is None else f"{fold(text)}\0" for text, key in keys]
-    numbers = {} if numbers is None else numbers
     for text in texts:
         numbers.setdefault(text, len(numbers))
     scores = Rows.of(

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from types import MappingProxyType
 
 import numpy as np
 
@@ -42,7 +41,7 @@ def thresholds_of(
     tested: Mapping[str, Rows],
     looks: Mapping[str, int],
     groups: Sequence[Sequence[str]],
-    totals: Mapping[str, Rows] = MappingProxyType({}),
+    totals: Mapping[str, Rows],
 ) -> dict[str, Threshold]:
     """Return the threshold of each tested task: its own, one that tasks with fewer rows share, or all to people.
 

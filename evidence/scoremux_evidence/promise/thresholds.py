@@ -181,7 +181,7 @@ def _kept(ranked: Rows, ends: Ints, promise: Promise) -> tuple[Mask, Floats]:
         (promise.critical, ranked.critical, ranked.severe),
     ):
         if most is not None:
-            allowed = _allowed(independent, most, promise.confidence)
+            allowed = np.array([most_errors(count, most, promise.confidence) for count in independent], np.int64)
             kept &= np.ceil(shares_up_to(ranked.weight, observed, ends) * independent - 1e-9) <= allowed
             chance *= at_most(allowed, independent, shares_up_to(ranked.weight, expected, ends))
     if promise.within is not None:
@@ -223,11 +223,6 @@ def _prospects(ranked: Rows, ends: Ints, most: float) -> Floats:
     better = (1 - wrong) * disagreement
     scores = (most - worse + better) * np.sqrt(ends / np.maximum(worse + better, 1e-6))
     return np.asarray(scores - scores.min() + 1e-12)
-
-
-def _allowed(rows: Ints, most: float, confidence: float) -> Ints:
-    """Return with how many errors among each number of rows a rate of `most` is shown, at most."""
-    return np.array([most_errors(count, most, confidence) for count in rows], dtype=np.int64)
 
 
 def cuts_of(ranked: Floats) -> Ints:

@@ -1,6 +1,5 @@
 """Points that levels stand for, as far as scored rows show them, and the levels that points stand for."""
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -11,8 +10,8 @@ import numpy as np
 from scoremux_decide.total import Total
 from scoremux_evidence.rows.table import Floats, Ints, Rows
 from scoremux_evidence.rows.trained_rows import packages_of
-from scoremux_files.errors import InputError, reading
 from scoremux_files.rows.codes import Ints32
+from scoremux_files.settings import read_json
 
 _MOST_LEVELS = 0.05
 """Share of numbers that can only be levels, above which the others are not points."""
@@ -73,12 +72,7 @@ def _published(store: Path | None, versions: Iterable[tuple[str, str]]) -> Itera
     for task, version in versions if store else ():
         file = packages / version / "task.json"
         if version and file.exists():
-            with reading(file):
-                content = file.read_bytes()
-            try:
-                yield task, json.loads(content)
-            except ValueError as error:
-                raise InputError(f"{file}: it is not JSON, so the package is damaged; publish {task} again") from error
+            yield task, read_json(file)
 
 
 def evenly_spaced(points: Floats) -> Floats:

@@ -22,7 +22,7 @@ import pyarrow as pa
 
 from scoremux_client.contract import TASK_PATTERN
 from scoremux_evidence.rows.label_columns import LABEL_COLUMNS, LabelColumns
-from scoremux_evidence.rows.table import Floats, Key, Mask, Rows
+from scoremux_evidence.rows.table import Floats, Key, Mask, Rows, by_reason
 from scoremux_evidence.rows.weighing import weighed
 from scoremux_files.errors import InputError, first_of
 from scoremux_files.rows.codes import Codes
@@ -200,15 +200,14 @@ class _Lines:
         for key, mask, why in self._faults(rows, present):
             for place in np.flatnonzero(mask).tolist():
                 problems.setdefault(place, (key, why))
-        reasons: dict[str, Mask] = {}
+        reasons = [""] * len(rows)
         for place, (key, why) in sorted(problems.items()):
             if self._strict and (key != "level" or rows.no_number[place]):
                 hint = column_hint(self.names) if why.startswith("no ") else ""
                 where = file if numbers[place] is None else f"{file}, line {numbers[place]}"
                 raise InputError(f"{where}: {why}{hint}")
-            mask = reasons.setdefault(f"cannot be used: {why}", np.zeros(len(rows), bool))
-            mask[place] = True
-        return rows.without(reasons)
+            reasons[place] = f"cannot be used: {why}"
+        return rows.without(by_reason(reasons))
 
     def _faults(self, rows: Rows, present: dict[str, str]) -> Iterator[tuple[str, Mask, str]]:
         """Yield fields that are needed, which rows have no usable value of it, and why; the words quote no cell."""
@@ -319,11 +318,7 @@ def _one_row_each(lines: Rows) -> Rows:
     """Return one row for each response. Raises InputError where lines contradict each other."""
     lines = _with_administrations(lines)
     responses = _Responses(lines)
-    reasons: dict[str, Mask] = {}
-    for place in range(len(lines)):
-        if reason := responses.add(place):
-            mask = reasons.setdefault(reason, np.zeros(len(lines), bool))
-            mask[place] = True
+    reasons = by_reason([responses.add(place) for place in range(len(lines))])
     rows = lines.plus(second=np.array(responses.second, np.float64)).where([*responses.rows.values()])
     return rows.noting({reason: lines.names(mask) for reason, mask in reasons.items()})
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from scoremux_client.contract import Status
 from scoremux_decide.conditions.finder import Finder
-from scoremux_evidence.rows.table import Floats, Mask, Rows
+from scoremux_evidence.rows.table import Floats, Mask, Rows, by_reason
 from scoremux_evidence.rows.trained_rows import TrainedVersions
 from scoremux_evidence.rows.weighing import routed_beside
 from scoremux_files.errors import InputError
@@ -165,8 +165,8 @@ def second_off_scale(rows: Rows, levels: int) -> Found:
 def has_condition(rows: Rows, finder: Finder) -> Found:
     """Rows of one task whose text has a condition: no machine keeps them."""
     conditions = [None if text is None else finder.find(text) for text in rows.text]
-    codes = np.array([condition.code if condition else "" for condition in conditions], object)
-    return {f"have the condition {code}": codes == code for code in sorted({*codes} - {""})}
+    found = by_reason([f"have the condition {condition.code}" if condition else "" for condition in conditions])
+    return dict(sorted(found.items()))
 
 
 def has_status(rows: Rows) -> Found:

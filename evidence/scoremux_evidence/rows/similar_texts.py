@@ -68,13 +68,13 @@ def near_copies(texts: Sequence[str]) -> list[int]:
     return [group_of(group, first_of[fold(text)]) for text in texts]
 
 
-def related(texts: Sequence[str], students: Sequence[str | None]) -> list[int]:
-    """Return a number for each group of texts that tell of each other: near copies, and those of one student."""
-    number = {student: n for n, student in enumerate(dict.fromkeys(students))}
-    number[None] = -1
-    writers = np.array([number[student] for student in students], np.int64)
-    copies = np.array(near_copies(texts), np.int64)
-    return [int(group) for group in connected_rows([writers, copies])]
+def related(texts: Sequence[str], student: Ints) -> list[int]:
+    """Return a number for each group of texts that tell of each other: near copies, and those of one student.
+
+    student: A number for who wrote each text, −1 where that is not known.
+    """
+    groups: list[int] = connected_rows([student, np.array(near_copies(texts), np.int64)]).tolist()
+    return groups
 
 
 def connected_rows(columns: Sequence[Ints]) -> Ints:

@@ -131,6 +131,12 @@ class Rows:
         return {names[codes[part]]: replace(self.where(parts[part]), left_out={}) for part in in_order}
 
 
+def by_reason(reasons: Sequence[str]) -> dict[str, Mask]:
+    """Return which rows have each reason. reasons: of each row, empty for none, [B]."""
+    column = np.array(reasons, object)
+    return {reason: column == reason for reason in dict.fromkeys(reasons) if reason}
+
+
 def groups_of(rows: Rows) -> dict[str, Codes]:
     """Return the columns of groups by name."""
     return {name.removeprefix("group "): rows[name] for name in rows.columns if name.startswith("group ")}

@@ -14,10 +14,8 @@ import numpy as np
 from scoremux_evidence.rows.similar_texts import fold
 from scoremux_evidence.rows.table import Mask, Rows
 from scoremux_files.errors import InputError, first_of, parsing, reading
-from scoremux_files.rows.readers import same_text
 
-_FOLDED = 2
-"""The format whose texts are compared without case, white space and punctuation (`fold`); 1 is more exact."""
+_FORMAT = 2
 
 _MOST_BYTES = 1 << 24
 _MOST_SHOWN = 3
@@ -31,7 +29,6 @@ class TrainedRows:
         ids, administrations: Of the rows that have one.
         texts: Of the rows with an id.
         unnamed: Of the texts of rows without an id.
-        format: How texts are compared, see `_FOLDED`.
         labelled: How many of the rows had a level, None where all had one.
     """
 
@@ -39,16 +36,17 @@ class TrainedRows:
     administrations: frozenset[str] = frozenset()
     texts: frozenset[str] = frozenset()
     unnamed: frozenset[str] = frozenset()
-    format: int = _FOLDED
     labelled: int | None = None
 
     @classmethod
     def of(cls, rows: Rows, labelled: int | None = None) -> "TrainedRows":
         """Return the digests of rows."""
-        texts = np.array(_texts(rows, _FOLDED), object)
+        texts = np.array(_texts(rows), object)
         return cls(
-            ids=frozenset(map(_digest, rows.id[rows.has_id])),
-            administrations=frozenset(_digest(key[2]) for key in rows.where(rows.has_id).response_keys() if key[2]),
+            ids=frozenset(map(short_digest, rows.id[rows.has_id])),
+            administrations=frozenset(
+                short_digest(key[2]) for key in rows.where(rows.has_id).response_keys() if key[2]
+            ),
             texts=frozenset(texts[rows.has_id]),
             unnamed=frozenset(texts[~rows.has_id]),
             labelled=labelled,
@@ -64,10 +62,10 @@ class TrainedRows:
             data = path.read_bytes() if path.stat().st_size <= _MOST_BYTES else b""
         with parsing(wrong):
             values = json.loads(data)
-            formats, labelled = values.pop("format"), values.pop("labelled", None)
-            if formats not in (1, _FOLDED):
+            labelled = values.pop("labelled", None)
+            if values.pop("format") != _FORMAT:
                 raise InputError(wrong)
-            return cls(**{name: frozenset(of) for name, of in values.items()}, format=formats, labelled=labelled)
+            return cls(**{name: frozenset(of) for name, of in values.items()}, labelled=labelled)
 
     @property
     def count(self) -> int:
@@ -78,7 +76,7 @@ class TrainedRows:
         """Return the text that `read` reads; the digests are sorted."""
         digests = {name: sorted(of) for name, of in vars(self).items() if isinstance(of, frozenset)}
         labelled = {} if self.labelled is None else {"labelled": self.labelled}
-        return json.dumps({"format": self.format, **digests, **labelled}, indent=0) + "\n"
+        return json.dumps({"format": _FORMAT, **digests, **labelled}, indent=0) + "\n"
 
     def find(self, rows: Rows) -> tuple[Mask, Mask]:
         """Return the rows that the adapter was trained on, and the rows with a text that it was trained on.
@@ -87,14 +85,14 @@ class TrainedRows:
         training did not have is the id of another response, if the text is another.
         """
         found = np.zeros(len(rows), bool)
-        texts = _texts(rows, self.format)
+        texts = _texts(rows)
         columns = zip(rows.response_keys(), rows.has_id.tolist(), texts, strict=True)
         for place, ((_, name, administration), has_id, text) in enumerate(columns):
             if not has_id or text in self.unnamed:
                 found[place] = text in self.texts or text in self.unnamed
-            elif _digest(name) in self.ids:
+            elif short_digest(name) in self.ids:
                 is_open = not (administration and self.administrations)
-                found[place] = is_open or _digest(administration) in self.administrations or text in self.texts
+                found[place] = is_open or short_digest(administration) in self.administrations or text in self.texts
         return found, np.array([text != "" and text in self.texts for text in texts], bool)
 
 
@@ -176,11 +174,11 @@ def packages_of(store: Path) -> Path:
     return store / "packages"
 
 
-def _texts(rows: Rows, format_: int) -> list[str]:
-    """Return the digest of each row's text, empty where it has none."""
-    plain = fold if format_ == _FOLDED else same_text
-    return ["" if text is None else _digest(plain(text)) for text in rows.text]
+def _texts(rows: Rows) -> list[str]:
+    """Return the digest of each row's text, without case, white space and punctuation; empty where it has none."""
+    return ["" if text is None else short_digest(fold(text)) for text in rows.text]
 
 
-def _digest(value: str) -> str:
+def short_digest(value: str) -> str:
+    """Return 64 bits of the sha256 of an id, a text or a word."""
     return hashlib.sha256(value.encode("utf-8", "replace")).hexdigest()[:16]

@@ -50,14 +50,15 @@ def write_report(inputs: ReportInputs, out: Path, title: str = "Agreement of mac
     values = view(assessed, matched)
     values["to_paste"].write_csv(out.with_suffix(".csv"))
     beside = {suffix: out.with_suffix(f".{suffix}").name for suffix in ("json", "parquet", "csv")}
-    page = render("scoremux_evidence.show", "page.html", values | provenance | beside)
-    with writing(out):
-        replace_file(out, [page.encode()], mode=None)
+    write_page(out, "scoremux_evidence.show", "page.html", values | provenance | beside)
     return assessed
 
 
-def render(package: str, template: str, values: Mapping[str, Any]) -> str:
-    """Return a page from a package's template, with the head and the style sheet that all pages share."""
+def write_page(out: Path, package: str, template: str, values: Mapping[str, Any]) -> None:
+    """Write a page from a package's template, with the head and the style sheet that all pages share.
+
+    Raises InputError where it cannot be written.
+    """
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
@@ -67,7 +68,8 @@ def render(package: str, template: str, values: Mapping[str, Any]) -> str:
     )
     loaded = environment.from_string(files(package).joinpath(template).read_text("utf-8"))
     style = Markup(files("scoremux_evidence.show").joinpath("style.css").read_text("utf-8").rstrip())
-    return loaded.render(values, style=style)
+    with writing(out):
+        replace_file(out, [loaded.render(values, style=style).encode()], mode=None)
 
 
 def _provenance(inputs: ReportInputs, title: str) -> dict[str, object]:

@@ -174,17 +174,12 @@ def _by_cell(ratings: Rows, task: Codes, groups: dict[str, Codes]) -> tuple[list
             few = students_in(cell, len(cells), of_cells.get("writer")) < LEAST_STUDENTS
             part = tuple({name: figures.without(few) for name, figures in kind.items()} for kind in part)
         if parts and len(parts[0][0]["moved"].n) > 1:  # several tasks together, whose scales differ
-            part = (part[0], *({**kind, "qwk": _undefined(kind["qwk"])} for kind in part[1:]))
+            part = (part[0], *({**kind, "qwk": kind["qwk"].without(np.array([True]))} for kind in part[1:]))
         parts.append(part)
         if cells == [ALL]:
             names.append(MEAN)
             parts.append(tuple(means_of(kind) for kind in parts[0]))
     return names, [joined_figures(kind) for kind in zip(*parts, strict=True)]
-
-
-def _undefined(estimate: Estimates) -> Estimates:
-    none = np.full(len(estimate.value), np.nan)
-    return replace(estimate, value=none, low=none, high=none)
 
 
 def _of_one_scale(before: Rows, after: Rows) -> list[Rows]:

@@ -138,8 +138,8 @@ def alarms(e_values: Mapping[Name, float], rate: float) -> set[Name]:
     return set(ranked[: max(enough, default=0)])
 
 
-def confidence_sequence(errors: float, rows: float, confidence: float = 0.95) -> tuple[float, float]:
-    """Return an interval of a share that holds at all numbers of rows together, by a uniform mixture of bets.
+def confidence_sequence(errors: float, rows: float) -> tuple[float, float]:
+    """Return a 95 % interval of a share that holds at all numbers of rows together, by a uniform mixture of bets.
 
     >>> [round(bound, 3) for bound in confidence_sequence(12, 100)]
     [0.04, 0.254]
@@ -152,7 +152,7 @@ def confidence_sequence(errors: float, rows: float, confidence: float = 0.95) ->
         losses = (errors * math.log(share) if errors else 0.0) + (
             (rows - errors) * math.log1p(-share) if rows > errors else 0.0
         )
-        return mixture - losses < -math.log(1 - confidence)
+        return mixture - losses < -math.log(0.05)
 
     likeliest = errors / rows
     return _bound(is_left_open, likeliest, 0.0), _bound(is_left_open, likeliest, 1.0)

@@ -172,11 +172,6 @@ def keep_alarms(
             finding.since = min(day, finding.since or day)
 
 
-def _lone_alarm(current: Sequence[Finding], rules: WatchPolicy) -> float:
-    """Return the e-value from which a promise has an alarm, if no other one is broken."""
-    return max(len(current) / rules.false_alarms, 1.0)
-
-
 def _reads_for(promised: float, loss: float, until_false: float) -> int:
     """Return after how many reads half of such losses are found. until_false: reads with one false alarm."""
     return reads_needed(promised, 0.8 * promised, 0.2 * promised + loss, until_false)
@@ -324,7 +319,8 @@ def planned_reads(findings: Sequence[Finding], rules: WatchPolicy) -> dict[str, 
     """Return the reads of each task that find a loss as `rules` wants it, or fewer where its cap is lower."""
     planned = {}
     current = _current(findings, [finding.watched for finding in findings])
-    term = rules.days * _lone_alarm(current, rules)
+    # The e-value from which a promise has an alarm, if no other one is broken.
+    term = rules.days * max(len(current) / rules.false_alarms, 1.0)
     for finding in current:
         days, rows = finding.watched.days[-_RECENT_DAYS:], finding.watched.rows
         kept_a_day = int(rows.kept[rows.day >= days[0]].sum()) / calendar_days(days)

@@ -198,7 +198,7 @@ def _prepare_item(data: Data, name: str, plan: Plan, backbone: _Backbone) -> Pre
     for trait, (part, of_trait) in enumerate(zip(parts, places, strict=True)):
         for place, level in zip(of_trait, part.rows.level.astype(int).tolist(), strict=True):
             levels[place][trait] = level
-    groups = related([text or "" for text in rows.text], rows.student.texts())
+    groups = related([text or "" for text in rows.text], rows.student.code)
     prepared = _prepare_task(item, TrainingRows(rows, groups), plan, backbone, levels)
     traits = []
     for (own, *_), part, of_trait in zip(item.slices.values(), parts, places, strict=True):

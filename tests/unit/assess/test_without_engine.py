@@ -44,7 +44,7 @@ def folder(tmp_path: Path) -> Path:
     write("final.jsonl", [{"id": n, **final} for n in rows])
     package = tmp_path / "store" / "packages" / version
     package.mkdir(parents=True)
-    (package / "trained.json").write_text(json.dumps({"format": 1, "ids": [], "administrations": [], "texts": []}))
+    (package / "trained.json").write_text(json.dumps({"format": 2, "ids": [], "administrations": [], "texts": []}))
     (package / "task.json").write_text(json.dumps({"id": "t", "levels": [0, 1, 2]}))
     (tmp_path / "store" / "manifest.json").write_text(json.dumps({"tasks": {"t": version}}))
     return tmp_path

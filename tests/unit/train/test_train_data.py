@@ -156,7 +156,7 @@ def test_folds_have_every_level_and_near_copies_are_together(folds: int) -> None
     texts = [draw.choice([str.upper, "{}!".format, "  {} ".format, str])(draw.choice(answers)) for _ in range(120)]
     answer_of = [fold(text) for text in texts]
     level_of = {answer: draw.choice([0, 0, 0, 1, 1, 2]) for answer in sorted(set(answer_of))}
-    levels, groups = [level_of[fold(text)] for text in texts], related(texts, [None] * len(texts))
+    levels, groups = [level_of[fold(text)] for text in texts], related(texts, np.full(len(texts), -1))
     fold_of = assign(levels, groups, folds, 1, "t")
     assert fold_of == assign(levels, groups, folds, 1, "t") != assign(levels, groups, folds, 2, "t")
     assert len(set(zip(answer_of, fold_of, strict=True))) == len(set(answer_of)) == len(set(groups))
@@ -170,7 +170,7 @@ def test_rows_of_one_student_are_in_one_fold(tmp_path: Path) -> None:
     rows = [_row(n, text=_letters(n), who=f"s{n // 4}" if n < 60 else None, level=n // 4 % 2) for n in range(80)]
     path = _write(tmp_path / "rows.jsonl", rows)
     read = read_data([path], {}, LabelColumns(student="who")).rows["t"]
-    groups = related(read.text.tolist(), read.student.texts())
+    groups = related(read.text.tolist(), read.student.code)
     fold_of = assign(read.level.tolist(), groups, 5, 1)
     of_student = {(student, fold) for student, fold in zip(read.student.texts(), fold_of, strict=True) if student}
     assert len(of_student) == 15
