@@ -1,13 +1,15 @@
 """`task.json`: the description of a task, with its levels or traits, texts and input."""
 
+from array import array
 from functools import cached_property
 from itertools import pairwise
+from math import isfinite
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, Field, ValidationInfo, field_validator, model_validator
 
-from scoremux_client.contract import MOST_FEEDBACK_BYTES, TASK_ID_PATTERN, TOTAL
+from scoremux_client.contract import MOST_FEEDBACK_BYTES, TASK_ID_PATTERN, TASK_PATTERN, TOTAL
 from scoremux_decide.total import Total
 from scoremux_engine.errors import PackageError
 from scoremux_engine.model.inputs import FIELDS, Input, Layout, ModelInput
@@ -16,12 +18,12 @@ from scoremux_files.settings import parse_model
 MOST_LEVELS = 1000
 TraitName = Annotated[str, Field(pattern="^[A-Za-z0-9_-]{1,64}$")]
 TaskId = Annotated[str, Field(pattern=f"^{TASK_ID_PATTERN}$")]
-_FLOAT32_MAX = 3.4028234663852886e38
 
 
 def _refuse_unordered(levels: tuple[float, ...]) -> tuple[float, ...]:
-    if not all(abs(level) <= _FLOAT32_MAX for level in levels) or any(a >= b for a, b in pairwise(levels)):
-        raise ValueError("levels must be finite float32 numbers and ascending")
+    points = array("f", levels)  # as SCORE has them
+    if not all(map(isfinite, points)) or any(a >= b for a, b in pairwise(points)):
+        raise ValueError("points must be finite and ascending, also once they are rounded to float32")
     return levels
 
 
@@ -89,9 +91,11 @@ class Task(BaseModel, extra="forbid", frozen=True):
             raise ValueError("total: there are no traits")
         if self.total:
             try:
-                self.total.values(self._levels, MOST_LEVELS)
-            except ValueError as error:
+                _refuse_unordered(self.total.values(self._levels, MOST_LEVELS))
+            except (ValueError, OverflowError) as error:
                 raise ValueError(f"total: {error}") from error
+        if not TASK_PATTERN.fullmatch(longest := max(self.scales, key=len)):
+            raise ValueError(f"id: {longest} has more than 128 characters; shorten the id or the name of the trait")
         return self
 
     @field_validator("input")

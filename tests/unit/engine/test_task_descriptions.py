@@ -147,7 +147,7 @@ def read(folder: Path, content: Any) -> Task:
 
 NAN, INFINITY = float("nan"), float("inf")
 WRONG_IDS = ("", "-a", ".a", "a b", "a@b", "a/b", "a\n", "ä", "x" * 129, "../a", None, 7, ["a"])
-WRONG_LEVELS = ([], [1], [1, 0], [0, 1, 1], [0, NAN], [0, INFINITY], [-INFINITY, 0], ["low", "high"])
+WRONG_LEVELS = ([], [1], [1, 0], [0, 1, 1], [0, 1e-99], [0, NAN], [0, INFINITY], [-INFINITY, 0], ["low", "high"])
 
 
 @pytest.mark.parametrize(
