@@ -239,6 +239,10 @@ def test_traits_are_calibrated_together_and_a_response_has_one_route(repository:
     assert {len(one.looks) for one in again.decisions.values()} == {1}
     with pytest.raises(InputError, match="Another trait of their item has no rows"):
         calibrate_tasks(engine, store, policy, rows_of(*(row for row in rows if row["task"] != NAMES[2])))
+    for words in (("hold", "t-0.syntax", "--by", "me"), ("show", "t-0.total"), ("release", "t-0.syntax", "--by", "me")):
+        done = run_here("tasks", *words, "--store", store.folder)
+        assert done.returncode == 0, done.stderr
+    assert [line.action for line in store.history.entries("t-0")][-2:] == ["hold", "release"]
 
 
 def test_calibrate_reads_a_column_of_points_for_each_trait(repository: Path, tmp_path: Path) -> None:
@@ -368,3 +372,9 @@ def test_an_id_is_of_one_task_or_one_trait(backbone: Backbone, tmp_path: Path) -
     store.add([essays, other], backbone)
     with pytest.raises(PackageError, match=r"essay\.a would be both a task and a trait"):
         store.add([clash], backbone)
+    store.retire(["essay"])
+    store.add([clash], backbone)
+    with pytest.raises(PackageError, match=r"essay\.a would be both a task and a trait"):
+        store.rollback("essay")
+    store.retire(["essay.a"])
+    assert store.rollback("essay").after

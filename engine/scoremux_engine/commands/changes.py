@@ -129,7 +129,7 @@ def hold(
         raise InputError("name tasks by their ids, or by a file of them with --from")
     packages, before = [], {}
     for name in dict.fromkeys(names):
-        task, digest = opened.find(_item_of(opened, name))
+        task, digest = opened.find(opened.item_of(name))
         decision = _decision(opened, task, digest)
         if decision.held is None:
             files = opened.files(digest)
@@ -148,7 +148,7 @@ def release(
     Example: scoremux tasks release en-6.3-ipp --by "A. Lopez" --store REPO/store
     """
     opened = Store(store)
-    name, digest = opened.find(task)
+    name, digest = opened.find(opened.item_of(task))
     version_on_hold = _decision(opened, name, digest).held
     if version_on_hold is None:
         raise InputError(f"{name} is not on hold")
@@ -215,10 +215,4 @@ def _from(path: Path, store: Store) -> list[str]:
     if not isinstance(listed, list) or not all(isinstance(item, dict) and "task" in item for item in listed):
         raise InputError(f"{path} is not what `scoremux watch --out` wrote beside its page")
     live = store.manifest().tasks
-    return [str(item["task"]) for item in listed if live.get(_item_of(store, str(item["task"]))) == item.get("version")]
-
-
-def _item_of(store: Store, name: str) -> str:
-    """Return the id of a live task, or of the live item that has this trait."""
-    live, item = store.manifest().tasks, name.rpartition(".")[0]
-    return item if name not in live and item in live else name
+    return [str(item["task"]) for item in listed if live.get(store.item_of(str(item["task"]))) == item.get("version")]

@@ -52,7 +52,7 @@ def show(version: Reference, store: StoreOption, as_json: JsonOption = False) ->
     Example: scoremux tasks show en-6.3-ipp --store repo/store
     """
     opened = Store(store)
-    task, digest = opened.find(version)
+    task, digest = opened.find(version if "@" in version else opened.item_of(version))
     files = opened.files(digest)
     summary = {
         **files.task.model_dump(mode="json", exclude_none=True),

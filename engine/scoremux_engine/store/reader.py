@@ -176,6 +176,11 @@ class StoreReader:
             raise StoreError(f"{digest!r} {why} of {task} in {self.folder}{self._versions_hint(task)}")
         return task, matches[0]
 
+    def item_of(self, name: str) -> str:
+        """Return the id of a live task, or of the live item that has this trait."""
+        live, item = self.manifest().tasks, name.rpartition(".")[0]
+        return item if name not in live and item in live else name
+
     def previous(self, task: str) -> str:
         """Return the version that was live before the present one, by history. Raises StoreError if there is none."""
         live = self.manifest().tasks.get(task)

@@ -105,7 +105,7 @@ class Store(StoreReader):
             before: Digest that must still be live, None for any.
 
         Raises:
-            PackageError: That version is damaged.
+            PackageError: That version is damaged, or one of its traits and another live task would have one id.
             StoreError: That version does not exist.
         """
         with self.transaction():
@@ -113,6 +113,7 @@ class Store(StoreReader):
             self._refuse_damaged(task, digest)
             manifest = self.manifest()
             _refuse_changed(manifest, {task: before} if before else {})
+            self._refuse_claimed(manifest, [self.files(digest)])
             change = Change(task, manifest.tasks.get(task), digest)
             self._replace_manifest(action, manifest, [change], who)
             return change
