@@ -34,10 +34,13 @@ def logged(
     repository = folder / "repository"
     subprocess.run(["cp", "-r", small_repository, repository], check=True)
     decided = write_decision(make_adapter(folder / "decided", backbone.spec, "decided", seed=3), make_decision())
-    Store(repository / "store").add([decided], backbone)
+    traits = {"a": {"levels": [0, 1]}, "b": {"levels": [0, 1, 2]}}
+    described = {"levels": None, "traits": traits, "total": {"sum": ["a", "b"]}}
+    item = make_adapter(folder / "essay", backbone.spec, "essay", task_json=described)
+    Store(repository / "store").add([decided, item], backbone)
     (folder / "key").write_text(KEY)
     texts = [*(f"the router {n} hands out addresses" for n in range(ROWS - 1)), "  "]
-    tasks = [*(f"t-{1 + n % 4}" for n in range(ROWS - 4)), *["decided"] * 4]
+    tasks = [*(f"t-{1 + n % 4}" for n in range(ROWS - 6)), "essay.b", "essay.total", *["decided"] * 4]
     rows = [{"id": f"r{n}", "text": text} for n, text in enumerate(texts)]
     (folder / "responses.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     settings = (f"audit_log={folder / 'audit.log'}", f"audit_key_file={folder / 'key'}")

@@ -69,7 +69,8 @@ class Audit:
         names = (contract.STATUS, contract.LEVEL, contract.PROBABILITIES, contract.VERSION)
         status, level, probabilities, version = (columns[spec.name] for spec in names)
         confidence, condition, route, level_range = (columns[spec.name] for spec in contract.DECIDED)
-        widths = {r.place: r.version.outputs if r.version.outputs > 1 else 0 for r in batch.plan.rows}
+        versions = ((row.place, row.version) for row in batch.plan.rows)
+        widths = {place: 0 if one.task.total or one.outputs == 1 else one.outputs for place, one in versions}
         for place, (text, task) in enumerate(zip(batch.texts, batch.plan.tasks, strict=True)):
             scored = status[place, 0] == contract.Status.OK.value.encode()
             yield {

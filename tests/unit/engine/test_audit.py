@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from faults import mounted, root_only
-from making import ROOT
+from making import ROOT, make_adapter
 from scoremux_client.audit_lines import beginning, begins_one, erase_digests, read_log, text_digest
 from scoremux_engine.backend import audit_log as audit_log
 from scoremux_engine.backend.audit import Audit
@@ -81,6 +81,17 @@ def test_every_row_has_a_line_that_says_what_scored_it(small_repository: Path, t
     audited.close()
     assert not any(line.fault for line in read_log(audited.path))
     Audited(small_repository, audited.path).close()  # known again as an audit log
+
+
+def test_a_total_is_logged_without_probabilities(own_repository: Path, backbone: Backbone, tmp_path: Path) -> None:
+    traits = {"a": {"levels": [0, 1]}, "b": {"levels": [0, 1, 2]}}
+    described = {"levels": None, "traits": traits, "total": {"sum": ["a", "b"]}}
+    Store(own_repository / "store").add(
+        [make_adapter(tmp_path / "e", backbone.spec, "e", task_json=described)], backbone
+    )
+    audited = Audited(own_repository, tmp_path / "audit.jsonl")
+    audited.engine.score(["the router"] * 2, ["e.a", "e.total"])
+    assert [len(line["probabilities"]) for line in audited.lines()] == [2, 0]
 
 
 def test_with_a_key_nobody_can_guess_a_text_from_its_digest(small_repository: Path, tmp_path: Path) -> None:
