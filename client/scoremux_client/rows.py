@@ -94,16 +94,23 @@ class Scored:
         return [*self.traits.values(), *([self.total] if self.total else [])]
 
     def with_parts(self, parts: "Sequence[Scored]") -> "Scored":
-        """Return the outcome of an item with those of its traits and of its total."""
+        """Return the outcome of an item with those of its traits and of its total.
+
+        Its route is ``machine`` only where all of theirs are.
+        """
         traits = {trait_name(part.task): part for part in parts}
         total = traits.pop(contract.TOTAL, None)
         routes = [part.route for part in parts]
-        route = next((one for one in routes if one.startswith(contract.HUMAN)), routes[0] if routes else self.route)
+        route = next((one for one in routes if one.startswith(contract.HUMAN)), min(routes, default=self.route))
         return replace(self, traits=traits, total=total, route=route)
+
+    def with_id(self, id: str | None) -> "Scored":
+        """Return the outcome, and those of its parts, for another row of the same task and text."""
+        return replace(self, id=id).with_parts([replace(part, id=id) for part in self.parts])
 
     @property
     def unsure(self) -> list[str]:
-        """The traits of an item that go to people."""
+        """The traits of an item that go to people: all of them where one trait's confidence is too low."""
         return [name for name, trait in self.traits.items() if trait.to_human]
 
     @property
@@ -126,20 +133,24 @@ class Scored:
 class Row:
     """A (task, text) that is sent once, with its outcome: `scored` or `error`.
 
-    parts: the rows that are sent in its place, one for each trait of an item.
+    parts: the rows that are sent in its place, one for each trait of an item. item: the row that it is a part of.
+    listed: whether a server was asked for its tasks to send this row.
     """
 
     response: Response
     scored: Scored | None = None
     error: ScoremuxError | None = None
     parts: "list[Row]" = field(default_factory=list)
+    item: "Row | None" = None
+    listed: bool = False
 
-    def join(self) -> None:
-        """Take the outcome of all parts, once each has one."""
-        self.error = self.error or next((part.error for part in self.parts if part.error), None)
+    def join(self) -> bool:
+        """Take the outcome of all parts, once each has one. Return whether the server does not know one of them."""
         scored = [part.scored for part in self.parts if part.scored]
-        if len(scored) == len(self.parts):
-            self.scored = Scored.without_score(self.response, Status.HAS_TRAITS).with_parts(scored)
+        if len(scored) < len(self.parts):
+            return False
+        self.scored = Scored.without_score(self.response, Status.HAS_TRAITS).with_parts(scored)
+        return any(part.status is Status.UNKNOWN_TASK for part in scored)
 
 
 def trait_name(task: str) -> str:

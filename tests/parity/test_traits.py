@@ -32,8 +32,9 @@ from scoremux_client import AsyncScoringClient, Response, ScoringClient
 from scoremux_client.answer_columns import decode_tasks
 from scoremux_client.calls.servers import NO_RETRIES
 from scoremux_client.contract import TASKS, Reason, Status
-from scoremux_client.errors import InputError, TransportError, UnavailableError
+from scoremux_client.errors import InputError, RejectedError, TransportError, UnavailableError
 from scoremux_client.rows import Answer, Columns, Scored
+from scoremux_client.served_tasks import ServedTask
 from scoremux_decide.policy import ScoringPolicy
 from scoremux_decide.total import Total
 from scoremux_engine import Engine
@@ -41,7 +42,7 @@ from scoremux_engine.bank.residents import Version
 from scoremux_engine.errors import PackageError
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.packages.package import TaskPackage
-from scoremux_engine.packages.package_files import DECISION_JSON, PackageFiles
+from scoremux_engine.packages.package_files import DECISION_JSON, TASK_JSON, PackageFiles
 from scoremux_engine.runners.runner import Outputs
 from scoremux_engine.scoring.micro_batches import MicroBatch
 from scoremux_engine.scoring.outcomes import TaskLists, columns
@@ -176,6 +177,7 @@ def test_clients_score_an_item_by_its_traits(engine: Engine) -> None:
         zip(TRAITS, expected, strict=True)
     )
     assert whole.total and whole.total.score == engine.score([text], ["t-0.total"])[0].score
+    assert {part.id for part in whole.parts} == {"a"} and {part.id for part in again.parts} == {"c"}
     assert whole.unsure == sorted(TRAITS) and whole.route == Reason.UNCALIBRATED.route
 
     async def score() -> list[Scored]:
@@ -183,6 +185,39 @@ def test_clients_score_an_item_by_its_traits(engine: Engine) -> None:
             return await client.score(rows)
 
     assert asyncio.run(score())[0] == whole
+
+
+def test_an_item_is_sent_again_by_a_new_list_once_a_trait_is_unknown(repository: Path, tmp_path: Path) -> None:
+    shutil.copytree(repository, tmp_path / "repo")
+    engine, store = Engine.open(tmp_path / "repo"), Store(tmp_path / "repo" / "store")
+    old = store.manifest().tasks["t-0"]
+    described = json.loads(store.files(old).read(TASK_JSON))
+    described["traits"] = {"tone" if name == "ideas" else name: trait for name, trait in TRAITS.items()}
+    files = store.files(old).replace(TASK_JSON, json.dumps({**described, "total": {"sum": ["tone"]}}).encode())
+    with ScoringClient(EngineTransport(engine), chunk_rows=3) as client:
+        client.score([Response("t-0", "a")])
+        [change] = store.publish([files], engine.backbone)
+        whole, live = client.score([Response(task, "b") for task in ("t-0", f"t-0@{change.after}")])
+        for item in (whole, live):
+            assert {part.version for part in item.parts} == {change.after} and item.total and item.total.ok
+            assert item.traits.keys() == described["traits"].keys()
+        pinned, trait = client.score([Response(task, "b") for task in (f"t-0@{old}", f"t-0.ideas@{old}")])
+        assert (pinned.status, pinned.traits, pinned.route) == (Status.HAS_TRAITS, {}, "") and trait.ok
+        store.retire(["t-0"])
+        [gone] = client.score([Response("t-0", "c")])
+    assert (gone.status, gone.traits) == (Status.UNKNOWN_TASK, {})
+    sure = replace(trait, route="machine")
+    assert whole.with_parts([sure, replace(sure, task="t-0.a", route="")]).route == ""
+
+
+def test_a_list_of_tasks_that_cannot_be_read_is_an_error(engine: Engine) -> None:
+    def served() -> list[ServedTask]:
+        raise RejectedError("not what the contract allows")
+
+    client = ScoringClient(EngineTransport(engine), served=served)
+    with client, pytest.raises(RejectedError, match="contract allows") as failed:
+        client.score([Response("t-1", "a"), Response("t-0", "a")])
+    assert failed.value.rows == [1]
 
 
 def test_total_of_traits_goes_to_people_with_one_of_them(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,14 @@ from scoremux_client.calls.request_size import REQUEST_BYTES, RequestSize
 from scoremux_client.calls.servers import Servers
 from scoremux_client.calls.traits import Traits
 from scoremux_client.contract import Status
-from scoremux_client.errors import DeadlineError, InputError, TooLargeError, TransportError, UnavailableError
+from scoremux_client.errors import (
+    DeadlineError,
+    InputError,
+    ScoremuxError,
+    TooLargeError,
+    TransportError,
+    UnavailableError,
+)
 from scoremux_client.rows import AnyRow, Response, Row, Scored, as_response, is_text, what_is_wrong
 
 _ASK_AGAIN_S = 0.5
@@ -56,9 +63,7 @@ class Patience:
 class Call:
     """Feed it rows while it wants some, let it advance, take outcomes; close it in any case."""
 
-    def __init__(
-        self, servers: Servers, size: RequestSize, options: Options, notify: Notify, traits: Traits | None = None
-    ) -> None:
+    def __init__(self, servers: Servers, size: RequestSize, options: Options, notify: Notify, traits: Traits) -> None:
         self._servers = servers
         self._traits = traits
         self._size = size
@@ -107,7 +112,7 @@ class Call:
         if row is None:
             row = Row(response)
             if is_text(response.text):
-                self._unsent[self._servers.home(response.task)] += self._divide(row) or [row]
+                self._unsent[self._servers.home(response.task)] += self._divide(row)
             else:
                 row.scored = Scored.without_score(response, Status.INVALID_TEXT)
             if self._options.deduplicate:
@@ -140,13 +145,11 @@ class Call:
         out: list[Scored] = []
         while self._order:
             response, row = self._order[0]
-            if row.parts:
-                row.join()
             if row.scored is None:
                 break
             self._order.popleft()
             self._held_bytes -= len(response.text or "")
-            out.append(row.scored if response is row.response else replace(row.scored, id=response.id))
+            out.append(row.scored if response is row.response else row.scored.with_id(response.id))
             if self._options.deduplicate and not self._options.remember:
                 self._row_of.pop((response.task, response.text), None)
         self._taken += len(out)
@@ -200,26 +203,28 @@ class Call:
                 self._size.answered(len(rows), attempt.ended_at - attempt.sent_at, attempt.ahead)
                 items = []
                 for row, scored in zip(rows, outcomes, strict=True):
-                    if scored.status is Status.HAS_TRAITS and self._traits:
-                        items.append(row)
-                    else:
-                        row.scored = scored
+                    row.scored, item = scored, row.item or row
+                    if (scored.status is Status.HAS_TRAITS if item is row else item.join()) and not item.listed:
+                        item.scored, item.listed = None, True
+                        items.append(item)
                 if items:
                     yield from self._send_by_trait(items, home)
                 return
         if attempt is not None:
             self._failed = True
             for row in rows:
-                row.error = attempt
+                (row.item or row).error = attempt
 
     def _divide(self, row: Row) -> list[Row]:
-        """Return the rows of an item's traits, where the row names an item whose traits are known."""
-        row.parts = [Row(response) for response in self._traits.of(row.response)] if self._traits else []
-        return row.parts
+        """Return what is sent for a row: a row for each trait of an item whose traits are known, else the row."""
+        row.parts = [Row(response, item=row) for response in self._traits.of(row.response)]
+        return row.parts or [row]
 
     def _send_by_trait(self, items: list[Row], home: Server | None) -> Iterator[float | None]:
-        """Send rows that name items once for each trait; yield while that waits for the server's list of tasks."""
-        assert self._traits is not None
+        """Send rows that name items by a new list of the server's tasks; yield while that waits for the list.
+
+        A row whose traits it does not list is sent as it is.
+        """
         patience = Patience(self._servers)
         while True:
             asked = self._traits.ask(self._notify)
@@ -231,15 +236,12 @@ class Call:
             resumes_at = time.monotonic() + _ASK_AGAIN_S
             while time.monotonic() < resumes_at:
                 yield resumes_at
-        if isinstance(error, (UnavailableError, DeadlineError)):
+        if isinstance(error, ScoremuxError):
             self._failed = True
             for row in items:
                 row.error = error
             return
-        for row in items:
-            if not self._divide(row):  # the server does not list its tasks, or the item is gone
-                row.scored = Scored.without_score(row.response, Status.HAS_TRAITS)
-        self._unsent[home] += [part for row in items for part in row.parts]
+        self._unsent[home] += [part for row in items for part in self._divide(row)]
 
     def _attempt(
         self, rows: list[Row], patience: Patience, avoid: Server | None, home: Server | None

@@ -26,11 +26,12 @@ class Traits:
         self._asked: Future[None] | None = None
 
     def of(self, response: Response) -> list[Response]:
-        """Return the response for each trait of the item that it names, and the total; empty for an unknown item."""
-        if not self._known or time.monotonic() > self._until or not isinstance(response.task, str):
-            return []
-        item, at, digest = response.task.partition("@")
-        return [replace(response, task=f"{trait}{at}{digest}") for trait in self._known.get(item, ())]
+        """Return the response for each trait of the item that it names, and the total.
+
+        Empty for an unknown item, and where it names a version that is not live: its traits are not listed.
+        """
+        known = self._known if time.monotonic() < self._until else {}
+        return [replace(response, task=task) for task in known.get(response.task, ())]
 
     def ask(self, notify: Notify) -> Future[None]:
         """Ask for the tasks in another thread, and call `notify` after that. Calls that ask at once share an answer."""
@@ -51,8 +52,9 @@ class Traits:
 
 
 def traits_of(tasks: Iterable[ServedTask]) -> dict[str, list[str]]:
-    """Return the ids of the traits and the total of each item, sorted: tasks of one version."""
-    together: dict[str, list[str]] = {}
+    """Return the tasks of the traits and the total of each item, sorted, by ``essay-1`` and ``essay-1@digest``."""
+    together: dict[tuple[str, str], list[str]] = {}
     for task in tasks:
-        together.setdefault(task.version, []).append(task.id)
-    return {ids[0].rpartition(".")[0]: ids for ids in together.values() if len(ids) > 1}
+        for pin in ("", f"@{task.version}"):
+            together.setdefault((task.version, pin), []).append(task.id + pin)
+    return {names[0].rpartition(".")[0] + pin: names for (_, pin), names in together.items() if len(names) > 1}
