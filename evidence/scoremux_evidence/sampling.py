@@ -1,7 +1,7 @@
 """One task's responses → those that people label next, each with the probability with which it was chosen."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -40,7 +40,7 @@ class SampledRows:
     Attributes:
         rows, probability: The places of the chosen responses in the file, and how probable each choice was.
         units: How many responses could have been chosen together: near copies, and a student's, count once.
-        left_out: How many responses are near copies of labelled ones, or of the same student.
+        left_out: How many responses are labelled, near copies of labelled ones, or of the same student.
     """
 
     rows: Ints
@@ -62,8 +62,9 @@ class TaskSample:
 def choose(pool: Labels, labelled: Labels, count: int, seed: int) -> list[TaskSample]:
     """Draw `count` responses of each task, by task. Labelled responses and their near copies are not chosen."""
     key = common_key(pool, labelled)
-    labelled_keys = {*key(labelled.rows)}
-    with_text = labelled.rows.where(labelled.rows.text.astype(bool))
+    rows = _by_item(labelled.rows, pool.rows.task.values)
+    labelled_keys = {*key(rows)}
+    with_text = rows.where(rows.text.astype(bool))
     of_labelled = with_text.by_task() if len(with_text) else {}
     samples = []
     for task, responses in sorted(pool.rows.by_task().items()):
@@ -83,6 +84,7 @@ def choose(pool: Labels, labelled: Labels, count: int, seed: int) -> list[TaskSa
             task,
             np.array([name in labelled_keys for name in key(both)], bool),
         )
+        drawn = replace(drawn, left_out=drawn.left_out - len(both) + len(rows))
         chosen = rows.where(drawn.rows).plus(probability=len(places) / len(responses) * drawn.probability)
         samples.append(TaskSample(task, chosen, len(responses), drawn))
     return samples
@@ -90,6 +92,7 @@ def choose(pool: Labels, labelled: Labels, count: int, seed: int) -> list[TaskSa
 
 def read_unlabelled(sources: Sequence[str], out: Path, columns: LabelColumns) -> Labels:
     """Return the responses of files. Raises InputError, also where there is none."""
+    columns = replace(columns, traits={})
     pool = read_labels([Path(source.path) for source in expand(sources, out)], columns, ("task", "text"))
     pool.require(columns)
     if not len(pool.rows):
@@ -99,8 +102,14 @@ def read_unlabelled(sources: Sequence[str], out: Path, columns: LabelColumns) ->
 
 def read_without(files: Sequence[Path], columns: LabelColumns) -> Labels:
     """Return rows that must not be chosen. Columns have the names of the responses' ones, or those of scoremux."""
-    columns = replace(columns, student=columns.student or "student", groups=(), own_names=True)
+    columns = replace(columns, student=columns.student or "student", groups=(), traits={}, own_names=True)
     return read_labels(files, columns, ("id", "task"))
+
+
+def _by_item(labelled: Rows, tasks: Collection[str]) -> Rows:
+    """Return labelled rows, those of a trait as rows of its item where the responses to draw from are of the item."""
+    items = {name: item for name in labelled.task.values if (item := name.rpartition(".")[0]) in tasks}
+    return labelled.plus(task=labelled.task.renamed(lambda name: name if name in tasks else items.get(name, name)))
 
 
 def write_queue(out: Path, samples: Sequence[TaskSample]) -> None:
@@ -152,7 +161,7 @@ def draw(
     taken = np.zeros(unit.max(initial=-1) + 1, bool)
     taken[unit[labelled]] = True
     open_rows = np.flatnonzero(~taken[unit])
-    left_out = len(unit) - len(open_rows) - int(labelled.sum())
+    left_out = len(unit) - len(open_rows)
     if not len(open_rows):
         return SampledRows(open_rows, np.empty(0), 0, left_out)
     _, first, unit, rows = np.unique(unit[open_rows], return_index=True, return_inverse=True, return_counts=True)

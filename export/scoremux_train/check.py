@@ -149,6 +149,10 @@ def remarks(data: Data, checks: Sequence[TaskCheck]) -> list[str]:
             lines.append(f"{check.task} is not trained: {needed}")
         elif not check.trainable:
             lines.append(f"{check.task} is not trained: all of its rows have one level")
+    trainable = {check.task for check in checks if check.trainable}
+    for name, item in data.items.items():
+        if lacking := sorted({own.id for own, *_ in item.slices.values()} - trainable):
+            lines.append(f"{name} is not trained: {_listed(lacking)} would have to be, too")
     if data.unused:
         why = f"the task has no reference, traits or {FEW_LABELS} labels and more, or the texts are in labelled rows"
         lines.append(f"unlabelled answers that are not used: {_listed(data.unused)}: {why}")

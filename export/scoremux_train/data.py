@@ -84,12 +84,13 @@ def read_data(
         DataError: No row is usable, or the fields of a task are wrong.
     """
     of_traits = {f"{item}.{trait}": fields for item, fields in tasks.items() for trait in columns.traits}
-    tasks = {**of_traits, **tasks}
+    tasks = {**tasks, **{name: {**fields, **tasks.get(name, {})} for name, fields in of_traits.items()}}
     points = "score" if columns.level != "score" else ""
     columns_read = replace(columns, score=columns.score or points)
     labels = read_labels(paths, columns_read, ("task", "text", "level"), strict=False)
     labels.require(columns)
-    rows = labels.rows.without(rules.of_no_task(labels.rows, tasks) if tasks else {})
+    rows = labels.rows.without(rules.has_status(labels.rows))
+    rows = rows.without(rules.of_no_task(rows, tasks) if tasks else {})
     pool = read_labels(unlabelled, replace(columns, level="", score="", second="", rater=""), ("task", "text")).rows
     if not len(rows) + len(pool):
         why = next((f"the first: {place}: {reason}" for reason, (place, *_) in rows.left_out.items()), "")
@@ -115,6 +116,12 @@ def read_data(
         if len(own) > 1:
             traits = {trait: {"levels": task.levels} for trait, task in own.items()}
             fields = {name: value for name, value in tasks.get(item, {}).items() if name != "levels"}
+            for name in ("question", "reference", "input"):
+                told = [value for task in own.values() if (value := getattr(task, name))]
+                if any(value != told[0] for value in told):
+                    raise DataError(f"item {item}: its traits have different texts as {name}; an item has one")
+                if told:
+                    fields[name] = told[0]
             data.items[item] = check(Task, {**fields, "id": item, "traits": traits}, f"item {item}", DataError)
     in_items = {trait.id for item in data.items.values() for trait, *_ in item.slices.values()}
     for name, answers in sorted(pool.by_task().items()):
@@ -169,7 +176,10 @@ def _levels(task: str, rows: Rows) -> list[float]:
     is_whole = (rows.level >= 0) & (rows.level == np.floor(rows.level))
     whole = np.unique(rows.level[is_whole].astype(np.int64)).tolist()
     if not whole:
-        return [float(score) for score in np.unique(rows.score[~np.isnan(rows.score)])]
+        points = [float(score) for score in np.unique(rows.score[~np.isnan(rows.score)])]
+        if len(points) == 1:
+            raise DataError(f"task {task}: all of its rows have {points[0]:g} points; give its levels in --tasks")
+        return points
     has_points = np.isnan(rows.level) & ~np.isnan(rows.score) & ~np.isin(rows.score, whole)
     if has_points.any():
         place = rows.place(int(has_points.argmax()))

@@ -1,5 +1,7 @@
 """Labelled rows for tests: made from dictionaries, and seen one by one."""
 
+import csv
+import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
@@ -7,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from scoremux_evidence.rows.reading import read_labels
 from scoremux_evidence.rows.table import Rows, groups_of
@@ -15,7 +18,7 @@ from scoremux_files.rows.columns import encode
 
 CODES = (
     *("task", "administration", "rater", "student", "cluster", "split", "chosen_by", "version", "adapter"),
-    "decided_at",
+    *("decided_at", "status"),
 )
 
 
@@ -76,3 +79,17 @@ def cells(row: SimpleNamespace) -> Row:
     """Return the cells of one of `each` for `rows_of`."""
     names = ("id", "task", "level", "second", "file", "line", "text", "administration", "student", "probabilities")
     return {name: getattr(row, name) for name in names}
+
+
+def write(path: Path, *rows: dict[str, Any]) -> Path:
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    if path.suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist([*rows]), path)
+    elif path.suffix == ".csv":
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, names)
+            writer.writeheader()
+            writer.writerows(rows)
+    else:
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path

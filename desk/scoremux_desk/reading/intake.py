@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from scoremux_batch.jobs import Origin, scored_rows
-from scoremux_client.contract import NOBODY_CAN, Reason
+from scoremux_client.contract import NOBODY_CAN, TOTAL, Reason
 from scoremux_desk.database import log, programme, reads, responses
 from scoremux_desk.database.connection import Connection, Database
 from scoremux_desk.database.schema import ALL, BEHIND, DRAWN, ROUTE, VALIDITY, Columns
@@ -25,6 +25,9 @@ CHUNK_ROWS = 500
 READ_BEHIND, EVERYTHING, SAMPLE = "READ_BEHIND", "ALL", "SAMPLE"
 """Reasons beside those of a route: a random share of what the machine scored; rows without a route; what `scoremux
 sample` drew."""
+
+SURE_READ = 0.1
+"""The share of responses of which people read traits that the policy leaves to the machine, too: figures rest on it."""
 
 _MOST_LINE = 2**63 - 1
 _MOST_LEVEL = 10_000
@@ -214,6 +217,9 @@ def row_of(task: str, name: str, origin: Origin, outcome: Columns, policy: DeskP
         probability = 1.0
     sure = policy.sure_traits is not None and confidence is not None and confidence >= policy.sure_traits
     if sure and reason == Reason.LOW_CONFIDENCE.value and trait:
+        is_read = share(f"sure {item} {name} {origin.line}") < SURE_READ
+        chosen_by, reason, probability = (BEHIND, reason, SURE_READ) if is_read else ("", "", None)
+    if name_of_trait == TOTAL:  # people decide about traits
         chosen_by, reason = "", ""
     if outcome.get("chosen_by") == DRAWN:
         chosen_by, reason, probability = DRAWN, SAMPLE, _number(outcome.get("probability"))

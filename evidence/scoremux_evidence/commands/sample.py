@@ -61,10 +61,11 @@ def sample(
     console = Console(stderr=True, highlight=False, markup=False)
     count = sum(len(of_task.rows) for of_task in chosen)
     written = f"{count:,} responses written to {out}; scoremux review add {out} brings them to the desk"
-    _report(console, chosen, seed, written)
+    left_out = [f"{len(rows):,} lines {reason}" for reason, rows in pool.rows.left_out.items()]
+    _report(console, chosen, seed, [*left_out, written])
 
 
-def _report(console: Console, chosen: Sequence[TaskSample], seed: int, written: str) -> None:
+def _report(console: Console, chosen: Sequence[TaskSample], seed: int, notes: Sequence[str]) -> None:
     from scoremux_files.terminal import print_table
 
     titles = ("task", "responses", "left out", "units", "chosen", "probability")
@@ -79,4 +80,4 @@ def _report(console: Console, chosen: Sequence[TaskSample], seed: int, written: 
         "a unit with a labelled one; figures from the sample are not about them."
     )
     title = f"A random sample, drawn with seed {seed}"
-    print_table(console, titles, rows, title=title, numbers=titles[1:], notes=[units, written])
+    print_table(console, titles, rows, title=title, numbers=titles[1:], notes=[units, *notes])

@@ -90,4 +90,6 @@ def label_columns(options: Sequence[str] | None, *keys: str, group: str = "", da
     }
     chosen = column_names(options, data, **names, **({group: ()} if group else {}))
     tables = {name: columns_beside(data).get(name, {}) for name in ("levels", "traits")}
+    if len({*tables["traits"].values()}) < len(tables["traits"]):
+        raise InputError("columns.toml: [traits] names one column for two traits")
     return LabelColumns(groups=chosen.pop(group, ()), **tables, **chosen)

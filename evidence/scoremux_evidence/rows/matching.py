@@ -129,7 +129,9 @@ def match_truth(
     Raises:
         InputError: As `match_files`, and where known levels are points.
     """
-    labels = read_labels([truth], replace(columns, groups=(*columns.groups, "status")))
+    labels = read_labels([truth], columns)
+    if not labels.names:
+        raise InputError(f"{truth} has no rows")
     has_points = "score" in labels.present
     points = shown_points(scored.task.code, scored.machine, scored.score, counts := level_counts(scored))
     versions = [*versions, *versions_of(scored)]
@@ -286,7 +288,9 @@ def match(scored: Rows, truth: Rows, names: tuple[str, str] = ("the output", "th
     routes = _routes(scored, has_score)
     sampled, weight, others = _as_sample(scored, truth, place, both & ~off, routes)
     reasons = {f"have no score: {name}": scored.status.code == code for code, name in statuses if name != "OK"}
+    is_ok = scored.status.among(["OK"]) | (scored.status.code < 0)
     reasons |= {
+        f"have no whole level in {output}": is_ok & np.isnan(scored.machine),
         f"have a level in {output} that is off the task's scale, or no task": odd,
         f"are scored and not in {truth_name}": has_score & ~listed,
         f"are in {output} with an id that is there several times": has_score & repeated,
@@ -331,12 +335,9 @@ def _side_by_side(scored: Rows, truth: Rows, ours: Ints, theirs: Ints) -> Rows:
 
 
 def _given(column: Floats, both: Mask, place: Ints, highest: Ints32) -> tuple[Floats, Mask]:
-    """Return a human's level of rows that have one in both files, and which of them are off the task's scale.
-
-    A human may give levels below 0, as many as there are from 0 on: a lower one stands for a missing level.
-    """
+    """Return a human's level of rows that have one in both files, and which of them are off the task's scale."""
     given = np.where(both, np.append(column, np.nan)[place], np.nan)
-    return given, (given > highest - 1) | (given < -highest)
+    return given, (given > highest - 1) | (given < 0)
 
 
 def _as_sample(
@@ -374,7 +375,7 @@ def _routed_only(scored: Rows, compared: Rows) -> Mask:
         return np.bincount(codes, minlength=len(rows.task.values)) > 0
 
     kept = with_some(scored, ~np.isnan(scored.machine) & ~scored.to_people)
-    stand_for_kept = chosen(compared, READ_BEHIND, SAMPLE)
+    stand_for_kept = chosen(compared, SAMPLE) | (chosen(compared, READ_BEHIND) & ~compared.to_people)
     return kept & with_some(compared, chosen(compared, ROUTE)) & ~with_some(compared, stand_for_kept)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from scoremux_evidence.rows.label_columns import LabelColumns
 from scoremux_evidence.rows.points import take_levels
 from scoremux_evidence.rows.reading import common_key, read_labels
-from scoremux_evidence.rows.rules import RELABELLED, not_a_sample, points_of_no_level
+from scoremux_evidence.rows.rules import RELABELLED, has_status, lacks_level, not_a_sample, points_of_no_level
 from scoremux_evidence.rows.table import Ints, Key, Mask, Rows, Values
 from scoremux_files.errors import InputError
 from scoremux_files.rows.codes import Codes
@@ -49,7 +49,9 @@ def read_labelled(files: Sequence[Path], predictions: Path | None, columns: Labe
     used = np.zeros(len(rows), bool)
     used[[*pairs.values()]] = True
     rows = rows.where(~used)
-    return rows.without(points_of_no_level(rows)).without(not_a_sample(rows))
+    for rule in (has_status, points_of_no_level, lacks_level, not_a_sample):
+        rows = rows.without(rule(rows))
+    return rows
 
 
 def _pairs(rows: Rows, keys: Sequence[Key], given: Mask) -> dict[int, int]:
@@ -88,7 +90,7 @@ def _pairs(rows: Rows, keys: Sequence[Key], given: Mask) -> dict[int, int]:
 
 def _with_predictions(rows: Rows, pairs: Mapping[int, int]) -> Rows:
     """Return rows with what their predictions say of them. pairs: the places of rows and of their predictions."""
-    row = np.array([place for place in pairs if not rows.no_level[place]], np.int64)
+    row = np.array([place for place in pairs if not np.isnan(rows.level[place])], np.int64)
     prediction = np.array([pairs[place] for place in row.tolist()], np.int64)
     second, other = rows.second[row], rows.second[prediction]
     relabelled = np.zeros(len(rows), bool)

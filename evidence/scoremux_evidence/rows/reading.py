@@ -4,9 +4,9 @@ A response is named by task, id and administration. Lines of one name with diffe
 count once, and lines that contradict each other are refused.
 
 Columns: id (of objects; FILE:LINE where `has_id` is false), task, administration, rater, student, cluster, split,
-chosen_by, version and adapter (`Codes`), `group NAME` for each column of groups (`Codes`), text (None where the file
-has none), level and second (of two people), score (points in place of a level), probability (with which the row was
-chosen; 0 where it is not a number), no_number, no_level and no_second (faults of the levels), file and line; from
+chosen_by, version, status and adapter (`Codes`), `group NAME` for each column of groups (`Codes`), text (None where the
+file has none), level and second (of two people), score (points in place of a level), probability (with which the row
+was chosen; 0 where it is not a number), no_number, no_level and no_second (faults of the levels), file and line; from
 `weighing` weight and stated; of predictions probabilities (a tuple or None) and text_check.
 """
 
@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from scoremux_client.contract import TASK_PATTERN
+from scoremux_client.contract import TASK_PATTERN, TOTAL
 from scoremux_evidence.rows.label_columns import LABEL_COLUMNS, LabelColumns
 from scoremux_evidence.rows.table import Floats, Key, Mask, Rows, by_reason
 from scoremux_evidence.rows.weighing import weighed
@@ -46,8 +46,9 @@ _CODES = (
     "version",
     "adapter",
     "decided_at",
+    "status",
 )
-_OWN_NAMES = (CHOSEN_BY, "version", "probability", "decided_at")
+_OWN_NAMES = (CHOSEN_BY, "version", "probability", "decided_at", "status")
 _OF_PREDICTIONS = ("probabilities", "adapter", "text_check")
 _CELLS = ("id", "text", "level", "second", "score", "probability", "probabilities", "text_check")
 
@@ -76,6 +77,8 @@ class Labels:
         absent = [getattr(columns, key) for key in (*keys, *columns.named()) if key not in self.present]
         groups = [name for name in columns.groups if name not in self.names]
         absent += groups
+        of_traits = [name for name in columns.traits.values() if name not in self.names]
+        absent += of_traits if len(of_traits) < len(columns.traits) else []
         if absent and self.names:
             hint = column_hint(self.names) + renamed_by(self.paths[0], absent[0])
             if absent == groups:
@@ -90,7 +93,7 @@ def read_labels(
 
     Args:
         needed: Fields of `LabelColumns` that each row must have.
-        strict: Refuse a line that cannot be used, unless its level is blank; otherwise it is left out.
+        strict: Refuse a line that cannot be used; one whose level is blank stays. Otherwise both are left out.
 
     Raises:
         InputError: A file cannot be read, a line cannot be used, or lines contradict each other.
@@ -135,17 +138,16 @@ class _Lines:
         names: Collection[str] = ()
         present: dict[str, str] = {}
         filled: list[tuple[list[Any], str]] = []
-        fields: set[str] = set()
         of_file = {name: name for name in (*_OWN_NAMES, *(_OF_PREDICTIONS if self._columns.predicted else ()))}
         of_file |= self._groups
         for record in self._records(file):
             if not record.reason and record.values.keys() != names:
                 names = record.values.keys()
-                present = self._columns.present(file, names)
+                of_record = self._columns.present(file, names)
                 _fill(cells, len(numbers))
-                sources = {**of_file, **present}
+                sources = {**of_file, **of_record}
                 filled = [(cells[field], name) for field, name in sources.items() if name in names]
-                fields |= present.keys()
+                present |= of_record
                 self.names |= dict.fromkeys(names)
             if not record.reason and all(cell in (None, "") for cell in record.values.values()):
                 continue  # a blank line
@@ -158,24 +160,27 @@ class _Lines:
                 break
         _fill(cells, len(numbers))
         self._parts.append(self._usable(file, cells, numbers, unread, present))
-        self.present |= fields
-        if self._strict and names and "level" in self._needed and not fields & {"level", "score"}:
+        self.present |= present.keys()
+        if self._strict and names and "level" in self._needed and not present.keys() & {"level", "score"}:
             hint = column_hint(self.names) + renamed_by(file, self._columns.level)
             raise InputError(f"{file} has no column {self._columns.level}{hint}")
 
     def _records(self, file: Path) -> Iterator[Record]:
-        """Yield the lines of a file; a line with columns of traits as a line for each trait that it has points of."""
-        columns, points = self._columns, {*self._columns.traits.values()}
+        """Yield the lines of a file; a line with points of an item's traits as a line for each of these traits."""
+        columns = self._columns
+        apart = {*columns.traits.values(), columns.level, columns.second}
         for record in read_records(file, RowLayout(columns.id, text=columns.text, every_column=True)):
-            if record.reason or points.isdisjoint(record.values):
+            cells = {trait: record.values.get(name) for trait, name in columns.traits.items()}
+            points = {trait: cell for trait, cell in cells.items() if cell not in (None, "") and cell == cell}
+            task = cell_text(record.values.get(columns.task)) or ""
+            if record.reason or not points or task.rpartition(".")[2] in (*columns.traits, TOTAL):
                 yield record
                 continue
-            others = {name: cell for name, cell in record.values.items() if name not in points}
-            task = cell_text(others.get(columns.task)) or ""
-            for trait, name in columns.traits.items():
-                if (cell := record.values.get(name)) not in (None, ""):
-                    named = {columns.task: f"{task}.{trait}" if task else None, columns.score: cell}
-                    yield record._replace(values={**others, **named})
+            self.names |= dict.fromkeys(record.values)
+            others = {name: cell for name, cell in record.values.items() if name not in apart}
+            for trait, cell in points.items():
+                named = {columns.task: f"{task}.{trait}" if task else None, columns.score: cell}
+                yield record._replace(values={**others, **named})
 
     def rows(self) -> Rows:
         """Return the rows of the lines that can be used."""
@@ -194,7 +199,7 @@ class _Lines:
         """Return the lines of a file that can be used as rows."""
         levels = self._columns.levels
         for name in ("level", "second") if levels else ():
-            cells[name] = [levels.get(str(cell).strip(), cell) for cell in cells[name]]
+            cells[name] = [levels.get(_word(cell), cell) for cell in cells[name]]
         rows = _as_rows(cells, str(file), numbers)
         problems = {place: ("line", why) for place, why in unread.items()}
         for key, mask, why in self._faults(rows, present):
@@ -202,7 +207,9 @@ class _Lines:
                 problems.setdefault(place, (key, why))
         reasons = [""] * len(rows)
         for place, (key, why) in sorted(problems.items()):
-            if self._strict and (key != "level" or rows.no_number[place]):
+            if self._strict and key == "level" and not rows.no_number[place]:
+                continue
+            if self._strict:
                 hint = column_hint(self.names) if why.startswith("no ") else ""
                 where = file if numbers[place] is None else f"{file}, line {numbers[place]}"
                 raise InputError(f"{where}: {why}{hint}")
@@ -254,7 +261,7 @@ def _as_rows(cells: dict[str, list[Any]], file: str, numbers: Sequence[int | Non
     second, bad_second = _numbers(cells["second"])
     score, bad_score = _numbers(cells["score"])
     probability, bad_probability = _numbers(cells["probability"])
-    names = [cell in (None, "") for cell in cells["id"]]
+    names = [cell is None or not str(cell).strip() for cell in cells["id"]]
     ids = [
         f"{Path(file).name}:{line or 0}" if not_named else str(cell)
         for cell, not_named, line in zip(cells["id"], names, numbers, strict=True)
@@ -283,8 +290,13 @@ def _as_rows(cells: dict[str, list[Any]], file: str, numbers: Sequence[int | Non
     return Rows(columns)
 
 
+def _word(cell: object) -> str:
+    """Return a cell as `[levels]` names it: 1.0 is 1."""
+    return (cell_text(cell) or "").strip().removesuffix(".0")
+
+
 def _is_numbers(cell: Any) -> bool:
-    return isinstance(cell, (list, tuple)) and all(type(share) in (int, float) for share in cell)
+    return isinstance(cell, (list, tuple)) and all(type(share) in (int, float) and 0 <= share <= 1 for share in cell)
 
 
 def _objects(values: Sequence[Any]) -> Any:
@@ -299,13 +311,13 @@ def _numbers(cells: Sequence[object]) -> tuple[Floats, Mask]:
     wrong = np.zeros(len(cells), bool)
     for place, cell in enumerate(cells):
         if isinstance(cell, str):
-            cell = cell.strip()
+            cell = cell.strip().replace("_", "?")  # 1_0 is a number to Python alone
             cell = cell.replace(",", ".") if _COMMA.fullmatch(cell) else cell
         if cell in (None, "") or cell != cell:
             continue
         try:
             number = float(cell)  # type: ignore[arg-type]
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             number = _MOST
         if abs(number) < _MOST:
             values[place] = number

@@ -4,6 +4,7 @@ A rule returns the rows that it finds, bool [B], by the sentence that says why. 
 """
 
 from collections.abc import Collection, Sequence
+from datetime import date
 
 import numpy as np
 
@@ -79,11 +80,19 @@ def other_scale(rows: Rows, versions: Collection[str]) -> Found:
 
 def read_before(rows: Rows, since: str) -> Found:
     """Rows that people read before a day, YYYY-MM-DD, on which something changed, or of which nobody says when."""
-    days = np.array([(time or "")[:10] for time in (*rows.decided_at.values, None)], object)[rows.decided_at.code]
+    days = np.array([day_of(time) for time in (*rows.decided_at.values, "")], object)[rows.decided_at.code]
     return {
         f"were read before {since}, when their task was put on hold or --since begins": (days < since) & (days != ""),
-        f"do not say when they were read (column decided_at), and only labels since {since} count": days == "",
+        f"do not say when they were read (decided_at, YYYY-MM-DD), and only labels since {since} count": days == "",
     }
+
+
+def day_of(time: str) -> str:
+    """Return the day of a time, YYYY-MM-DD; empty where it does not begin with a day."""
+    try:
+        return date.fromisoformat(time[:10]).isoformat()
+    except ValueError:
+        return ""
 
 
 def read_again(rows: Rows) -> Mask:
@@ -170,9 +179,12 @@ def has_condition(rows: Rows, finder: Finder) -> Found:
 
 
 def has_status(rows: Rows) -> Found:
-    """Rows that the file of levels says have no score. They have the column `group status`."""
-    status = rows["group status"]
-    return {"have a status in the truth other than OK": (status.code >= 0) & ~status.among([Status.OK.value])}
+    """Rows that the desk's final scores say have no level. A person's level counts whatever status the machine gave."""
+    return {"have no level, as their status says": rows.status.among([Status.CONDITION.value, "PENDING", "ODD"])}
+
+
+def lacks_level(rows: Rows) -> Found:
+    return {"have no level": np.isnan(rows.level) & ~rows.no_level}
 
 
 def points_of_no_level(rows: Rows) -> Found:

@@ -1,11 +1,11 @@
 """The output of `scoremux score`, or the out-of-fold predictions of `scoremux train` → Rows.
 
-Columns: id (Arrow), status, task (without a pinned digest), version, condition and, where the output has it,
-administration (`Codes`), machine (the level that the machine gave) and score (its points, both NaN without a score),
-width (how many probabilities a row has), confidence (P(level = human's level), or
-the greatest probability where the output has none), calibrated (whether it has confidences), predicted (whether they
-are out-of-fold predictions), to_people (whether a policy sends the row to people), and low and high (the range of
-levels that holds a human's).
+Columns: id (Arrow), status, task (without a pinned digest), version (of predictions the adapter), condition and, where
+the output has it, administration (`Codes`), machine (the level that the machine gave) and score (its points, both NaN
+without a score), width (how many probabilities a row has), confidence (P(level = human's level), or the greatest
+probability where the output has none), calibrated (whether it has confidences), predicted (whether they are out-of-fold
+predictions), to_people (whether a policy sends the row to people), and low and high (the range of levels that holds a
+human's).
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,9 +17,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from scoremux_client.contract import HUMAN, Reason
-from scoremux_evidence.rows.table import Mask, Rows
+from scoremux_evidence.rows.table import Floats, Mask, Rows
+from scoremux_files.errors import parsing
 from scoremux_files.rows.codes import Codes, Ints32
-from scoremux_files.rows.columns import distributions, encode, levels, numbers, present_columns, texts
+from scoremux_files.rows.columns import distributions, encode, levels, number_lists, numbers, present_columns, texts
 from scoremux_files.rows.writers import without_apostrophe
 
 UNKNOWN_LEVELS = 256
@@ -33,11 +34,13 @@ def read_scored(path: Path) -> Rows:
     """
     needed = ("id", "task", "status", "level")
     others = ("probabilities", "confidence", "version", "route", "score", "level_low", "level_high")
-    more = ("fold", "points", "administration", "condition")
+    more = ("fold", "points", "administration", "condition", "adapter")
     columns = present_columns(path, (*needed, *others, *more), ("id", "task"))
-    is_predicted = "fold" in columns and "status" not in columns
+    is_predicted = {"fold", "probabilities"} <= columns.keys() and "status" not in columns
+    numbers_alone = f"{path}: a cell of probabilities or points has something else than numbers"
     if is_predicted:
-        columns = _outcomes(columns)
+        with parsing(numbers_alone):
+            columns = _outcomes(columns)
     elif not columns.keys() >= {*needed}:
         present_columns(path, needed, needed)  # raises
     ids = texts(columns["id"])
@@ -45,7 +48,8 @@ def read_scored(path: Path) -> Rows:
         ids = pa.array([None if i is None else without_apostrophe(i) for i in ids.to_pylist()], "string")
     status = encode(columns["status"])
     level = levels(columns["level"])
-    spread = distributions(columns.get("probabilities"), len(ids))
+    with parsing(numbers_alone):
+        spread = distributions(columns.get("probabilities"), len(ids))
     nan = np.full(len(ids), np.nan)
     low, high = (levels(columns[name]) if name in columns else nan for name in others[-2:])
     score, confidence = (numbers(columns[name]) if name in columns else nan for name in ("score", "confidence"))
@@ -55,7 +59,7 @@ def read_scored(path: Path) -> Rows:
         id=ids,
         status=status,
         task=encode(columns["task"]).renamed(lambda task: task.partition("@")[0]),
-        version=_codes_of(columns, "version", len(ids)),
+        version=_codes_of(columns, "adapter" if is_predicted else "version", len(ids)),
         condition=_codes_of(columns, "condition", len(ids)),
         machine=np.where(has_score, level, np.nan),
         score=np.where(has_score, score, np.nan),
@@ -110,9 +114,16 @@ def _to_people(route: Any | None, rows: int) -> Mask:
 
 def _outcomes(predictions: dict[str, Any]) -> dict[str, Any]:
     """Return predictions as outcomes: their `level` is a human's, and the machine's is the likeliest."""
-    likeliest = [max(range(len(p)), key=p.__getitem__) for p in predictions["probabilities"].to_pylist()]
+    likeliest = [int(p.argmax()) if len(p) and p.max() >= 0 else None for p in _lists(predictions["probabilities"])]
     rows = len(likeliest)
     if "points" in predictions:
-        points = zip(predictions["points"].to_pylist(), likeliest, strict=True)
-        predictions["score"] = pa.array([p[level] if p else None for p, level in points], pa.float64())
+        points = zip(_lists(predictions["points"]), likeliest, strict=True)
+        scores = [None if level is None or level >= len(p) else p[level] for p, level in points]
+        predictions["score"] = pa.array(scores, pa.float64())
     return {**predictions, "level": pa.array(likeliest, "int32"), "status": pa.array(["OK"] * rows, "string")}
+
+
+def _lists(column: Any) -> list[Floats]:
+    """Return the numbers of each row."""
+    values, count = number_lists(column)
+    return [values[end - size : end] for size, end in zip(count.tolist(), np.cumsum(count).tolist(), strict=True)]

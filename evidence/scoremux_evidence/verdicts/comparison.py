@@ -148,7 +148,7 @@ def _totals(pairs: Matched, known: Matched, rows: int, cuts: Sequence[float]) ->
 
 
 def _as_known(scored: Rows) -> Rows:
-    """Return the levels of an output in the place of a human's."""
+    """Return the levels of the old output in the place of a human's."""
     no = np.zeros(len(scored), bool)
     known = scored.only(("id", "task", "version", "administration"))
     return known.plus(
@@ -159,7 +159,7 @@ def _as_known(scored: Rows) -> Rows:
         stated=~no,
         unusable=no,
         length=np.full(len(scored), np.nan),
-    )
+    ).counting({"have no score in OLD": np.isnan(scored.machine)})
 
 
 def _by_cell(ratings: Rows, task: Codes, groups: dict[str, Codes]) -> tuple[list[str], list[Figures]]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from scoremux_client.contract import TOTAL
 from scoremux_decide.total import Total
 from scoremux_evidence.figures.estimates import Figure, Figures, student_t
 from scoremux_evidence.figures.intervals import estimates
@@ -65,7 +66,8 @@ def _items(rows: Rows) -> Iterator[tuple[str, list[int]]]:
     """Yield each item with the codes of its traits: tasks that one version scored."""
     by_version = defaultdict[int, list[int]](list)
     for version, task in np.unique(np.stack([rows.version.code, rows.task.code]), axis=1).T.tolist():
-        by_version[version].append(task)
+        if not rows.task.values[task].endswith(f".{TOTAL}"):
+            by_version[version].append(task)
     items = defaultdict[str, set[int]](set)
     for version, codes in by_version.items():
         if version >= 0 and len(codes) > 1:

@@ -10,7 +10,6 @@ first_total (of an item's traits, NaN where there is no total), and those of `_c
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -41,6 +40,13 @@ _REMEDY = "write the file with `scoremux review export --out`, and the newest ve
 _OrBlank = BeforeValidator(lambda cell: "" if cell is None else cell)
 _Text = Annotated[str, _OrBlank]
 _Share = Annotated[float, Field(ge=0, le=1)]
+_Number = Annotated[int, Field(gt=-(2**53), lt=2**53)]
+
+
+def _day(time: str) -> str:
+    if not (day := rules.day_of(time)):
+        raise ValueError("does not begin with a day, YYYY-MM-DD")
+    return day
 
 
 class _FinalRow(BaseModel, allow_inf_nan=False, coerce_numbers_to_str=True):
@@ -49,22 +55,22 @@ class _FinalRow(BaseModel, allow_inf_nan=False, coerce_numbers_to_str=True):
     id: _Text
     task: _Text
     status: _Text
-    machine_level: int | None
+    machine_level: _Number | None
     route: _Text
     read_behind: _Share | None
     version: Annotated[str, Field(pattern=r"^[\w.-]{0,64}$"), _OrBlank]
     decided_by: _Text
-    added_at: Annotated[_Text, AfterValidator(lambda time: date.fromisoformat(time[:10]).isoformat())]
-    level: int | None = None
-    first_level: int | None = None
+    added_at: Annotated[_Text, AfterValidator(_day)]
+    level: _Number | None = None
+    first_level: _Number | None = None
     confidence: _Share | None = None
     condition: _Text = ""
     student: _Text = ""
     administration: _Text = ""
-    decision: int | None = None
+    decision: _Number | None = None
     cluster: _Text = ""
     source: _Text = ""
-    line: int | None = None
+    line: _Number | None = None
     machine_total: float | None = None
     first_total: float | None = None
 
@@ -207,11 +213,17 @@ def read_watched(
 
 
 def _totals(rows: Rows) -> Rows:
-    """Return a row for each response of an item whose machine's total is known, with totals in place of levels."""
+    """Return a row for each response of an item whose machine's total is known, with totals in place of levels.
+
+    A response is read when all of its traits are.
+    """
     rows = rows.where(~np.isnan(rows.machine_total))
     rows = rows.plus(task=rows.task.renamed(lambda task: task.rpartition(".")[0]))
     keys = np.stack([rows.task.code, rows.id.code, rows.source.code, rows.line])
-    rows = rows.where(np.sort(np.unique(keys, axis=1, return_index=True)[1]))
+    _, first, response = np.unique(keys, axis=1, return_index=True, return_inverse=True)
+    is_read = np.bincount(response.ravel(), ~rows.is_read) == 0
+    order = np.argsort(first)
+    rows = rows.where(first[order]).plus(is_read=is_read[order])
     return rows.plus(machine=rows.machine_total, human=rows.first_total, confidence=np.full(len(rows), np.nan))
 
 
@@ -302,7 +314,7 @@ def read_papers(path: Path, recent_from: str) -> dict[str, Papers]:
     for number, row in enumerate(read_rows(path), start=1):
         try:
             wrong = int(row["level"]) != int(row["known_level"])
-            day = str(row["decided_at"])
+            day = _day(str(row["decided_at"]))
             of_task = papers.setdefault(str(row["task"]), Papers())
         except (KeyError, TypeError, ValueError, OverflowError, RecursionError):
             raise InputError(f"{path}: row {number} is no reading; write it by `review export --papers`") from None

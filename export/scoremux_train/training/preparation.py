@@ -22,6 +22,7 @@ from scoremux_export.opening.base import weights_digest
 from scoremux_export.opening.classifier import Classifier
 from scoremux_export.opening.openable import Opening
 from scoremux_export.opening.opened import OpenedModel
+from scoremux_files.rows.readers import same_text
 from scoremux_train.data import Data, TrainingRows
 from scoremux_train.errors import DataError
 from scoremux_train.recipe import Plan, Recipe, derived_key, generator
@@ -189,8 +190,9 @@ def _prepare_item(data: Data, name: str, plan: Plan, backbone: _Backbone) -> Pre
     place_of: dict[tuple[str, str], int] = {}
     for place, (_, row, administration) in enumerate(joined.response_keys()):
         first = place_of.setdefault((row, administration), place)
-        if joined.text[first] != joined.text[place]:
-            raise DataError(f"item {name}: rows of {row} have different texts for its traits")
+        if same_text(joined.text[first]) != same_text(joined.text[place]):
+            before, where = joined.place(first), joined.place(place)
+            raise DataError(f"item {name}: {before} and {where} have different texts for id {row[:80]!r}")
     rows = joined.where([place_of[key] for key in sorted(place_of)])
     numbers = {key: number for number, key in enumerate(sorted(place_of))}
     levels = [[-1] * len(parts) for _ in numbers]

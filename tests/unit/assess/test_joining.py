@@ -65,7 +65,7 @@ def test_rows_match_by_id_and_task_whatever_their_type_where_statuses_are_ok(joi
     statuses = {"1": "OK", "2": "ODD", "3": None}
     joined = join([ok(n, 1) for n in statuses], [{**row, "status": statuses[row["id"]]} for row in TRUTH])
     assert pairs(joined) == [("t-1", 0, 1), ("t-1", 1, 1)]
-    assert left(joined) == {"have a status in the truth other than OK": (1, ("2",))}
+    assert left(joined) == {"have no level, as their status says": (1, ("2",))}
 
 
 def test_students_and_groups_come_from_the_output_too_and_rows_without_are_each_somebody_else(join: Join) -> None:
@@ -143,6 +143,18 @@ def test_points_in_the_place_of_levels_are_refused(join: Join) -> None:
     assert join(scored, added, score="people").rows.human.tolist() == levels
     with pytest.raises(InputError, match=r"its column level has the machine's levels.*, or score=NAME for points"):
         join(scored, added, score="score")
+
+
+def test_no_row_vanishes_without_a_reason(join: Join) -> None:
+    scored = [ok(n, level, probabilities=[0.5, 0.5]) for n, level in enumerate((1, None, 1.5, "abc", 1, 1))]
+    joined = join(scored, [{"id": n, "level": 1 if n < 5 else -1} for n in range(6)])
+    assert len(joined) == 2
+    assert left(joined) == {
+        "have no whole level in the output": (3, ("1", "2", "3")),
+        "have a level in the truth that is off the task's scale": (1, ("5",)),
+    }
+    with pytest.raises(InputError, match=r"truth\.jsonl has no rows"):
+        join(scored, [])
 
 
 def test_points_are_the_levels_that_the_output_shows_or_people_leave_no_doubt_of(join: Join) -> None:

@@ -1,6 +1,5 @@
 """Files of labelled rows, and which of their texts are the same or near copies."""
 
-import csv
 import itertools
 import json
 import math
@@ -10,36 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
-from labelled import each, labelled, rows_of
+from labelled import each, labelled, rows_of, write
 from making import WORDS
 from scoremux_client.errors import InputError
 from scoremux_evidence.rows.label_columns import LABEL_COLUMNS, LabelColumns
 from scoremux_evidence.rows.predicted import read_labelled
 from scoremux_evidence.rows.reading import read_labels
-from scoremux_evidence.rows.rules import NO_LEVEL, RELABELLED
+from scoremux_evidence.rows.rules import NO_LEVEL, RELABELLED, read_before
 from scoremux_evidence.rows.similar_texts import NEAR, fold, near_copies
 from scoremux_evidence.rows.trained_rows import TrainedRows, TrainedVersions
 
 NEEDED = ("task", "text", "level")
 SECRET = "my grandmother is the router"
-
-
-def write(path: Path, *rows: dict[str, Any]) -> Path:
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    if path.suffix == ".parquet":
-        pq.write_table(pa.Table.from_pylist([*rows]), path)
-    elif path.suffix == ".csv":
-        with path.open("w", newline="") as file:
-            writer = csv.DictWriter(file, names)
-            writer.writeheader()
-            writer.writerows(rows)
-    else:
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
 
 
 def row(id_: Any = "1", level: Any = 1, text: str = SECRET, **more: Any) -> dict[str, Any]:
@@ -148,12 +131,12 @@ def test_calibrated_rows_may_have_points_or_no_level_at_all(tmp_path: Path) -> N
         ("3", 1, 2),
         ("6", 0, None),
     ]
-    assert [*table.left_out] == ["cannot be used: no number in level or points", RELABELLED, NO_LEVEL]
+    assert [*table.left_out] == [RELABELLED, NO_LEVEL, "have no level"]
     assert len(table.left_out[RELABELLED]) == 1, "the prediction of row 1 has another level; row 5 does not count"
     table = read_labelled([path], None, LabelColumns(score="level"), {"t": [1.0, 2.0]})
     assert [(one.id, one.level) for one in each(table)] == [("3", 0)], "levels that are points"
-    assert {*table.left_out} == {"cannot be used: no number in level"}
-    for wrong in ({"points": "two"}, {"points": 2, "again": 7}):
+    assert {*table.left_out} == {"have no level"}
+    for wrong in ({"points": "two", "again": ""}, {"points": 2, "again": 7}):
         with pytest.raises(
             InputError, match=r"no number in level or points|its second level is not a number, or not one"
         ):
@@ -175,6 +158,35 @@ def test_calibrated_rows_may_have_points_or_no_level_at_all(tmp_path: Path) -> N
     assert {reason: len(rows) for reason, rows in table.left_out.items()} == {
         "are given by a second rater, whose points do not count beside a level, nor a level beside points": 2
     }
+
+
+def test_a_withdrawn_label_or_one_with_a_status_leaves_its_prediction_out(tmp_path: Path) -> None:
+    rows = [row("1"), row("2", None), row("3", status="PENDING"), row("4", status="UNKNOWN_TASK")]
+    predicted = [{"id": n, "task": "t", "level": 1, "probabilities": [0.2, 0.8]} for n in "1234"]
+    files = [write(tmp_path / "l.jsonl", *rows)], write(tmp_path / "p.jsonl", *predicted)
+    table = read_labelled(*files, LabelColumns(), {"t": [0.0, 1.0]})
+    assert table.id.tolist() == ["1", "4"]
+    assert [*table.left_out.values()] == [["l.jsonl:3"], ["l.jsonl:2"]]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_words_of_levels_that_are_numbers_stand_for_them_however_they_are_written(tmp_path: Path, suffix: str) -> None:
+    columns = LabelColumns(levels={"1": 0, "2": 1})
+    rows = [row(str(n), level) for n, level in enumerate((1.0, 2.0))]
+    assert read_labels([write(tmp_path / f"l{suffix}", *rows)], columns, NEEDED).rows.level.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("level", [10**400, "1_0"])
+def test_what_only_python_takes_for_a_number_is_none(tmp_path: Path, level: Any) -> None:
+    with pytest.raises(InputError, match="no number in level"):
+        read_labels([write(tmp_path / "l.jsonl", row("1", level))], LABEL_COLUMNS, NEEDED)
+
+
+def test_labels_count_by_the_day_on_which_they_were_read(tmp_path: Path) -> None:
+    days = ("31.08.2019", "2026-9-05", "2026-10-31T09:00", "2026-11-01", "2026-11-02T09:00:00+01:00", None)
+    rows = [row(str(n), decided_at=day) for n, day in enumerate(days)]
+    found = read_before(read_labels([write(tmp_path / "l.jsonl", *rows)]).rows, "2026-11-01")
+    assert [np.flatnonzero(mask).tolist() for mask in found.values()] == [[2], [0, 1, 5]]
 
 
 def test_lines_of_blank_cells_as_a_spreadsheet_leaves_them_are_no_rows(tmp_path: Path) -> None:

@@ -116,7 +116,7 @@ def test_totals_of_essays_are_watched_once_a_response_and_traits_say_why(store: 
     decision = Decision("p", Conditions(), threshold=threshold, traits={"grammar": own, "syntax": own})
     (store / "packages" / CALIBRATED / "decision.json").write_bytes(decision.to_json())
 
-    def watched(broken: float, doubt: float) -> dict[str, Any]:
+    def watched(broken: float, doubt: float, unread: int = 0) -> dict[str, Any]:
         desk = Desk()
         for ago in range(60, -1, -1):
             desk.day(ago, 0.0, doubt if ago < 40 else 0.12, task="essay-1.grammar")
@@ -125,6 +125,8 @@ def test_totals_of_essays_are_watched_once_a_response_and_traits_say_why(store: 
             off = (1.5 if recent and number % 100 / 10 < broken else -1.0) * picked
             row |= {"machine_total": 3.0, "first_total": 3.0 - off if picked else None, "line": number}
         desk.rows = [row | {"task": f"essay-1.{trait}"} for row in desk.rows for trait in ("grammar", "syntax")]
+        for row in desk.rows[1::2][:unread]:
+            row |= {"decided_by": "machine", "first_level": None, "first_total": None}
         values, _ = watch(desk, store, tmp_path, policy='on_alarm = "hold"')
         assert values["rows"][-1]["in"] == 200, "the totals are no rows"
         return values
@@ -133,6 +135,8 @@ def test_totals_of_essays_are_watched_once_a_response_and_traits_say_why(store: 
     (line,) = values["promises"]
     assert (line["task"], line["promise"], line["reads"], line["errors"]) == ("essay-1", "total", 610, 0)
     assert line["verdict"] == "kept" and values["read_behind"].keys() == {"essay-1"}
+    (line,) = watched(0.0, 0.12, unread=1000)["promises"]
+    assert line["reads"] == 510, "a response whose traits are not all read is not read"
     for doubt, cause in ((0.12, "machine or people changed"), (0.4, "population changed")):
         values = watched(0.4, doubt)
         assert values["promises"][0]["verdict"] == cause

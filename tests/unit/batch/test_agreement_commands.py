@@ -253,7 +253,7 @@ def test_compare_says_what_moved(
         assert change["value"] == pytest.approx(cell["t-2"]["new"][name]["value"] - cell["t-2"]["old"][name]["value"])
         assert change["low"] < change["value"] < change["high"]
     assert f"rows by the levels that they moved: +1: {moved}" in text
-    assert "rows have no score" not in text  # of NEW, where every row has one
+    assert "1 rows have no score in OLD: x & y" in text
 
 
 def test_compare_without_a_truth_and_with_other_rows(files: tuple[Path, Path, Path], tmp_path: Path) -> None:

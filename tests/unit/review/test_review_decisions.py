@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -358,3 +359,15 @@ def test_traits_of_which_the_machine_is_sure_stay_its_own_where_the_policy_says_
     assert work.execute("SELECT DISTINCT task, state FROM rows WHERE task LIKE 'essay%' ORDER BY task") == [
         ("essay-1.cohesion", "waiting"), ("essay-1.grammar", "waiting"), ("essay-1.syntax", "machine")
     ]  # fmt: skip
+    scored = Scored("", 1, 1.5, (0.5, 0.95), Status.OK, "ab", 9, False, confidence=0.95, route="human:LOW_CONFIDENCE")
+    some = [
+        ScoredArrival(f"Essay {n}", replace(scored, task=f"essay-1.{trait}", id=str(n)), trait=trait)
+        for n in range(400)
+        for trait in ("grammar", "syntax")
+    ]
+    some.append(ScoredArrival("Essay", replace(scored, task="essay-1.total", id="0")))
+    asyncio.run(LiveIntake(work.database).commit("north", some))
+    drawn = work.execute("SELECT name, read_behind, chosen_by FROM rows WHERE state='waiting' AND source LIKE '%north'")
+    both = Counter(drawn)
+    assert {*both.values()} == {2} and {row[1:] for row in both} == {(0.1, "read_behind")}
+    assert 20 <= len(both) <= 60
