@@ -231,10 +231,11 @@ def _looked_at(server: Served) -> dict[str, float]:
     """Return the share of micro-batches of one task, and the memory of the process that computes."""
     with urllib.request.urlopen(f"http://127.0.0.1:{server.metrics}/metrics", timeout=10) as answer:
         lines = answer.read().decode().splitlines()
-    counts = [line.rsplit(" ", 1) for line in lines if line.startswith("scoremux_micro_batches_total{")]
-    one_task = sum(float(count) for name, count in counts if "one_task" in name)
+    groups = [line.rsplit(" ", 1) for line in lines if line.startswith("scoremux_micro_batch_groups_")]
+    one_task = sum(float(count) for name, count in groups if 'le="1"' in name)
+    counted = sum(float(count) for name, count in groups if name.startswith("scoremux_micro_batch_groups_count"))
     rss = max(process.memory_info().rss for process in server.named("triton_python"))
-    return {"one_task": one_task / max(1.0, sum(float(count) for _, count in counts)), "rss_bytes": rss}
+    return {"one_task": one_task / max(1.0, counted), "rss_bytes": rss}
 
 
 def _write_rows(file: Path, repository: Path, count: int) -> list[str]:

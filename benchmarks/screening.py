@@ -184,7 +184,7 @@ class Recipes:
             keep(prepared, trained)
 
     def _kept(self, *of: object) -> Path:
-        from scoremux_train.recipe import derived_key
+        from scoremux_evidence.sampling import derived_key
 
         folder = self._work / f"{derived_key(self._folder.name, *of):016x}"
         self.goes_on |= folder.exists()

@@ -108,8 +108,9 @@ def read_without(files: Sequence[Path], columns: LabelColumns) -> Labels:
 
 def _by_item(labelled: Rows, tasks: Collection[str]) -> Rows:
     """Return labelled rows, those of a trait as rows of its item where the responses to draw from are of the item."""
-    items = {name: item for name in labelled.task.values if (item := name.rpartition(".")[0]) in tasks}
-    return labelled.plus(task=labelled.task.renamed(lambda name: name if name in tasks else items.get(name, name)))
+    traits = {*labelled.task.values} - {*tasks}
+    items = {name: item for name in traits if (item := name.rpartition(".")[0]) in tasks}
+    return labelled.plus(task=labelled.task.renamed(lambda name: items.get(name, name)))
 
 
 def write_queue(out: Path, samples: Sequence[TaskSample]) -> None:
@@ -140,7 +141,7 @@ def thin(count: int, seed: int, task: str, most: int = MOST) -> list[int]:
     """
     if count <= most:
         return list(range(count))
-    return sorted(map(int, _random(seed, task, "thin").choice(count, most, replace=False)))
+    return sorted(map(int, generator(seed, task, "thin").choice(count, most, replace=False)))
 
 
 def draw(
@@ -156,7 +157,7 @@ def draw(
         seed: The draw depends on it and on `task`.
         labelled: Bool [B], responses that have a label already: their units are left out.
     """
-    random = _random(seed, task, "draw")
+    random = generator(seed, task, "draw")
     _, unit = np.unique(np.array(related, np.int64), return_inverse=True)
     taken = np.zeros(unit.max(initial=-1) + 1, bool)
     taken[unit[labelled]] = True
@@ -208,6 +209,11 @@ def _draw_systematically(chance: Floats, stratum: Ints, random: np.random.Genera
     return chosen
 
 
-def _random(*parts: object) -> np.random.Generator:
-    digest = hashlib.blake2b("\0".join(map(str, parts)).encode("utf-8", "replace"), digest_size=16).digest()
-    return np.random.Generator(np.random.Philox(key=int.from_bytes(digest, "big")))
+def derived_key(*parts: object) -> int:
+    """Return 64 bits that depend on `parts` alone: the seed of orders, starts and dropout masks."""
+    return int.from_bytes(hashlib.blake2b("\0".join(map(str, parts)).encode(), digest_size=8).digest(), "little")
+
+
+def generator(*parts: object) -> np.random.Generator:
+    """Return a generator whose draws depend on `parts` alone."""
+    return np.random.Generator(np.random.Philox(key=derived_key(*parts)))

@@ -1,11 +1,11 @@
 """`card.md` of an adapter: the facts that a person should know before using it."""
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from scoremux_engine.packages.task import Task
-from scoremux_evidence.figures.estimates import Figure, rounded
+from scoremux_evidence.figures.estimates import rounded
+from scoremux_evidence.show.words import shown
 from scoremux_train.check import TaskCheck
 from scoremux_train.cross_validated import CrossValidated, OutOfFold
 from scoremux_train.recipe import Plan
@@ -100,9 +100,9 @@ def _agreement(agreement: CrossValidated, folds: int) -> str:
     lines = [
         " ".join(notes),
         "",
-        f"| of {agreement.rows} responses | value | 95 % interval |",
-        "|---|---|---|",
-        *(f"| {title} | {' | '.join(shown(figure))} |" for title, figure in agreement.figures.items()),
+        f"| of {agreement.rows} responses | with 95 % interval |",
+        "|---|---|",
+        *(f"| {title} | {shown(figure, 0, digits=3)} |" for title, figure in agreement.figures.items()),
     ]
     return "\n".join(lines)
 
@@ -120,10 +120,3 @@ def _limits(check: TaskCheck) -> str:
         f"{check.conflicts} texts have more than one human level." if check.conflicts else "",
     ]
     return "\n".join(f"- {line}" for line in lines if line)
-
-
-def shown(figure: Figure) -> tuple[str, str]:
-    """Return a figure and its interval as text."""
-    value, low, high = (rounded(number, 3) for number in figure)
-    interval = "no interval" if math.isnan(figure.low) else f"({low} – {high})"
-    return "undefined" if math.isnan(figure.value) else value, interval

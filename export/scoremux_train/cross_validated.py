@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from scoremux_evidence.figures.agreement import BY_NAME
-from scoremux_evidence.figures.estimates import Estimates, Figure, mean_of
+from scoremux_evidence.figures.estimates import Estimates, Figures, mean_of
 from scoremux_evidence.figures.intervals import estimates_of_tasks
 from scoremux_evidence.rows.table import Rows, own_numbers
 from scoremux_evidence.rows.weighing import ROUTED_BESIDE, ROUTED_ONLY, routed_beside, routed_only
@@ -29,7 +29,7 @@ class CrossValidated:
     rows: int = 0
     students: int | None = None
     notes: Sequence[str] = ()
-    figures: Mapping[str, Figure] = field(default_factory=dict)
+    figures: Figures = field(default_factory=dict)
 
     @classmethod
     def of(cls, read: Rows, rows: Rows) -> "CrossValidated":
@@ -46,7 +46,7 @@ class CrossValidated:
             why = "nothing was learned that tells responses apart."
             notes.append(f"Attention: level {machine[0]} was predicted of every response; {why}")
         found = estimates_of_tasks(STATISTICS, [rows])
-        figures = {BY_NAME[name].title: estimate.at(0) for name, estimate in found.items()}
+        figures = {BY_NAME[name].title: estimate for name, estimate in found.items()}
         students = len(np.unique(own_numbers(rows.student))) if (rows.student >= 0).any() else None
         return cls(len(rows), students, notes, figures)
 

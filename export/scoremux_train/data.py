@@ -12,7 +12,7 @@ import numpy as np
 from scoremux_engine.packages.task import Task
 from scoremux_evidence.rows import rules
 from scoremux_evidence.rows.label_columns import LABEL_COLUMNS, LabelColumns
-from scoremux_evidence.rows.points import take_levels
+from scoremux_evidence.rows.points import holds_points, take_levels
 from scoremux_evidence.rows.reading import column_hint, read_labels
 from scoremux_evidence.rows.similar_texts import related
 from scoremux_evidence.rows.table import Reasons, Rows
@@ -89,7 +89,7 @@ def read_data(
     columns_read = replace(columns, score=columns.score or points)
     labels = read_labels(paths, columns_read, ("task", "text", "level"), strict=False)
     labels.require(columns)
-    rows = labels.rows.without(rules.has_status(labels.rows))
+    rows = labels.rows.without(rules.is_undecided(labels.rows))
     rows = rows.without(rules.of_no_task(rows, tasks) if tasks else {})
     pool = read_labels(unlabelled, replace(columns, level="", score="", second="", rater=""), ("task", "text")).rows
     if not len(rows) + len(pool):
@@ -117,11 +117,11 @@ def read_data(
             traits = {trait: {"levels": task.levels} for trait, task in own.items()}
             fields = {name: value for name, value in tasks.get(item, {}).items() if name != "levels"}
             for name in ("question", "reference", "input"):
-                told = [value for task in own.values() if (value := getattr(task, name))]
-                if any(value != told[0] for value in told):
+                told = {getattr(task, name) for task in own.values()} - {"", None}
+                if len(told) > 1:
                     raise DataError(f"item {item}: its traits have different texts as {name}; an item has one")
-                if told:
-                    fields[name] = told[0]
+                for value in told:
+                    fields[name] = value
             data.items[item] = check(Task, {**fields, "id": item, "traits": traits}, f"item {item}", DataError)
     in_items = {trait.id for item in data.items.values() for trait, *_ in item.slices.values()}
     for name, answers in sorted(pool.by_task().items()):
@@ -196,8 +196,8 @@ def _refuse_points(rows: Rows, task: Task, columns: LabelColumns) -> None:
     """Raise DataError where a column of levels holds the task's points, some of which would pass as other levels."""
     numbers = rows.level[~np.isnan(rows.level)]
     parts = numbers[numbers != np.floor(numbers)]
-    points = {*numbers.tolist()} <= {*task.levels} and not {*numbers.tolist()} <= {*range(len(task.levels))}
-    if points or len(parts) > _MOST_PARTS * len(numbers):
+    has_points = holds_points(numbers, np.array(task.levels), len(task.levels))
+    if has_points or len(parts) > _MOST_PARTS * len(numbers):
         number = parts[0] if len(parts) else numbers.max()
         raise DataError(
             f"task {task.id}: {columns.level} has {number:g}, so it holds points, not levels counted from 0; name it "

@@ -14,11 +14,12 @@ from scoremux_engine.packages.task import Task
 from scoremux_evidence.figures.agreement import BY_NAME
 from scoremux_evidence.rows.table import Rows
 from scoremux_evidence.rows.trained_rows import TrainedRows
+from scoremux_evidence.show.words import shown
 from scoremux_files.rows.readers import text_check
 from scoremux_files.rows.writers import write_rows
 from scoremux_files.settings import check
 from scoremux_files.terminal import print_table
-from scoremux_train.card import card, shown
+from scoremux_train.card import card
 from scoremux_train.check import TaskCheck
 from scoremux_train.cross_validated import STATISTICS, OutOfFold
 from scoremux_train.errors import DataError
@@ -146,10 +147,10 @@ def print_agreement(console: Console, out_of_fold: OutOfFold) -> None:
     titles = [BY_NAME[name].title for name in STATISTICS] if count else []
     rows = []
     for name, agreement in of_task.items():
-        cells = [" ".join(shown(figure)) for figure in agreement.figures.values()]
+        cells = [str(shown(figure, 0, digits=3)) for figure in agreement.figures.values()]
         rows.append([name, str(agreement.rows), *(cells or [""] * len(titles))])
     if count > 1:
-        cells = [" ".join(shown(mean.at(0))) + mean.of_fewer(0) for mean in out_of_fold.means]
+        cells = [str(shown(mean, 0, digits=3)) for mean in out_of_fold.means]
         rows.append([f"mean of {count} tasks", "", *cells])
     print_table(
         console,

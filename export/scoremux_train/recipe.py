@@ -1,10 +1,8 @@
 """How to train: `train.toml`."""
 
-import hashlib
 from pathlib import Path
 from typing import Annotated, Literal
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from scoremux_files.settings import check, read_toml
@@ -80,13 +78,3 @@ class Plan(_Strict):
     def read(cls, path: Path) -> "Plan":
         """Read `train.toml`. Raises RecipeError naming the key that is wrong."""
         return check(cls, read_toml(path, RecipeError), str(path), RecipeError)
-
-
-def derived_key(*parts: object) -> int:
-    """Return 64 bits that depend on `parts` alone: the seed of orders, starts and dropout masks."""
-    return int.from_bytes(hashlib.blake2b("\0".join(map(str, parts)).encode(), digest_size=8).digest(), "little")
-
-
-def generator(*parts: object) -> np.random.Generator:
-    """Return a generator whose draws depend on `parts` alone."""
-    return np.random.Generator(np.random.Philox(key=derived_key(*parts)))

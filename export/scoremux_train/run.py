@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from scoremux_engine.model.backbone import head_inputs
+from scoremux_evidence.sampling import derived_key
 from scoremux_train.progress import Progress
-from scoremux_train.recipe import Plan, derived_key
+from scoremux_train.recipe import Plan
 from scoremux_train.training.batches import StepRow, TrainingSet
 from scoremux_train.training.checkpoint import Checkpoint, TrainingState
 from scoremux_train.training.preparation import WHOLE, Prepared, PreparedTask

@@ -146,5 +146,5 @@ def test_points_from_training_to_report(
         figures = json.loads((tmp_path / name / "r.json").read_text())["tasks"]
         said.append((capsys.readouterr().out, printed, figures))
     assert said[0] == said[1]
-    assert "of no level" not in said[0][0] and "1 rows have no level in the truth" in said[0][0]
+    assert "of no level" not in said[0][0] and "1 rows have no level of a person" in said[0][0]
     assert "column of the points" in (tmp_path / "Punkte" / "r.html").read_text()

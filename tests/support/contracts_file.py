@@ -59,11 +59,11 @@ BRIDGE: dict[str, str] = {
         "served_tasks"
     ),
     "scoremux_client.audit_lines": "KEEP_LOGS LEAST_DAYS erase_digests text_digest",
-    "scoremux_client.contract": ("CONDITION_CODES GRANT_HEADER MAX_BATCH_ROWS NOBODY_CAN Reason TASK_ID_PATTERN"),
+    "scoremux_client.contract": ("CONDITION_CODES GRANT_HEADER MAX_BATCH_ROWS NOBODY_CAN Reason TASK_ID_PATTERN TOTAL"),
     "scoremux_engine.scoring.permission": "Grant Permissions",
     "scoremux_files": ("InputError ScoremuxError first_of parsing read_key reading release replacing writing"),
     "scoremux_files.row_files": ("cell_text check_kept chunks read_rows whole_number write_rows"),
-    "scoremux_files.settings": "parse_file read_table",
+    "scoremux_files.settings": "parse_file read_json read_table",
     "scoremux_files.terminal": "print_table printable takes",
     "scoremux_server.front_door.access_tokens": "AccessTokenFile",
 }

@@ -131,10 +131,7 @@ def number_lists(column: Any) -> tuple[Floats64, Ints32]:
     """Return the numbers of all rows one after the other, and how many each row has. Raises ValueError."""
     column = _whole(column)
     if not pa.types.is_nested(column.type):
-        rows = [
-            [float(cell) for cell in (cells or "").strip("[]").replace(",", " ").split()]
-            for cells in column.to_pylist()
-        ]
+        rows = [[float(cell) for cell in (cells or "").split()] for cells in column.to_pylist()]
         column = pa.array(rows, pa.list_(pa.float64()))
     count = np.asarray(pc.fill_null(pc.list_value_length(column), 0), np.int32)
     values = pc.cast(pc.list_flatten(column), "float64")

@@ -22,8 +22,8 @@ from scoremux_files import InputError, first_of
 
 _BY = "scoremux api"
 _PATIENCE_S = 10.0
-_MOST_NAMES, _MOST_NAMES_IN_ALL = 100, 1000
-"""Names of kept columns: of a namespace, and in all."""
+_MOST_NAMES = 100
+"""Of kept columns of a namespace."""
 _NOBODY = ForPeople()
 _log = logging.getLogger(__name__)
 
@@ -74,13 +74,10 @@ class LiveIntake:
         kept = self.kept.setdefault(namespace, set())
         if not (new := names - kept):
             return
-        if len(kept) + len(new) > _MOST_NAMES:
-            detail = f"the rows of {namespace} keep {len(kept)} columns, and {_MOST_NAMES} is the most"
-        elif len(new.union(*self.kept.values())) > _MOST_NAMES_IN_ALL:
-            detail = f"the rows of all namespaces together may keep {_MOST_NAMES_IN_ALL:,} columns"
-        else:
+        if len(kept) + len(new) <= _MOST_NAMES:
             kept |= new
             return
+        detail = f"the rows of {namespace} keep {len(kept)} columns, and {_MOST_NAMES} is the most"
         _log.warning("limit: %s; a request of %s has more", detail, namespace)
         raise ApiProblem(422, "Too many columns", f"keep: {detail}: send what differs as values, not as names")
 

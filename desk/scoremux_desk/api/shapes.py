@@ -174,21 +174,16 @@ SCORE_REQUEST = {"requestBody": {"required": True, "content": _CONTENT}}
 
 def as_json_row(scored: Scored) -> dict[str, Any]:
     """Return a row of an answer, as `ScoredRow` describes it; float32 values survive JSON with the same bits."""
-    return {
-        "id": scored.id,
+    # A member that is not there, or empty, is null.
+    row = {name: getattr(scored, name, None) or None for name in ScoredRow.model_fields}
+    return row | {
         "task": scored.task,
         "status": scored.status.value,
         "level": scored.level if scored.level >= 0 else None,
         "score": scored.score,
-        "probabilities": scored.probabilities or None,
         "confidence": scored.confidence,
         "range": scored.level_range,
-        "condition": scored.condition or None,
-        "route": scored.route or None,
-        "version": scored.version or None,
         "truncated": scored.truncated,
-        "arithmetic": scored.arithmetic or None,
-        "feedback": scored.feedback or None,
         "traits": {name: as_json_row(trait) for name, trait in scored.traits.items()} or None,
         "total": scored.total.score if scored.total else None,
     }

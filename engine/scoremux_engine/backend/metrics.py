@@ -48,7 +48,6 @@ FAILED_BATCHES = Metric("scoremux_failed_batches_total", "Batches that ended in 
 BATCH_ROWS = Metric("scoremux_batch_rows", "Rows of a batch.", buckets=_ROWS)
 MICRO_BATCH_ROWS = Metric("scoremux_micro_batch_rows", "Rows of a micro-batch.", buckets=_ROWS)
 MICRO_BATCH_GROUPS = Metric("scoremux_micro_batch_groups", "Task versions in a micro-batch.", buckets=_ROWS)
-MICRO_BATCHES = Metric("scoremux_micro_batches_total", "Micro-batches of one_task, or mixed.", labels=("form",))
 STAGE_SECONDS = Metric(
     "scoremux_stage_seconds",
     "Seconds in a stage, of requests that go through it together.",
@@ -202,7 +201,6 @@ class Recorder:
         self._add_observation(BATCH_ROWS, trace.rows)
         for part in trace.parts:
             self._values[PADDED_TOKENS, ()] += part.rows * part.bucket
-            self._values[MICRO_BATCHES, ("one_task" if part.groups == 1 else "mixed",)] += 1
             self._add_observation(MICRO_BATCH_ROWS, part.rows)
             self._add_observation(MICRO_BATCH_GROUPS, part.groups)
             self._add_observation(MICRO_BATCH_FILL, part.fill)

@@ -229,17 +229,17 @@ def _known(labels: Labels, columns: LabelColumns, absent: Collection[str], train
     rows = labels.rows
     student = columns.student if columns.student and columns.student not in absent else ""
     groups = [name for name in columns.groups if name not in absent]
-    not_ok = rules.has_status(rows)
-    (is_other_status,) = not_ok.values()
-    level = np.where(is_other_status, np.nan, np.where(np.isnan(rows.level), rows.score, rows.level))
+    lacking = rules.without_level(rows)
+    level = np.where(
+        np.logical_or.reduce([*lacking.values()]), np.nan, np.where(np.isnan(rows.level), rows.score, rows.level)
+    )
     (is_apart,) = rules.not_a_sample(rows).values()
     learned = rules.learned(rows, trained, ~np.isnan(level) & ~is_apart)
     is_learned = learned[rules.TRAINED_ON]
     left_out = {
         rules.NOT_A_SAMPLE: is_apart & ~np.isnan(level) & ~is_learned,
         **learned,
-        **not_ok,
-        **rules.without_level(rows, is_other_status),
+        **lacking,
         rules.NO_SECOND: rows.no_second,
         **rules.without_group(rows, student, groups),
     }

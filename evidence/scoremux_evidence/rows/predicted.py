@@ -9,7 +9,7 @@ import numpy as np
 from scoremux_evidence.rows.label_columns import LabelColumns
 from scoremux_evidence.rows.points import take_levels
 from scoremux_evidence.rows.reading import common_key, read_labels
-from scoremux_evidence.rows.rules import RELABELLED, has_status, lacks_level, not_a_sample, points_of_no_level
+from scoremux_evidence.rows.rules import NO_SECOND, RELABELLED, not_a_sample, without_level
 from scoremux_evidence.rows.table import Ints, Key, Mask, Rows, Values
 from scoremux_files.errors import InputError
 from scoremux_files.rows.codes import Codes
@@ -40,18 +40,15 @@ def read_labelled(files: Sequence[Path], predictions: Path | None, columns: Labe
     task = np.array([*(list(scales).index(name) if name in scales else -1 for name in rows.task.values), -1])
     rows = take_levels(rows, task[rows.task.code], [*scales.values()])
     given = np.arange(len(rows)) < len(labels.rows)
-    wrong = np.flatnonzero(given & rows.no_second)
-    if len(wrong):
-        raise InputError(f"{rows.place(wrong[0])}: its second level is not a number, or not one of its task's")
+    rows = rows.counting({NO_SECOND: rows.no_second})
     keys = common_key(labels, trained)(rows) if len(labels.rows) else rows.response_keys()
     pairs = _pairs(rows, keys, given)
     rows = _with_predictions(rows, pairs)
     used = np.zeros(len(rows), bool)
     used[[*pairs.values()]] = True
     rows = rows.where(~used)
-    for rule in (has_status, points_of_no_level, lacks_level, not_a_sample):
-        rows = rows.without(rule(rows))
-    return rows
+    rows = rows.without(without_level(rows))
+    return rows.without(not_a_sample(rows))
 
 
 def _pairs(rows: Rows, keys: Sequence[Key], given: Mask) -> dict[int, int]:

@@ -198,8 +198,8 @@ class _Lines:
     ) -> Rows:
         """Return the lines of a file that can be used as rows."""
         levels = self._columns.levels
-        for name in ("level", "second") if levels else ():
-            cells[name] = [levels.get(_word(cell), cell) for cell in cells[name]]
+        for name in ("level", "second") if levels else ():  # which have 1 for 1.0
+            cells[name] = [levels.get(str(cell).strip().removesuffix(".0"), cell) for cell in cells[name]]
         rows = _as_rows(cells, str(file), numbers)
         problems = {place: ("line", why) for place, why in unread.items()}
         for key, mask, why in self._faults(rows, present):
@@ -237,8 +237,7 @@ class _Lines:
             },
             "text": {f"no {name['text']}": rows.text == np.array(None)},
             "level": {
-                f"{number}; words need [levels] in columns.toml": no_level & rows.no_number,
-                number: no_level,
+                f"{number} (words need [levels] in columns.toml)": no_level,
                 "probability is not a number above 0 and at most 1": (rows.probability <= 0) | (rows.probability > 1),
             },
         }
@@ -290,13 +289,8 @@ def _as_rows(cells: dict[str, list[Any]], file: str, numbers: Sequence[int | Non
     return Rows(columns)
 
 
-def _word(cell: object) -> str:
-    """Return a cell as `[levels]` names it: 1.0 is 1."""
-    return (cell_text(cell) or "").strip().removesuffix(".0")
-
-
 def _is_numbers(cell: Any) -> bool:
-    return isinstance(cell, (list, tuple)) and all(type(share) in (int, float) and 0 <= share <= 1 for share in cell)
+    return isinstance(cell, (list, tuple)) and all(type(share) in (int, float) and not share > _MOST for share in cell)
 
 
 def _objects(values: Sequence[Any]) -> Any:

@@ -8,7 +8,6 @@ from datetime import date
 
 import numpy as np
 
-from scoremux_client.contract import Status
 from scoremux_decide.conditions.finder import Finder
 from scoremux_evidence.rows.table import Floats, Mask, Rows, by_reason
 from scoremux_evidence.rows.trained_rows import TrainedVersions
@@ -31,8 +30,9 @@ TRAINED_ON = (
     "were trained on by the adapter that scored them; take its out-of-fold predictions, the predictions.parquet of "
     "`scoremux train`"
 )
-NO_NUMBER = "have a level in the truth that is not a number"
-NO_LEVEL = "have points of no level of their task"
+NO_PERSON = "have no level of a person"
+NO_NUMBER = "have a person's level that is not a number"
+NO_LEVEL = "have points of no level of their task, as far as is known"
 NO_SECOND = "have a second level that is not a number, or points that no level has, and count without it"
 NOT_A_SAMPLE = "are validity papers or have no probability, and stand for no other rows"
 SENT_TO_PEOPLE = "were sent to people, beside a sample of all responses"
@@ -178,27 +178,16 @@ def has_condition(rows: Rows, finder: Finder) -> Found:
     return dict(sorted(found.items()))
 
 
-def has_status(rows: Rows) -> Found:
+def is_undecided(rows: Rows) -> Found:
     """Rows that the desk's final scores say have no level. A person's level counts whatever status the machine gave."""
-    return {"have no level, as their status says": rows.status.among([Status.CONDITION.value, "PENDING", "ODD"])}
+    return {"have no level, as their status says": rows.status.among(["CONDITION", "PENDING", "ODD"])}
 
 
-def lacks_level(rows: Rows) -> Found:
-    return {"have no level": np.isnan(rows.level) & ~rows.no_level}
-
-
-def points_of_no_level(rows: Rows) -> Found:
-    return {NO_LEVEL: rows.no_level}
-
-
-def without_level(rows: Rows, counted: Mask) -> Found:
-    """Rows without a level that can be compared. counted: those that have another reason to have none."""
-    no_level = np.isnan(rows.level) & np.isnan(rows.score) & ~rows.no_number & ~rows.no_level & ~counted
-    return {
-        "have no level in the truth": no_level,
-        NO_NUMBER: rows.no_number,
-        f"{NO_LEVEL}, as far as the output shows": rows.no_level,
-    }
+def without_level(rows: Rows) -> Found:
+    """Rows without a level that can be compared."""
+    found = {**is_undecided(rows), NO_NUMBER: rows.no_number, NO_LEVEL: rows.no_level}
+    is_blank = np.isnan(rows.level) & np.isnan(rows.score)
+    return {**found, NO_PERSON: is_blank & ~np.logical_or.reduce([*found.values()])}
 
 
 def without_group(rows: Rows, student: str, groups: Sequence[str]) -> Found:

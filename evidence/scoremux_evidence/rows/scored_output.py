@@ -37,19 +37,16 @@ def read_scored(path: Path) -> Rows:
     more = ("fold", "points", "administration", "condition", "adapter")
     columns = present_columns(path, (*needed, *others, *more), ("id", "task"))
     is_predicted = {"fold", "probabilities"} <= columns.keys() and "status" not in columns
-    numbers_alone = f"{path}: a cell of probabilities or points has something else than numbers"
-    if is_predicted:
-        with parsing(numbers_alone):
-            columns = _outcomes(columns)
-    elif not columns.keys() >= {*needed}:
+    with parsing(f"{path}: a cell of probabilities or points has something else than numbers"):
+        columns = _outcomes(columns) if is_predicted else columns
+        spread = distributions(columns.get("probabilities"), len(columns["id"]))
+    if not columns.keys() >= {*needed}:
         present_columns(path, needed, needed)  # raises
     ids = texts(columns["id"])
     if path.suffix.lower() == ".csv":
         ids = pa.array([None if i is None else without_apostrophe(i) for i in ids.to_pylist()], "string")
     status = encode(columns["status"])
     level = levels(columns["level"])
-    with parsing(numbers_alone):
-        spread = distributions(columns.get("probabilities"), len(ids))
     nan = np.full(len(ids), np.nan)
     low, high = (levels(columns[name]) if name in columns else nan for name in others[-2:])
     score, confidence = (numbers(columns[name]) if name in columns else nan for name in ("score", "confidence"))

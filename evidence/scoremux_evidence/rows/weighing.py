@@ -39,8 +39,6 @@ _ALL_RESPONSES = (
     "sent to people as in the output: figures are about all responses, n is the number of rows that were read."
 )
 
-_MOST_NAMED = 20
-
 _FEWEST = 5
 """With fewer rows that were sent to people, or that were not, a task's weights are not scaled: one would count most."""
 
@@ -115,7 +113,7 @@ def population_of(routed: Sequence[str], others: bool, weighted: bool) -> str:
     rest = _ALL_RESPONSES if weighted else ""
     if not routed:
         return rest
-    some = f"Figures of {first_of(routed, _MOST_NAMED)}, which are in those of all rows too, are {_ROUTED}"
+    some = f"Figures of {first_of(routed)}, which are in those of all rows too, are {_ROUTED}"
     return f"{some} Of the other tasks: {rest}" if rest else some
 
 
@@ -153,5 +151,5 @@ def heavy_rows(ids: Sequence[str], task: Values, tasks: Sequence[str], weight: F
     if not len(heavy):
         return ""
     names = [f"{ids[row]} of {tasks[task[row]]} ({weight[row] / total[task[row]]:.0%})" for row in heavy]
-    some = f"Rows with more than {_MOST_WEIGHT:.0%} of the weight of their task: {first_of(names, _MOST_NAMED)}."
+    some = f"Rows with more than {_MOST_WEIGHT:.0%} of the weight of their task: {first_of(names)}."
     return f"{some} The task's figures depend on this row, and its intervals are too narrow."

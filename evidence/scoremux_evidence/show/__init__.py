@@ -48,8 +48,7 @@ def write_report(inputs: ReportInputs, out: Path, title: str = "Agreement of mac
     write_json(out.with_suffix(".json"), as_json(assessed, matched, provenance))
     write_table(out.with_suffix(".parquet"), assessed)
     values = view(assessed, matched)
-    values["to_paste"].write_csv(out.with_suffix(".csv"))
-    beside = {suffix: out.with_suffix(f".{suffix}").name for suffix in ("json", "parquet", "csv")}
+    beside = {suffix: out.with_suffix(f".{suffix}").name for suffix in ("json", "parquet")}
     write_page(out, "scoremux_evidence.show", "page.html", values | provenance | beside)
     return assessed
 

@@ -20,55 +20,45 @@ Plot = dict[str, str]
 """A plot's title, and the plot as SVG."""
 
 
-class Plots:
-    """Draws the plots of one page, whose ids all differ."""
+def reliability_plot(reliability: Reliability, cell: int, title: str) -> Plot:
+    """Draw the share of right levels against the stated confidence, in tenths."""
+    some = reliability.rows[cell] > 0
+    columns = (reliability.stated, reliability.right, reliability.rows)
+    stated, right, rows = (column[cell][some] for column in columns)
+    frame = _Frame(230)
+    body = [frame.grid("stated confidence", "share of right levels")]
+    body += [frame.line([(0, 0), (1, 1)], "limit"), frame.line(list(zip(stated, right, strict=True)), "machine")]
+    body += [frame.dot(p, q, 3 + 8 * np.sqrt(n / rows.sum())) for p, q, n in zip(stated, right, rows, strict=True)]
+    bins = zip(stated, right, rows, strict=True)
+    spoken = (f"stated {p:.2f}, right {q:.2f}, {int(n):,} rows" for p, q, n in bins)
+    return _svg(frame, body, title, "; ".join(spoken))
 
-    def __init__(self) -> None:
-        self._drawn = 0
 
-    def reliability(self, reliability: Reliability, cell: int, title: str) -> Plot:
-        """Draw the share of right levels against the stated confidence, in tenths."""
-        some = reliability.rows[cell] > 0
-        columns = (reliability.stated, reliability.right, reliability.rows)
-        stated, right, rows = (column[cell][some] for column in columns)
-        frame = _Frame(230)
-        body = [frame.grid("stated confidence", "share of right levels")]
-        body += [frame.line([(0, 0), (1, 1)], "limit"), frame.line(list(zip(stated, right, strict=True)), "machine")]
-        body += [frame.dot(p, q, 3 + 8 * np.sqrt(n / rows.sum())) for p, q, n in zip(stated, right, rows, strict=True)]
-        bins = zip(stated, right, rows, strict=True)
-        spoken = (f"stated {p:.2f}, right {q:.2f}, {int(n):,} rows" for p, q, n in bins)
-        return self._svg(frame, body, title, "; ".join(spoken))
+def risk_plot(reliability: Reliability, cell: int, title: str, policy: tuple[float, float]) -> Plot:
+    """Draw the share of wrong levels among the most confident rows, against how many rows those are.
 
-    def risk(
-        self, reliability: Reliability, cell: int, title: str, policy: tuple[float, float] = (np.nan, np.nan)
-    ) -> Plot:
-        """Draw the share of wrong levels among the most confident rows, against how many rows those are.
+    policy: the share of rows that it leaves to the machine, and the share of wrong levels among them.
+    """
+    shares = (reliability.kept, reliability.kept_high, reliability.kept_low)
+    wrong, least, most = (1 - share[cell] for share in shares)
+    frame = _Frame(200, max(0.05, float(most.max())))
+    body = [frame.grid("share of rows scored by the machine", "share of wrong levels")]
+    body.append(frame.band(COVERAGES, least, most))
+    body.append(frame.line(list(zip(COVERAGES, wrong, strict=True)), "machine"))
+    body += [frame.dot(share, risk, 3) for share, risk in zip(COVERAGES, wrong, strict=True)]
+    columns = (column[1::2] for column in (COVERAGES, wrong, least, most))
+    points = zip(*columns, strict=True)
+    spoken = [f"{c:.0%} of rows: {w:.1%} wrong, from {a:.1%} to {b:.1%}" for c, w, a, b in points]
+    if np.isfinite(policy).all():
+        body += [frame.line([(policy[0], 0), (policy[0], policy[1])], "limit"), frame.dot(*policy, 7)]
+        spoken.append(f"the policy: {policy[0]:.0%} of rows, {policy[1]:.1%} wrong")
+    return _svg(frame, body, title, "; ".join(spoken))
 
-        policy: the share of rows that it leaves to the machine, and the share of wrong levels among them.
-        """
-        shares = (reliability.kept, reliability.kept_high, reliability.kept_low)
-        wrong, least, most = (1 - share[cell] for share in shares)
-        frame = _Frame(200, max(0.05, float(most.max())))
-        body = [frame.grid("share of rows scored by the machine", "share of wrong levels")]
-        body.append(frame.band(COVERAGES, least, most))
-        body.append(frame.line(list(zip(COVERAGES, wrong, strict=True)), "machine"))
-        body += [frame.dot(share, risk, 3) for share, risk in zip(COVERAGES, wrong, strict=True)]
-        columns = (column[1::2] for column in (COVERAGES, wrong, least, most))
-        points = zip(*columns, strict=True)
-        spoken = [f"{c:.0%} of rows: {w:.1%} wrong, from {a:.1%} to {b:.1%}" for c, w, a, b in points]
-        if np.isfinite(policy).all():
-            body += [frame.line([(policy[0], 0), (policy[0], policy[1])], "limit"), frame.dot(*policy, 7)]
-            spoken.append(f"the policy: {policy[0]:.0%} of rows, {policy[1]:.1%} wrong")
-        return self._svg(frame, body, title, "; ".join(spoken))
 
-    def _svg(self, frame: "_Frame", body: Sequence[str], title: str, description: str) -> Plot:
-        self._drawn += 1
-        title_id = f"plot-{self._drawn}-title"
-        text_id = f"plot-{self._drawn}-text"
-        names = f'<title id="{title_id}">{escape(title)}</title><desc id="{text_id}">{escape(description)}</desc>'
-        box = f'viewBox="0 0 {WIDTH} {frame.bottom + 38}"'
-        opened = f'<svg {box} role="img" aria-labelledby="{title_id}" aria-describedby="{text_id}">'
-        return {"title": title, "svg": Markup(f"{opened}{names}{''.join(body)}</svg>")}
+def _svg(frame: "_Frame", body: Sequence[str], title: str, description: str) -> Plot:
+    box = f'viewBox="0 0 {WIDTH} {frame.bottom + 38}"'
+    opened = f'<svg {box} role="img" aria-label="{escape(title)}: {escape(description)}">'
+    return {"title": title, "svg": Markup(f"{opened}{''.join(body)}</svg>")}
 
 
 class _Frame:

@@ -4,11 +4,9 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isnan
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import pyarrow as pa
 from rich.console import Console
 
 from scoremux_evidence.figures.estimates import Figures
@@ -20,7 +18,6 @@ from scoremux_evidence.verdicts.groups import Groups
 from scoremux_evidence.verdicts.items import OF_TOTAL
 from scoremux_evidence.verdicts.totals import Totals
 from scoremux_evidence.verdicts.verdicts import Verdict, rows_in_words, worst
-from scoremux_files.rows.writers import write_rows
 from scoremux_files.terminal import print_table
 
 _ZERO = re.compile(r"(?<![\d.])0\.")
@@ -113,12 +110,6 @@ class Table:
             box=False,
             notes=notes,
         )
-
-    def write_csv(self, path: Path) -> None:
-        """Write the cells without their small print. Raises InputError."""
-        columns = [pa.array([cell.text for cell in column], "string") for column in zip(*self.rows, strict=True)]
-        table = pa.table(columns, names=list(self.columns))
-        write_rows(path, [table], table.schema)
 
 
 class _Line(NamedTuple):

@@ -5,7 +5,7 @@ from math import isnan
 
 from scoremux_evidence.figures.agreement import STATISTICS
 from scoremux_evidence.rows.table import Ints
-from scoremux_evidence.show.plots import Plots
+from scoremux_evidence.show.plots import risk_plot
 from scoremux_evidence.show.report_tables import criteria_with, group_verdicts, rows_needed
 from scoremux_evidence.show.words import View, shown, verdict_shown
 from scoremux_evidence.verdicts.assessment import MOST_DROPPED, Assessment
@@ -19,7 +19,7 @@ _REASONS = {
 }
 
 
-def task_view(assessed: Assessment, cell: int, plots: Plots) -> View:
+def task_view(assessed: Assessment, cell: int) -> View:
     """Return the values of the template that are about one task, a row of its tables included."""
     name = assessed.tasks[cell]
     levels = assessed.by_level[cell]
@@ -30,7 +30,7 @@ def task_view(assessed: Assessment, cell: int, plots: Plots) -> View:
         "verdict": verdict_shown(assessed.overall, cell),
         "needed": rows_needed(assessed, cell),
         "reasons": _reasons(assessed, cell),
-        "risk": None if isnan(error) else plots.risk(assessed.confidence, cell, risk, policy_of(assessed, cell)),
+        "risk": None if isnan(error) else risk_plot(assessed.confidence, cell, risk, policy_of(assessed, cell)),
         "routing": routes_in_words(assessed, cell).strip(),
         "levels": list(levels.levels),
         "confusion": _shown(levels.confusion),

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from scoremux_evidence.rows.matching import Matched
-from scoremux_evidence.show.plots import Plots
+from scoremux_evidence.show.plots import reliability_plot, risk_plot
 from scoremux_evidence.show.report_tables import (
     GROUP_MEANS,
     GROUPS,
@@ -31,7 +31,6 @@ FOLD_ABOVE = 10
 
 def view(assessed: Assessment, matched: Matched) -> View:
     """Return the values of the template `page.html`."""
-    plots = Plots()
     routed = bool(assessed.figures["people"].n[-1])
     counts = _counts(assessed.overall)
     groups = [*lines_of_groups(assessed.groups)]
@@ -54,9 +53,9 @@ def view(assessed: Assessment, matched: Matched) -> View:
         "items": [items_table(assessed), traits_table(assessed)] if assessed.items else [],
         "failing_groups": _failing_groups(assessed),
         "code_gaps": matched.code_gaps,
-        "confidence": _confidence(assessed, bool(matched.rows.calibrated.any()), plots),
+        "confidence": _confidence(assessed, bool(matched.rows.calibrated.any())),
         "left_out": [*left_out_shown(matched.rows.left_out)],
-        "tasks": [task_view(assessed, cell, plots) for cell in range(len(assessed.tasks))],
+        "tasks": [task_view(assessed, cell) for cell in range(len(assessed.tasks))],
         "population": matched.population,
         "second_human_note": _doubly(assessed, len(matched)),
         "unit": "student" if "student" in matched.rows else "row",
@@ -152,7 +151,7 @@ def _failing_groups(assessed: Assessment) -> str:
     return f"Groups of a task that fail a criterion: {', '.join(names) or 'none'}."
 
 
-def _confidence(assessed: Assessment, calibrated: bool, plots: Plots) -> View | None:
+def _confidence(assessed: Assessment, calibrated: bool) -> View | None:
     reliability = assessed.confidence
     error = reliability.error[-1]
     if math.isnan(error):
@@ -165,7 +164,7 @@ def _confidence(assessed: Assessment, calibrated: bool, plots: Plots) -> View | 
         "if the machine keeps only the rows of which it is most confident."
     )
     plot_views = [
-        plots.reliability(reliability, -1, "Reliability, all rows"),
-        plots.risk(reliability, -1, "Risk against coverage, all rows", policy_of(assessed, -1)),
+        reliability_plot(reliability, -1, "Reliability, all rows"),
+        risk_plot(reliability, -1, "Risk against coverage, all rows", policy_of(assessed, -1)),
     ]
     return {"sentence": sentence + routes_in_words(assessed, -1), "plots": plot_views}

@@ -40,7 +40,7 @@ _REMEDY = "write the file with `scoremux review export --out`, and the newest ve
 _OrBlank = BeforeValidator(lambda cell: "" if cell is None else cell)
 _Text = Annotated[str, _OrBlank]
 _Share = Annotated[float, Field(ge=0, le=1)]
-_Number = Annotated[int, Field(gt=-(2**53), lt=2**53)]
+_Number = Annotated[int, Field(ge=-1, lt=2**53)]
 
 
 def _day(time: str) -> str:
@@ -50,7 +50,7 @@ def _day(time: str) -> str:
 
 
 class _FinalRow(BaseModel, allow_inf_nan=False, coerce_numbers_to_str=True):
-    """A row of the desk's export; added_at: its day, as YYYY-MM-DD. Older exports lack the columns with a default."""
+    """A row of the desk's export; added_at: its day, as YYYY-MM-DD."""
 
     id: _Text
     task: _Text
@@ -61,8 +61,7 @@ class _FinalRow(BaseModel, allow_inf_nan=False, coerce_numbers_to_str=True):
     version: Annotated[str, Field(pattern=r"^[\w.-]{0,64}$"), _OrBlank]
     decided_by: _Text
     added_at: Annotated[_Text, AfterValidator(_day)]
-    level: _Number | None = None
-    first_level: _Number | None = None
+    first_level: _Number | None
     confidence: _Share | None = None
     condition: _Text = ""
     student: _Text = ""
@@ -228,8 +227,8 @@ def _totals(rows: Rows) -> Rows:
 
 
 def _read_cells(path: Path, cluster: str) -> dict[str, list[Any]]:
-    """Return the cells of each column. human: of `first_level`, in older exports of `level`."""
-    columns: dict[str, list[Any]] = {name: [] for name in (*_FinalRow.model_fields, "human")}
+    """Return the cells of each column."""
+    columns: dict[str, list[Any]] = {name: [] for name in _FinalRow.model_fields}
     for number, cells in enumerate(read_rows(path), start=1):
         values = {name: None if cell == "" else cell for name, cell in cells.items()}  # CSV knows no null
         values["cluster"] = values.get(cluster)
@@ -239,7 +238,6 @@ def _read_cells(path: Path, cluster: str) -> dict[str, list[Any]]:
             raise InputError(f"{path}: row {number}: {error}; {_REMEDY}") from error
         for name, cell in row:
             columns[name].append(cell)
-        columns["human"].append(row.first_level if "first_level" in row.model_fields_set else row.level)
     return columns
 
 
@@ -249,14 +247,14 @@ def _as_rows(cells: Mapping[str, Sequence[Any]]) -> Rows:
     def codes(name: str) -> Codes:
         return codes_of([cell or None for cell in cells[name]]).take(np.arange(len(cells[name])))
 
-    human, first_level, machine = (np.array(cells[name], float) for name in ("human", "first_level", "machine_level"))
+    human, machine = (np.array(cells[name], float) for name in ("first_level", "machine_level"))
     return Rows.of(
         day=np.array(cells["added_at"], "U10"),
         **{name: codes(name) for name in _CODES},
         **{name: np.array(cells[name], float) for name in _NUMBERS},
         machine=np.where(machine < 0, np.nan, machine),
         human=np.where(human < 0, np.nan, human),
-        is_read=codes("decided_by").among(_HUMAN) | ~np.isnan(first_level),
+        is_read=codes("decided_by").among(_HUMAN) | ~np.isnan(human),
     )
 
 

@@ -8,7 +8,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from scoremux_train.recipe import Recipe, generator
+from scoremux_evidence.sampling import generator
+from scoremux_train.recipe import Recipe
 
 MICRO_TOKENS = 2048
 _WASTE = 0.08

@@ -18,6 +18,7 @@ from scoremux_engine.packages.package import check_room
 from scoremux_engine.packages.task import Task
 from scoremux_evidence.rows.similar_texts import related
 from scoremux_evidence.rows.table import Rows
+from scoremux_evidence.sampling import derived_key, generator
 from scoremux_export.opening.base import weights_digest
 from scoremux_export.opening.classifier import Classifier
 from scoremux_export.opening.openable import Opening
@@ -25,7 +26,7 @@ from scoremux_export.opening.opened import OpenedModel
 from scoremux_files.rows.readers import same_text
 from scoremux_train.data import Data, TrainingRows
 from scoremux_train.errors import DataError
-from scoremux_train.recipe import Plan, Recipe, derived_key, generator
+from scoremux_train.recipe import Plan, Recipe
 from scoremux_train.reference_comparison import ReferenceComparison, made_up, normalised
 from scoremux_train.training.batches import Example
 from scoremux_train.training.table_layout import TableLayout

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from scoremux_engine.model.backbone import site_inputs
+from scoremux_evidence.sampling import derived_key
 from scoremux_export.opening.opened import Tables
-from scoremux_train.recipe import derived_key
 from scoremux_train.training.batches import StepRow
 from scoremux_train.training.shortcuts import FrozenLinear
 

@@ -16,7 +16,7 @@ from scoremux.app import build
 from scoremux_client.errors import InputError
 from scoremux_evidence.rows.label_columns import LabelColumns
 from scoremux_evidence.rows.matching import UNNAMED, Matched, match_files
-from scoremux_evidence.rows.rules import NO_SECOND
+from scoremux_evidence.rows.rules import NO_LEVEL, NO_NUMBER, NO_PERSON, NO_SECOND
 from scoremux_evidence.show.report_tables import changed_totals_table
 from scoremux_evidence.verdicts.assessment import assess
 from scoremux_evidence.verdicts.comparison import compare
@@ -102,8 +102,8 @@ def test_every_row_that_is_not_compared_is_counted_with_ids(join: Join) -> None:
         "are scored and in the truth several times": (1, ("6",)),
         "have a level in the truth that is off the task's scale": (1, ("2",)),
         "are in the truth and not in the output": (1, ("3",)),
-        "have no level in the truth": (1, ("8",)),
-        "have a level in the truth that is not a number": (1, ("9",)),
+        NO_PERSON: (1, ("8",)),
+        NO_NUMBER: (1, ("9",)),
         "are given twice, with the same text and levels": (1, ("truth.jsonl:5",)),
     }
     assert SECRET not in str(joined.rows.left_out)
@@ -117,7 +117,7 @@ def test_absurd_levels_are_off_every_scale_and_fractional_ones_of_people_are_com
     joined = join(scored, [*truth, *({"id": n, "level": word} for n, word in enumerate(words, start=6))])
     assert joined.rows.human.tolist() == [0.5] and joined.dropped.sum() == 6
     assert left(joined) == {
-        "have a level in the truth that is not a number": (5, ("6", "7", "8", "9", "10")),
+        NO_NUMBER: (5, ("6", "7", "8", "9", "10")),
         "have a level in the output that is off the task's scale, or no task": (3, ("2", "3", "5")),
         "have a level in the truth that is off the task's scale": (1, ("4",)),
     }
@@ -170,9 +170,9 @@ def test_points_are_the_levels_that_the_output_shows_or_people_leave_no_doubt_of
     assert joined.rows.human.tolist() == [*(n % 5 for n in range(19)), 1, 0]
     assert joined.rows.second[:19].tolist() == [(n + 1) % 5 for n in range(19)] and math.isnan(joined.rows.second[19])
     assert left(joined) == {
-        "have points of no level of their task, as far as the output shows": (1, ("19",)),
+        NO_LEVEL: (1, ("19",)),
         NO_SECOND: (1, ("even 0",)),
-        "have no level in the truth": (1, ("even 2",)),
+        NO_PERSON: (1, ("even 2",)),
         "are scored and not in the truth": (1, ("even 3",)),
         "are in the truth and not in the output": (1, ("other",)),
     }
@@ -182,7 +182,7 @@ def test_points_are_the_levels_that_the_output_shows_or_people_leave_no_doubt_of
         [row for row in scored if row["level"] < 3], [row for row in given if row["points"] != 6], score="points"
     )
     assert {*joined.rows.human} == {0, 1, 2}
-    assert left(joined)["have points of no level of their task, as far as the output shows"][0] == 3
+    assert left(joined)[NO_LEVEL][0] == 3
     # Nobody gave the points of a level of this task, so that all of them are of another scale.
     with pytest.raises(InputError, match=r"no row of .* \(2 have points of no level of their task, as far as"):
         join(scored[20::2], [{"id": f"even {n}", "points": 77} for n in (0, 2)], score="points")

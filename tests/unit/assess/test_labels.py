@@ -17,7 +17,7 @@ from scoremux_client.errors import InputError
 from scoremux_evidence.rows.label_columns import LABEL_COLUMNS, LabelColumns
 from scoremux_evidence.rows.predicted import read_labelled
 from scoremux_evidence.rows.reading import read_labels
-from scoremux_evidence.rows.rules import NO_LEVEL, RELABELLED, read_before
+from scoremux_evidence.rows.rules import NO_LEVEL, NO_PERSON, NO_SECOND, RELABELLED, read_before
 from scoremux_evidence.rows.similar_texts import NEAR, fold, near_copies
 from scoremux_evidence.rows.trained_rows import TrainedRows, TrainedVersions
 
@@ -95,8 +95,7 @@ def test_line_that_cannot_be_used_is_refused_or_listed(tmp_path: Path) -> None:
             "task is not a task's id (letters, digits, . _ -); name another column with --column task=NAME",
             "rows.jsonl:1",
         ),
-        ("no number in level or score", "rows.jsonl:3"),
-        ("no number in level or score; words need [levels] in columns.toml", "rows.jsonl:4"),
+        ("no number in level or score (words need [levels] in columns.toml)", "rows.jsonl:3", "rows.jsonl:4"),
         ("probability is not a number above 0 and at most 1", "rows.jsonl:6", "rows.jsonl:7"),
     ]
     assert table.rows.level[2:4].tolist() == [0.5, 1] and table.rows.no_second.tolist() == [False] * 5 + [True]
@@ -131,16 +130,15 @@ def test_calibrated_rows_may_have_points_or_no_level_at_all(tmp_path: Path) -> N
         ("3", 1, 2),
         ("6", 0, None),
     ]
-    assert [*table.left_out] == [RELABELLED, NO_LEVEL, "have no level"]
+    assert [*table.left_out] == [RELABELLED, NO_LEVEL, NO_PERSON]
     assert len(table.left_out[RELABELLED]) == 1, "the prediction of row 1 has another level; row 5 does not count"
     table = read_labelled([path], None, LabelColumns(score="level"), {"t": [1.0, 2.0]})
     assert [(one.id, one.level) for one in each(table)] == [("3", 0)], "levels that are points"
-    assert {*table.left_out} == {"have no level"}
-    for wrong in ({"points": "two", "again": ""}, {"points": 2, "again": 7}):
-        with pytest.raises(
-            InputError, match=r"no number in level or points|its second level is not a number, or not one"
-        ):
-            read_labelled([write(tmp_path / "l.jsonl", row("1", None, **wrong))], None, columns, scale)
+    assert {*table.left_out} == {NO_PERSON}
+    with pytest.raises(InputError, match="no number in level or points"):
+        read_labelled([write(tmp_path / "l.jsonl", row("1", None, points="two", again=""))], None, columns, scale)
+    table = read_labelled([write(tmp_path / "l.jsonl", row("1", None, points=2, again=7))], None, columns, scale)
+    assert np.isnan(table.second).all() and [*table.left_out] == [NO_SECOND]
     for rows in ([row("1"), {"id": "2", "task": "t", "text": "x"}], [{"id": "2", "task": "t", "text": "x"}, row("1")]):
         table = read_labelled([write(tmp_path / "l.jsonl", *rows)], None, LabelColumns(), {})
         assert (table.id.tolist(), len(table.left_out)) == (["1"], 1), "a line without the key has no level"

@@ -69,7 +69,7 @@ class Desk:
             wrong = int(self.random.random() < error)
             self.rows.append({
                 "id": f"r{len(self.rows)}", "task": task, "status": "OK", "machine_level": 1,
-                "level": 1 + wrong * picked, "route": "human:HELD" if held else "machine",
+                "first_level": 1 + wrong if picked else None, "route": "human:HELD" if held else "machine",
                 "read_behind": 0.1 if picked and not held else None, "version": HELD if held else CALIBRATED,
                 "decided_by": "rater" if picked else "" if held else "machine", "added_at": at,
                 "confidence": 1 - doubt * self.random.uniform(0.5, 1.5), "decision": len(self.rows),
@@ -186,9 +186,8 @@ def test_a_row_whose_dispute_waits_counts_with_its_first_reading(store: Path, tm
     settled = promise(watch(desk, store, tmp_path)[0])
     (tmp_path / "page.json").unlink()
     for row in desk.rows:
-        row["first_level"] = row["level"] if row["decided_by"] == "rater" else None
-        if row["decided_by"] == "rater" and row["level"] != row["machine_level"]:
-            row |= {"status": "PENDING", "decided_by": "", "level": None}
+        if row["decided_by"] == "rater" and row["first_level"] != row["machine_level"]:
+            row |= {"status": "PENDING", "decided_by": ""}
     waiting = promise(watch(desk, store, tmp_path)[0])
     assert waiting["alarm_since"] == settled["alarm_since"] and waiting["reads"] == settled["reads"]
 
@@ -255,7 +254,7 @@ def test_shares_that_change_are_warned_of_and_hold_nothing(store: Path, tmp_path
         for place, row in enumerate(desk.rows[-100:]):
             changed = ago < 30
             row["machine_level"] = 0 if place % 5 < 1 + changed else 1
-            row["level"] += row["machine_level"] - 1
+            row["first_level"] = row["first_level"] and row["first_level"] + row["machine_level"] - 1
             row["condition"] = "B" if place >= 90 - 20 * changed else ""
             row["confidence"] = 0.5 if place % 5 == 4 else row["confidence"]
     values, _ = watch(desk, store, tmp_path, policy='on_alarm = "hold"')
@@ -352,7 +351,7 @@ def test_late_reads_are_listed(store: Path, tmp_path: Path) -> None:
     desk = Desk()
     desk.day(20, 0.1)
     for row in desk.rows[:3]:
-        row.update(status="PENDING", decided_by="")
+        row.update(status="PENDING", decided_by="", first_level=None)
     values, output = watch(desk, store, tmp_path)
     assert promise(values)["late"] == 3 and promise(values)["reads"] == 7
     assert "with a promise; 3 picked rows not read in time" in output
@@ -411,7 +410,7 @@ def nested(depth: int) -> list[Any]:
             "store",
             "row 1: machine_level: Input should be a valid integer",
         ),
-        (lambda row: row.update(level=1.5), "store", "row 1: level: Input should be a valid integer"),
+        (lambda row: row.update(first_level=1.5), "store", "row 1: first_level: Input should be a valid integer"),
         (lambda row: row.update(confidence="inf"), "store", "row 1: confidence: Input should be a finite number"),
         (lambda row: row.update(version=nested(900)), "store", "row 1: version: Input should be a valid string"),
         (lambda row: row.update(version="ab" * 2500), "store", "row 1: version: String should match"),
@@ -512,7 +511,7 @@ def test_codes_that_people_give_are_no_errors_and_csv_is_read_as_jsonl(store: Pa
     desk = Desk()
     desk.day(20, 0.0)
     for row in desk.rows[:4]:
-        row.update(level=-1, status="CONDITION", code="B")
+        row.update(first_level=-1, status="CONDITION", code="B")
     values, _ = watch(desk, store, tmp_path)
     line = promise(values)
     assert (line["errors"], line["reads"], line["coded"], line["late"]) == (0, 6, 4, 0)

@@ -39,8 +39,8 @@ def folder(tmp_path: Path) -> Path:
     text = {n: f"It hands out addresses {n}." for n in rows}
     write("scored.jsonl", [{"id": n, "task": "t", "status": "OK", "level": n % 3, "version": version} for n in rows])
     write("truth.jsonl", [{"id": n, "task": "t", "text": text[n], "level": n % 3} for n in rows])
-    final = {"task": "t", "status": "OK", "machine_level": 1, "level": 1, "route": "machine", "read_behind": None}
-    final |= {"version": version, "decided_by": "machine", "added_at": "2026-12-01"}
+    final = {"task": "t", "status": "OK", "machine_level": 1, "first_level": None, "route": "machine"}
+    final |= {"read_behind": None, "version": version, "decided_by": "machine", "added_at": "2026-12-01"}
     write("final.jsonl", [{"id": n, **final} for n in rows])
     package = tmp_path / "store" / "packages" / version
     package.mkdir(parents=True)

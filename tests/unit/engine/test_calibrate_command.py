@@ -525,7 +525,7 @@ def test_wrong_probabilities_are_refused(own_repository: Path, tmp_path: Path, g
         ({}, "no labelled rows: name files of them"),
         (
             {"id": "x", "task": "t-3", "text": "a", "level": None},
-            "no labelled rows: rows.jsonl:1: cannot be used: no number in",
+            "no labelled rows: rows.jsonl:1: have no level of a person",
         ),
     ],
 )

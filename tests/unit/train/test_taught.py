@@ -20,12 +20,13 @@ from scoremux_engine.packages.task import Task
 from scoremux_evidence.figures.agreement import qwk
 from scoremux_evidence.rows.table import Rows
 from scoremux_evidence.rows.trained_rows import TrainedRows
+from scoremux_evidence.sampling import generator
 from scoremux_files.errors import InputError
 from scoremux_train import run
 from scoremux_train.check import check
 from scoremux_train.data import read_data
 from scoremux_train.errors import DataError
-from scoremux_train.recipe import Plan, Recipe, generator
+from scoremux_train.recipe import Plan, Recipe
 from scoremux_train.reference_comparison import Compared, ReferenceComparison, comparisons, made_up, shipped_start
 from scoremux_train.task_table import read_tasks
 from scoremux_train.training.batches import Example, StepRow, TrainingSet
