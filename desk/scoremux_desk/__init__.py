@@ -1,5 +1,5 @@
 """The review desk: raters and scoring directors read, override and stop automated scores in a browser.
 
-``database`` is the only place with SQL, ``reading`` what raters do, ``exports`` and ``figures`` what leaves the desk,
-``pages`` its pages.
+``database`` and ``reading`` are the only places with SQL; ``reading`` is what raters do, ``exports`` what leaves the
+desk, ``pages`` its pages, ``api`` the JSON API.
 """

@@ -1,6 +1,6 @@
 """Scores as measurements: agreement with human raters, its intervals, verdicts against criteria, reports.
 
-`statistics` needs numpy only; reading files, and the page of a report, need the extra `assess`. To measure rows of
+`figures` needs numpy only; reading files, and the page of a report, need the extra `assess`. To measure rows of
 your own:
 
 >>> import numpy as np

@@ -127,7 +127,7 @@ tasks = _table(
     "tasks",
     id=Column(Text, primary_key=True),
     levels=Text,  # JSON, the points of each level
-    texts=Text,  # JSON: question, reference, rubric, language
+    texts=Text,  # JSON, those of `programme.TEXTS`
     paused=_Filled(Boolean, default=False),
 )
 

@@ -1,1 +1,1 @@
-"""The commands `evaluate`, `report`, `compare` and `sample`."""
+"""The commands `evaluate`, `report`, `compare`, `sample`, `calibrate`, `watch` and `dossier`."""

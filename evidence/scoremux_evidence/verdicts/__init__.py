@@ -1,1 +1,1 @@
-"""Conclusions from statistics: verdicts on criteria, comparisons, promises."""
+"""Conclusions from statistics: verdicts on criteria, by group too, totals and comparisons."""
