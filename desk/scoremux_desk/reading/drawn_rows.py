@@ -54,7 +54,7 @@ def chances(connection: Connection, again: dict[int, int]) -> dict[int, float]:
 
 
 def _read_behind(connection: Connection, again: dict[int, int]) -> set[str]:
-    """Return the tasks whose routed and read-behind rows together stand for all responses (`weighing.routed_beside`)."""
+    """Return the tasks whose routed and read-behind rows stand for all responses (`weighing.routed_beside`)."""
     if not again:
         return set()
     first_level = (DECISION.kind == "first") & COUNTS & DECISION.level.is_not(None)

@@ -62,12 +62,14 @@ def under_test(rows: Rows, temperature: float | Floats) -> Rows:
 def of_same_responses(traits: Sequence[Rows]) -> list[Rows]:
     """Return the rows of responses that all traits of an item have, in the same order for each trait.
 
-    traits: from `under_test`. The new column `least` is the least confidence of a response's traits.
+    traits: from `under_test`. The new column `least` is the least confidence of a response's traits;
+    weight: 1 / the probability with which people read all of them, that of the trait that is read most rarely.
     """
     common = reduce(np.intersect1d, [rows.text for rows in traits])
     same = [rows.where(np.searchsorted(rows.text, common)) for rows in traits]
     least = np.min([rows.confidence for rows in same], axis=0)
-    return [rows.plus(least=least) for rows in same]
+    weight = np.max([rows.weight for rows in same], axis=0)
+    return [rows.plus(least=least, weight=weight) for rows in same]
 
 
 def order_of(rows: Rows) -> Floats:

@@ -288,9 +288,8 @@ def match(scored: Rows, truth: Rows, names: tuple[str, str] = ("the output", "th
     routes = _routes(scored, has_score)
     sampled, weight, others = _as_sample(scored, truth, place, both & ~off, routes)
     reasons = {f"have no score: {name}": scored.status.code == code for code, name in statuses if name != "OK"}
-    is_ok = scored.status.among(["OK"]) | (scored.status.code < 0)
     reasons |= {
-        f"have no whole level in {output}": is_ok & np.isnan(scored.machine),
+        f"have no whole level in {output}": np.isnan(scored.machine) & scored.status.among(["OK", ""]),
         f"have a level in {output} that is off the task's scale, or no task": odd,
         f"are scored and not in {truth_name}": has_score & ~listed,
         f"are in {output} with an id that is there several times": has_score & repeated,

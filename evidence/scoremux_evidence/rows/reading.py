@@ -170,8 +170,11 @@ class _Lines:
         columns = self._columns
         apart = {*columns.traits.values(), columns.level, columns.second}
         for record in read_records(file, RowLayout(columns.id, text=columns.text, every_column=True)):
-            cells = {trait: record.values.get(name) for trait, name in columns.traits.items()}
-            points = {trait: cell for trait, cell in cells.items() if cell not in (None, "") and cell == cell}
+            points = {
+                trait: cell
+                for trait, name in columns.traits.items()
+                if (cell := record.values.get(name)) not in (None, "") and cell == cell
+            }
             task = cell_text(record.values.get(columns.task)) or ""
             if record.reason or not points or task.rpartition(".")[2] in (*columns.traits, TOTAL):
                 yield record
@@ -305,7 +308,7 @@ def _numbers(cells: Sequence[object]) -> tuple[Floats, Mask]:
     wrong = np.zeros(len(cells), bool)
     for place, cell in enumerate(cells):
         if isinstance(cell, str):
-            cell = cell.strip().replace("_", "?")  # 1_0 is a number to Python alone
+            cell = cell.strip()
             cell = cell.replace(",", ".") if _COMMA.fullmatch(cell) else cell
         if cell in (None, "") or cell != cell:
             continue

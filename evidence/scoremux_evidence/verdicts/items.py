@@ -84,10 +84,12 @@ def _side_by_side(rows: Rows, points: Floats, codes: Sequence[int]) -> tuple[Flo
     _, first, place = np.unique(keys, axis=1, return_index=True, return_inverse=True)
     table = np.full((3, len(codes), len(first)), np.nan)
     table[:, np.searchsorted(codes, rows.task.code), place.ravel()] = points
+    weight = np.zeros(len(first))
+    np.maximum.at(weight, place.ravel(), rows.weight)  # all traits are read with the least of their probabilities
     whole = ~np.isnan(table[:2]).any(axis=(0, 1))
     units = units_of(rows)
     student = np.full(len(rows), -1) if units is None else units
-    return table[:, :, whole], rows.weight[first][whole], own_numbers(student[first][whole])
+    return table[:, :, whole], weight[whole], own_numbers(student[first][whole])
 
 
 def _measure(

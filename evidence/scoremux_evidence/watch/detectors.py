@@ -30,8 +30,7 @@ _OF_BETS = np.full(2 * len(_BETS), 0.5 / len(_BETS))
 """The weight of each bet, up and down."""
 
 _CLUSTER_BETS = np.array([0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.9])
-"""As `_BETS`, for errors of clusters above what is promised. `tests/slow/test_clusters_and_readers.py` measures what they
-find."""
+"""As `_BETS`, for errors of clusters above what is promised: `tests/slow/test_clusters_and_readers.py`."""
 
 LEAST_CLUSTERS = 20
 """Clusters in a term with fewer of which nothing can be told: then an error of 0.25 where 0.15 is promised stays unseen

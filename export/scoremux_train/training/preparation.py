@@ -192,8 +192,9 @@ def _prepare_item(data: Data, name: str, plan: Plan, backbone: _Backbone) -> Pre
     for place, (_, row, administration) in enumerate(joined.response_keys()):
         first = place_of.setdefault((row, administration), place)
         if same_text(joined.text[first]) != same_text(joined.text[place]):
-            before, where = joined.place(first), joined.place(place)
-            raise DataError(f"item {name}: {before} and {where} have different texts for id {row[:80]!r}")
+            raise DataError(
+                f"item {name}: {joined.place(first)} and {joined.place(place)} have different texts for id {row[:80]!r}"
+            )
     rows = joined.where([place_of[key] for key in sorted(place_of)])
     numbers = {key: number for number, key in enumerate(sorted(place_of))}
     levels = [[-1] * len(parts) for _ in numbers]

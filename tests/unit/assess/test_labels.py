@@ -174,10 +174,9 @@ def test_words_of_levels_that_are_numbers_stand_for_them_however_they_are_writte
     assert read_labels([write(tmp_path / f"l{suffix}", *rows)], columns, NEEDED).rows.level.tolist() == [0, 1]
 
 
-@pytest.mark.parametrize("level", [10**400, "1_0"])
-def test_what_only_python_takes_for_a_number_is_none(tmp_path: Path, level: Any) -> None:
+def test_number_beyond_all_floats_is_none(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no number in level"):
-        read_labels([write(tmp_path / "l.jsonl", row("1", level))], LABEL_COLUMNS, NEEDED)
+        read_labels([write(tmp_path / "l.jsonl", row("1", 10**400))], LABEL_COLUMNS, NEEDED)
 
 
 def test_labels_count_by_the_day_on_which_they_were_read(tmp_path: Path) -> None:

@@ -115,3 +115,18 @@ def test_items_have_figures_from_predictions_too_and_a_row_of_a_total_takes_none
     scored.append(scored[0] | {"task": "essay-1.total"})
     (again,) = measure_items(match_files(write(tmp_path / "s.jsonl", *scored), truth))
     assert again.figures["qwk"].value[0] == item.figures["qwk"].value[0]
+
+
+def test_a_response_weighs_as_the_trait_that_is_read_most_rarely(tmp_path: Path) -> None:
+    rows = [
+        {"id": n, "task": f"essay-1.{trait}", "status": "OK", "version": "ab", "probabilities": [0.25] * 4, "level": 1}
+        for n in range(100)
+        for trait in ("grammar", "style")
+    ]
+    truth = [
+        {"id": row["id"], "task": row["task"], "level": 1 if row["id"] < 50 else 3, "probability": 1.0} for row in rows
+    ]
+    for row in truth[1:100:2]:
+        row["probability"] = 0.1
+    (item,) = measure_items(match_files(write(tmp_path / "s.jsonl", *rows), write(tmp_path / "t.jsonl", *truth)))
+    assert item.figures["adjacent"].value[0] == pytest.approx(500 / 550)
