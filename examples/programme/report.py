@@ -78,7 +78,7 @@ def write_dossier(folder: Path, report: Path, out: Path, draw: np.random.Generat
     final = [
         {"id": f"{day}-{n}", "task": "explain", "status": "OK", "route": "machine", "version": "explain",
          "read_behind": 0.1 if n < 3 else None, "decided_by": "rater", "confidence": 1 - MACHINE["explain"],
-         "added_at": day.isoformat(), "machine_level": int(machine), "level": int(level)}
+         "added_at": day.isoformat(), "machine_level": int(machine), "first_level": int(level)}
         for day, levels in zip(days, true, strict=True)
         for n, (level, machine) in enumerate(zip(levels, given(levels, MACHINE["explain"], draw), strict=True))
     ]  # fmt: skip

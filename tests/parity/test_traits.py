@@ -210,14 +210,13 @@ def test_an_item_is_sent_again_by_a_new_list_once_a_trait_is_unknown(repository:
     assert whole.with_parts([sure, replace(sure, task="t-0.a", route="")]).route == ""
 
 
-def test_a_list_of_tasks_that_cannot_be_read_is_an_error(engine: Engine) -> None:
+def test_an_item_whose_traits_no_list_has_gets_a_status_and_its_neighbours_their_scores(engine: Engine) -> None:
     def served() -> list[ServedTask]:
         raise RejectedError("not what the contract allows")
 
-    client = ScoringClient(EngineTransport(engine), served=served)
-    with client, pytest.raises(RejectedError, match="contract allows") as failed:
-        client.score([Response("t-1", "a"), Response("t-0", "a")])
-    assert failed.value.rows == [1]
+    with ScoringClient(EngineTransport(engine), served=served) as client:
+        scored = client.score([Response("t-1", "a"), Response("t-0", "a")])
+    assert [one.status for one in scored] == [Status.OK, Status.HAS_TRAITS]
 
 
 def test_total_of_traits_goes_to_people_with_one_of_them(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:

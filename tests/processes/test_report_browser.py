@@ -58,9 +58,9 @@ def test_the_page_of_every_morning_and_the_dossier_fit_a_phone(tmp_path: Path) -
     (folder := tmp_path / "store" / "packages" / ("a" * 64)).mkdir(parents=True)
     (folder / "decision.json").write_bytes(decision.to_json())
     rows = [
-        {"id": f"r{day}-{n}", "task": LONG, "status": "OK", "machine_level": 1, "level": n % 2, "route": "machine",
-         "read_behind": 0.1 if n < 10 else None, "version": "a" * 64, "decided_by": "rater", "confidence": 0.9,
-         "added_at": (date.today() - timedelta(days=day)).isoformat()}
+        {"id": f"r{day}-{n}", "task": LONG, "status": "OK", "machine_level": 1, "first_level": n % 2,
+         "route": "machine", "read_behind": 0.1 if n < 10 else None, "version": "a" * 64, "decided_by": "rater",
+         "confidence": 0.9, "added_at": (date.today() - timedelta(days=day)).isoformat()}
         for day in range(40, -1, -1) for n in range(30)
     ]  # fmt: skip
     (tmp_path / "final.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

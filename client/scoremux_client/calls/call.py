@@ -14,14 +14,7 @@ from scoremux_client.calls.request_size import REQUEST_BYTES, RequestSize
 from scoremux_client.calls.servers import Servers
 from scoremux_client.calls.traits import Traits
 from scoremux_client.contract import Status
-from scoremux_client.errors import (
-    DeadlineError,
-    InputError,
-    ScoremuxError,
-    TooLargeError,
-    TransportError,
-    UnavailableError,
-)
+from scoremux_client.errors import DeadlineError, InputError, TooLargeError, TransportError, UnavailableError
 from scoremux_client.rows import AnyRow, Response, Row, Scored, as_response, is_text, what_is_wrong
 
 _ASK_AGAIN_S = 0.5
@@ -223,7 +216,7 @@ class Call:
     def _send_by_trait(self, items: list[Row], home: Server | None) -> Iterator[float | None]:
         """Send rows that name items by a new list of the server's tasks; yield while that waits for the list.
 
-        A row whose traits it does not list is sent as it is.
+        A row whose traits it does not list, or of which there is no list, is sent as it is.
         """
         patience = Patience(self._servers)
         while True:
@@ -236,7 +229,7 @@ class Call:
             resumes_at = time.monotonic() + _ASK_AGAIN_S
             while time.monotonic() < resumes_at:
                 yield resumes_at
-        if isinstance(error, ScoremuxError):
+        if isinstance(error, (UnavailableError, DeadlineError)):
             self._failed = True
             for row in items:
                 row.error = error

@@ -240,7 +240,7 @@ class _Lines:
             },
             "text": {f"no {name['text']}": rows.text == np.array(None)},
             "level": {
-                f"{number} (words need [levels] in columns.toml)": no_level,
+                f"{number}; words need [levels] in columns.toml": no_level,
                 "probability is not a number above 0 and at most 1": (rows.probability <= 0) | (rows.probability > 1),
             },
         }

@@ -95,7 +95,7 @@ def test_line_that_cannot_be_used_is_refused_or_listed(tmp_path: Path) -> None:
             "task is not a task's id (letters, digits, . _ -); name another column with --column task=NAME",
             "rows.jsonl:1",
         ),
-        ("no number in level or score (words need [levels] in columns.toml)", "rows.jsonl:3", "rows.jsonl:4"),
+        ("no number in level or score; words need [levels] in columns.toml", "rows.jsonl:3", "rows.jsonl:4"),
         ("probability is not a number above 0 and at most 1", "rows.jsonl:6", "rows.jsonl:7"),
     ]
     assert table.rows.level[2:4].tolist() == [0.5, 1] and table.rows.no_second.tolist() == [False] * 5 + [True]

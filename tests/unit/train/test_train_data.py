@@ -65,7 +65,7 @@ def test_bad_rows_are_listed_with_file_and_line_and_the_good_ones_go_on(tmp_path
     data = read_data([path], {"t": {"levels": [0, 1]}}, LabelColumns(second="again"))
     assert [(row.id, row.second) for row in each(data.rows["t"])] == [("0", 1), ("5", None), ("6", None), ("7", None)]
     assert {reason.partition(" (")[0]: list(places) for reason, places in data.bad.items()} == {
-        "cannot be used: no number in level or score": ["rows.jsonl:2"],
+        "cannot be used: no number in level or score; words need [levels] in columns.toml": ["rows.jsonl:2"],
         "cannot be used: no text": ["rows.jsonl:3"],
         "have a level that is not one of their task's": ["rows.jsonl:4"],
         "are given twice, with the same text and levels": ["rows.jsonl:5"],
