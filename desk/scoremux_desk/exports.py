@@ -290,7 +290,7 @@ def _rows_of_responses(connection: Connection, again: Mapping[int, int]) -> dict
     for row in responses.labelled_rows(connection, chosen):
         first = again.get(row.id, row.id)
         labelled = several[first][1]
-        labelled.insert(len(labelled) if row.id in again else 0, row)
+        labelled.insert(len(labelled) if row.id in again else 0, row)  # the row that a job scored comes first
     return several
 
 

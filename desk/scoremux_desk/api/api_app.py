@@ -80,20 +80,20 @@ async def _tidy(services: Services) -> None:
     records has the time of the same clock, so its entries count after a day alone, for a desk that was idle before.
     """
     database = services.database
-    known_s, doubts = 0.0, 0
+    known_s, hours_in_doubt = 0.0, 0
     while (keep_days := services.keep_days) is not None:
         try:
             now_s = database.now()
-            if doubts % _HOURS == 0:
+            if hours_in_doubt % _HOURS == 0:  # once a day
                 known_s = max(known_s, await asyncio.to_thread(_newest_entry_s, database, now_s))
             if now_s - known_s > _DAY_S:
-                doubts += 1
+                hours_in_doubt += 1
                 ahead = "old rows are kept: the clock is %d days ahead of the record's newest entry; check it"
                 _log.warning(ahead, (now_s - known_s) // _DAY_S)
             else:
                 before = now_s - keep_days * _DAY_S
                 erased = await asyncio.to_thread(expire, database, before, f"scoremux api --keep-days {keep_days}")
-                known_s, doubts = now_s, 0
+                known_s, hours_in_doubt = now_s, 0
                 if erased:
                     _log.warning("erased %d rows: older than %d days", erased, keep_days)
         except (DatabaseError, InputError) as error:

@@ -223,7 +223,8 @@ def _shift(task: WatchedTask, share: Share, rules: WatchPolicy) -> Shift | None:
     if usual is None:
         first = int(np.searchsorted(np.cumsum(observed.rows), _FIRST_ROWS)) + 1
         before = observed.take(slice(first))
-        usual, known_from = before.mean(), before.independent_rows() if task.has_clusters else before.rows.sum()
+        usual = before.mean()
+        known_from = before.independent_rows() if task.has_clusters else before.rows.sum()
     later = observed.take(slice(first, None))
     if not len(later):
         return None
