@@ -28,13 +28,16 @@ URL = f"localhost:{PORTS['grpc']}"
 SCOREMUX = Path(sys.executable).with_name("scoremux")
 
 
-def read_essays(folder: Path) -> dict[str, list[dict[str, object]]]:
-    """Return the essays to train on and those held out, `test`: a hash of the id says which, and gives their order."""
+def read_essays(folder: Path, fold: int = 0) -> dict[str, list[dict[str, object]]]:
+    """Return the essays to train on and those held out, `test`: a hash of the id says which, and gives their order.
+
+    fold: Which fifth is held out, 0 … 4.
+    """
     lines = (folder / "essays.jsonl").read_text(encoding="utf-8").splitlines()
     parts: dict[str, list[dict[str, object]]] = {"train": [], "test": []}
     number = {line: int(hashlib.sha256(json.loads(line)["id"].encode()).hexdigest(), 16) for line in lines}
     for line in sorted(lines, key=lambda line: number[line]):
-        parts["train" if number[line] % 5 else "test"].append(json.loads(line))
+        parts["test" if number[line] % 5 == fold else "train"].append(json.loads(line))
     return parts
 
 
